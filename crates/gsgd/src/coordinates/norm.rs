@@ -1,0 +1,291 @@
+//! Norm coordinates: a second chart of the same space, without a skeleton and without poles.
+//!
+//! ```text
+//! A(ground) = 1
+//! A(b)      = sqrt(kappa * sum over In-set edges into b of (A(tail) w_e)^2),     kappa = 1/2
+//! v_e       = A(tail) w_e / A(head)
+//! dL/dv_e   = g_e A(head) / A(tail) - v_e kappa Q(head),   Q(b) = sum over In-set edges into b of g_e w_e
+//! step      : v' = v + dv, every In-set row renormalised;  w' = v' A(head) / A(tail)
+//! ```
+//!
+//! The In-set of a class are the edges of parameters all of whose tails are written before it. Each hidden class
+//! puts its In-set on a sphere, so m coordinates and H constraints make m - H dimensions. kappa = 1/2 because a
+//! ReLU passes half of its input's mean square.
+
+use burn::tensor::Tensor;
+
+use super::chart::{Network, Survey, Update};
+use crate::error::Error;
+use crate::kernels::{ColumnSums, Lines, Power};
+use crate::wiring::{Class, Wiring};
+
+/// Half of a signal's mean square passes a ReLU.
+const KAPPA: f64 = 0.5;
+
+/// Norm coordinates; all they need follows from the wiring.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NormChart {
+    /// Parameters in an order in which the tails of each are complete.
+    order: Vec<usize>,
+    /// Position of the latest tail of each parameter.
+    latest_tail: Vec<i64>,
+}
+
+impl NormChart {
+    pub fn new(wiring: &Wiring) -> Self {
+        let latest_tail: Vec<i64> = wiring
+            .edges
+            .iter()
+            .map(|edges| {
+                let positions = edges.tails.iter().map(|tail| wiring.ord_in[tail.index()]);
+                positions.max().unwrap_or(-1)
+            })
+            .collect();
+        let mut order: Vec<usize> = (0..wiring.edges.len()).collect();
+        order.sort_by_key(|&slot| latest_tail[slot]);
+        Self { order, latest_tail }
+    }
+
+    fn in_set(&self, wiring: &Wiring, slot: usize, head: Class) -> bool {
+        !head.is_ground() && self.latest_tail[slot] < wiring.ord_in[head.index()]
+    }
+
+    /// A of every class.
+    ///
+    /// # Errors
+    /// All weights into a unit are zero, or a product leaves the range of f64.
+    pub fn norms(&self, network: Network) -> Result<Vec<f64>, Error> {
+        self.sum_up(network, Norms::new(network.wiring))
+    }
+
+    /// A of every class, 1 where all weights into a unit are zero.
+    pub fn norms_or_one(&self, network: Network) -> Result<Vec<f64>, Error> {
+        let mut norms = Norms::new(network.wiring);
+        norms.dead = Some(1.0);
+        self.sum_up(network, norms)
+    }
+
+    fn sum_up(&self, network: Network, mut norms: Norms) -> Result<Vec<f64>, Error> {
+        for &slot in &self.order {
+            let rows: Vec<f64> = norms.tails(slot)?.iter().map(|a| a * a).collect();
+            let squares = network.how.column_powers(network.weights[slot].clone(), &rows, Power::Two);
+            self.count(&mut norms, slot, &squares);
+        }
+        norms.finish()
+    }
+
+    fn count(&self, norms: &mut Norms, slot: usize, squares: &[f64]) {
+        for (&head, square) in norms.wiring.edges[slot].heads.iter().zip(squares) {
+            if self.in_set(norms.wiring, slot, head) {
+                norms.squares[head.index()] += square;
+            }
+        }
+    }
+
+    pub fn survey<'a>(
+        &'a self,
+        network: Network<'a>,
+        gradients: &[Tensor<2>],
+    ) -> Result<NormSurvey<'a>, Error> {
+        let wiring = network.wiring;
+        let mut norms = Norms::new(wiring);
+        let mut dots = vec![0.0; wiring.hidden() + 1];
+        let mut sums: Vec<Option<ColumnSums>> = vec![None; wiring.edges.len()];
+        for &slot in &self.order {
+            let rows = norms.tails(slot)?;
+            let (w, g) = (network.weights[slot].clone(), gradients[slot].clone());
+            let of = network.how.column_sums(w, g, &rows);
+            if !of.dots.iter().all(|dot| dot.is_finite()) {
+                return Err(network.not_finite(slot));
+            }
+            self.count(&mut norms, slot, &of.squares);
+            for (&head, dot) in wiring.edges[slot].heads.iter().zip(&of.dots) {
+                if self.in_set(wiring, slot, head) {
+                    dots[head.index()] += dot;
+                }
+            }
+            sums[slot] = Some(of);
+        }
+        Ok(NormSurvey {
+            chart: self,
+            network,
+            norms: norms.finish()?,
+            dots,
+            sums: sums.into_iter().flatten().collect(),
+        })
+    }
+}
+
+/// A while it is being summed up.
+struct Norms<'a> {
+    wiring: &'a Wiring,
+    squares: Vec<f64>,
+    /// A of a class without a weight that is not zero; an error where there is none.
+    dead: Option<f64>,
+}
+
+impl<'a> Norms<'a> {
+    fn new(wiring: &'a Wiring) -> Self {
+        let mut squares = vec![0.0; wiring.hidden() + 1];
+        squares[0] = 1.0 / KAPPA;
+        Self {
+            wiring,
+            squares,
+            dead: None,
+        }
+    }
+
+    fn of(&self, class: Class) -> Result<f64, Error> {
+        let norm = (KAPPA * self.squares[class.index()]).sqrt();
+        if norm.is_normal() {
+            return Ok(norm);
+        }
+        if let (0.0, Some(value)) = (norm, self.dead) {
+            return Ok(value);
+        }
+        let end = self.wiring.writers[class.index()][0];
+        if norm == 0.0 {
+            Err(Error::DeadUnit {
+                unit: self.wiring.unit(class),
+            })
+        } else {
+            Err(Error::OutOfRange {
+                name: self.wiring.edges[end.edges].name.clone(),
+            })
+        }
+    }
+
+    fn tails(&self, slot: usize) -> Result<Vec<f64>, Error> {
+        let tails = &self.wiring.edges[slot].tails;
+        tails.iter().map(|&tail| self.of(tail)).collect()
+    }
+
+    fn finish(self) -> Result<Vec<f64>, Error> {
+        self.wiring.classes().map(|class| self.of(class)).collect()
+    }
+}
+
+/// Norm coordinates around one network and gradient.
+pub(crate) struct NormSurvey<'a> {
+    chart: &'a NormChart,
+    network: Network<'a>,
+    /// A, by class.
+    norms: Vec<f64>,
+    /// Q, by class.
+    dots: Vec<f64>,
+    /// Column sums, by parameter.
+    sums: Vec<ColumnSums>,
+}
+
+impl NormSurvey<'_> {
+    fn a(&self, class: Class) -> f64 {
+        self.norms[class.index()]
+    }
+
+    fn in_set(&self, slot: usize, head: Class) -> bool {
+        self.chart.in_set(self.network.wiring, slot, head)
+    }
+
+    /// Adds up `of(slot, column)` over the In-set columns of every class, and turns the sums of squares of the
+    /// moved rows into the factors that bring them back to their spheres.
+    fn renormalisation(&self, of: impl Fn(usize, usize, Class) -> f64) -> Vec<f64> {
+        let wiring = self.network.wiring;
+        let mut squares = vec![0.0; wiring.hidden() + 1];
+        for (slot, edges) in wiring.edges.iter().enumerate() {
+            for (column, &head) in edges.heads.iter().enumerate() {
+                if self.in_set(slot, head) {
+                    squares[head.index()] += of(slot, column, head);
+                }
+            }
+        }
+        squares.iter().map(|square| 1.0 / (KAPPA * square).sqrt()).collect()
+    }
+}
+
+impl Survey for NormSurvey<'_> {
+    fn lines(&self, slot: usize) -> Result<Lines, Error> {
+        self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
+    }
+
+    fn fixed(&self, _: usize) -> &[usize] {
+        &[]
+    }
+
+    fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error> {
+        let of_gradient = self.network.lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
+        let projection = |head: Class| match self.in_set(slot, head) {
+            true => -KAPPA * self.dots[head.index()] / self.a(head),
+            false => 0.0,
+        };
+        let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
+        let w = self.network.weights[slot].clone();
+        Ok(self.network.how.combine(g, &of_gradient, w, &of_weights))
+    }
+
+    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
+        let wiring = self.network.wiring;
+        // |v - lr dL/dv|^2 of a column, from its sums of squares and products.
+        let back = self.renormalisation(|slot, column, head| {
+            let (lr, sums, a) = (lr[slot], &self.sums[slot], self.a(head));
+            let shift = KAPPA * self.dots[head.index()];
+            let v_v = sums.squares[column] / (a * a);
+            let v_g = sums.dots[column];
+            let g_g = sums.gradient_squares[column] * (a * a);
+            let along = v_g - shift * v_v;
+            let size = g_g - 2.0 * shift * v_g + shift * shift * v_v;
+            v_v - 2.0 * lr * along + lr * lr * size
+        });
+        (0..wiring.edges.len())
+            .map(|slot| {
+                let lr = lr[slot];
+                let keep = |head: Class| match self.in_set(slot, head) {
+                    true => (1.0 + lr * KAPPA * self.dots[head.index()]) * back[head.index()],
+                    false => 1.0,
+                };
+                let back = |head: Class| match self.in_set(slot, head) {
+                    true => back[head.index()],
+                    false => 1.0,
+                };
+                Ok(Update {
+                    of_weights: self.network.lines(slot, |_| 1.0, keep)?,
+                    of_other: self.network.lines(
+                        slot,
+                        |c| -lr / (self.a(c) * self.a(c)),
+                        |c| self.a(c) * self.a(c) * back(c),
+                    )?,
+                    at: Vec::new(),
+                    values: Vec::new(),
+                })
+            })
+            .collect()
+    }
+
+    fn allocate(&self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
+        let squares: Vec<Vec<f64>> = moved
+            .iter()
+            .map(|v| {
+                let ones = vec![1.0; v.dims()[0]];
+                self.network.how.column_powers(v.clone(), &ones, Power::Two)
+            })
+            .collect();
+        let back = self.renormalisation(|slot, column, _| squares[slot][column]);
+        (0..moved.len())
+            .map(|slot| {
+                let back = |head: Class| match self.in_set(slot, head) {
+                    true => back[head.index()],
+                    false => 1.0,
+                };
+                Ok(Update {
+                    of_weights: self.network.lines(slot, |_| 1.0, back)?,
+                    of_other: self.network.lines(
+                        slot,
+                        |c| 1.0 / self.a(c),
+                        |c| self.a(c) * back(c),
+                    )?,
+                    at: Vec::new(),
+                    values: Vec::new(),
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! The paper's initialisation of skeleton weights.
+
+use burn::module::Module;
+
+use crate::error::{Error, Rejected};
+use crate::kernels::Arithmetic;
+use crate::params;
+use crate::skeleton::{Edge, Tree};
+use crate::wiring::Wiring;
+
+/// Sets every skeleton weight to 1, as the paper's experiments do after an ordinary initialisation.
+///
+/// **This changes the network's function.** It is meant for a network before training, with the skeleton of
+/// [`paper`](crate::paper); a trained network keeps its function with [`Skeleton::Largest`](crate::Skeleton).
+///
+/// # Errors
+/// Model, wiring and skeleton do not fit; the model comes back unchanged.
+pub fn skeleton_to_one<M: Module>(model: M, wiring: &Wiring, tree: &Tree) -> Result<M, Rejected<M>> {
+    if let Err(error) = check(&model, wiring, tree) {
+        return Err(Rejected { model, error });
+    }
+    let mut at = vec![Vec::new(); wiring.edges.len()];
+    for &edge in tree.ins.iter().chain(&tree.outs) {
+        let Edge { edges, .. } = edge;
+        at[edges].push(wiring.flat(edge));
+    }
+    let slots = params::slots(wiring);
+    Ok(params::map(model, wiring, &slots, |slot, w| {
+        Arithmetic::Streamed.put(w, &at[slot], &vec![1.0; at[slot].len()])
+    }))
+}
+
+fn check<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Result<(), Error> {
+    tree.check(wiring)?;
+    params::read(model, wiring).map(|_| ())
+}

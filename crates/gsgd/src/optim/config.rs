@@ -1,0 +1,295 @@
+//! How a G-space optimiser is set up.
+
+use burn::module::Module;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::Tensor;
+
+use super::gspace::{GSpace, Inner};
+use crate::coordinates::{Chart, Coordinates, Network, NormChart, SkeletonChart};
+use crate::error::Error;
+use crate::kernels::{Arithmetic, Power};
+use crate::params;
+use crate::rescale::{self, Balance};
+use crate::skeleton::{self, Edge, Skeleton, Tree};
+use crate::wiring::{Homogeneous, Wiring};
+
+/// What happens to parameters that the wiring does not use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unwired {
+    /// They are an error when the optimiser is made.
+    #[default]
+    Refuse,
+    /// The inner optimiser steps them as they are, in weight space.
+    WeightSpace,
+}
+
+/// Settings of a [`GSpace`] optimiser.
+///
+/// | setting | default | purpose | range |
+/// |---|---|---|---|
+/// | inner optimiser | none | what steps the path values | any of Burn's |
+/// | skeleton | [`Skeleton::Largest`] | which paths are the coordinates | |
+/// | coordinates | normalised for `Largest`, plain otherwise | scale of the coordinates | |
+/// | floor | 0.5 | least size of a skeleton path's value, relative to the start | [0, 1) |
+/// | clip norm | none | largest l2 norm of dL/dv over all parameters | > 0 |
+/// | unwired | refuse | parameters the wiring leaves out | |
+#[derive(Clone)]
+pub struct GSpaceConfig {
+    inner: Inner,
+    skeleton: Skeleton,
+    coordinates: Option<Coordinates>,
+    floor: Option<f64>,
+    clip_norm: Option<f64>,
+    unwired: Unwired,
+    arithmetic: Arithmetic,
+}
+
+impl GSpaceConfig {
+    /// Lifts any Burn optimiser: it sees path values and their gradients instead of weights.
+    ///
+    /// Its weight decay acts on path values, which is the paper's basis-path regularisation; its parameter groups,
+    /// per-group lr and gradient clipping (per parameter) work as they do in weight space.
+    ///
+    /// ```
+    /// # use burn::optim::AdamWConfig;
+    /// # use gsgd::GSpaceConfig;
+    /// let config = GSpaceConfig::new(AdamWConfig::new().with_weight_decay(1e-4).init());
+    /// ```
+    pub fn new(optim: impl Into<ModuleOptimizer>) -> Self {
+        Self::with_inner(Inner::Lifted(optim.into()))
+    }
+
+    /// G-SGD: `v <- v - lr dL/dv`, by the fused step (Meng et al. 2019, Algorithm 1).
+    pub fn sgd() -> Self {
+        Self::with_inner(Inner::Descent)
+    }
+
+    /// G-momentum: heavy ball in path space, `m <- momentum m + dL/dv`, `v <- v - lr m`.
+    pub fn momentum(momentum: f64) -> Self {
+        Self::heavy_ball(momentum, false)
+    }
+
+    /// G-momentum in Nesterov's form, `v <- v - lr (dL/dv + momentum m)`.
+    pub fn nesterov(momentum: f64) -> Self {
+        Self::heavy_ball(momentum, true)
+    }
+
+    /// G-Adam: Adam (0.9, 0.999, 1e-8) in path space.
+    pub fn adam() -> Self {
+        let adam = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999);
+        Self::new(adam.with_epsilon(1e-8).init())
+    }
+
+    fn heavy_ball(momentum: f64, nesterov: bool) -> Self {
+        let momentum = MomentumConfig::new()
+            .with_momentum(momentum)
+            .with_dampening(0.0)
+            .with_nesterov(nesterov);
+        Self::new(SgdConfig::new().with_momentum(Some(momentum)).init())
+    }
+
+    fn with_inner(inner: Inner) -> Self {
+        Self {
+            inner,
+            skeleton: Skeleton::default(),
+            coordinates: None,
+            floor: Some(0.5),
+            clip_norm: None,
+            unwired: Unwired::default(),
+            arithmetic: Arithmetic::default(),
+        }
+    }
+
+    /// Which edges make the skeleton.
+    pub fn with_skeleton(mut self, skeleton: Skeleton) -> Self {
+        self.skeleton = skeleton;
+        self
+    }
+
+    /// Which coordinates the optimiser works in. [`Coordinates::Norm`] needs neither skeleton nor floor.
+    pub fn with_coordinates(mut self, coordinates: Coordinates) -> Self {
+        self.coordinates = Some(coordinates);
+        self
+    }
+
+    /// The floor guard's tau: a skeleton path's value keeps its sign and at least `tau` of its size at the start.
+    pub fn with_floor(mut self, tau: f64) -> Self {
+        self.floor = Some(tau);
+        self
+    }
+
+    /// No floor guard: the bare method, which ends in an error where a step runs into a pole.
+    pub fn without_floor(mut self) -> Self {
+        self.floor = None;
+        self
+    }
+
+    /// Scales dL/dv down to this l2 norm, taken over all wired parameters, wherever it is larger.
+    pub fn with_clip_norm(mut self, norm: f64) -> Self {
+        self.clip_norm = Some(norm);
+        self
+    }
+
+    /// What happens to parameters that the wiring does not use.
+    pub fn with_unwired(mut self, unwired: Unwired) -> Self {
+        self.unwired = unwired;
+        self
+    }
+
+    /// Streaming passes (the default) or the readable reference in tensor operations.
+    pub fn with_arithmetic(mut self, arithmetic: Arithmetic) -> Self {
+        self.arithmetic = arithmetic;
+        self
+    }
+
+    /// An optimiser for `model`, with skeleton, floor and normalisation taken from its present weights.
+    ///
+    /// # Errors
+    /// A setting out of range, a wiring that does not fit, parameters that are not wired, weights that are not
+    /// finite, a skeleton weight that is zero or, for [`Skeleton::Paper`], tiny.
+    pub fn init<M: Module + Homogeneous>(&self, model: &M) -> Result<GSpace, Error> {
+        let wiring = self.wiring(model)?;
+        let weights = params::read(model, &wiring)?;
+        let network = Network {
+            wiring: &wiring,
+            weights: &weights,
+            how: self.arithmetic,
+        };
+        check_finite(network)?;
+        let chart = self.chart(network)?;
+        Ok(self.assemble(wiring, chart, self.inner.clone()))
+    }
+
+    pub(super) fn wiring<M: Module + Homogeneous>(&self, model: &M) -> Result<Wiring, Error> {
+        if let Some(tau) = self.floor
+            && !(0.0..1.0).contains(&tau)
+        {
+            return Err(Error::Setting {
+                name: "the floor",
+                found: tau.to_string(),
+                allowed: "a number in [0, 1)",
+            });
+        }
+        if let Some(norm) = self.clip_norm
+            && !(norm.is_finite() && norm > 0.0)
+        {
+            return Err(Error::Setting {
+                name: "the clip norm",
+                found: norm.to_string(),
+                allowed: "a finite number > 0",
+            });
+        }
+        let wiring = Wiring::of(model)?;
+        let names: Vec<String> = wiring.unwired().map(String::from).collect();
+        match self.unwired {
+            Unwired::Refuse if !names.is_empty() => Err(Error::Unwired { names }),
+            _ => Ok(wiring),
+        }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    pub(super) fn assemble(&self, wiring: Wiring, chart: Chart, inner: Inner) -> GSpace {
+        let inner = match (inner, self.clip_norm) {
+            (Inner::Descent, Some(_)) => Inner::Lifted(SgdConfig::new().init()),
+            (inner, _) => inner,
+        };
+        GSpace::new(wiring, chart, inner, self.clip_norm, self.arithmetic)
+    }
+
+    fn chart(&self, network: Network) -> Result<Chart, Error> {
+        let coordinates = self.coordinates.unwrap_or(match self.skeleton {
+            Skeleton::Largest => Coordinates::Normalised,
+            Skeleton::Paper | Skeleton::Chosen(_) => Coordinates::Plain,
+        });
+        if coordinates == Coordinates::Norm {
+            let chart = NormChart::new(network.wiring);
+            chart.norms(network)?;
+            return Ok(Chart::Norm(chart));
+        }
+        let tree = match &self.skeleton {
+            Skeleton::Paper => skeleton::paper(network.wiring),
+            Skeleton::Largest => skeleton::largest(network.wiring, network.weights),
+            Skeleton::Chosen(tree) => {
+                tree.check(network.wiring)?;
+                tree.clone()
+            }
+        };
+        let mut chart = SkeletonChart::new(network.wiring, tree);
+        chart.products(network)?;
+        if self.skeleton == Skeleton::Paper {
+            refuse_tiny(network, &chart.tree)?;
+        }
+        if let Some(tau) = self.floor {
+            chart = chart.with_floor(network, tau)?;
+        }
+        if coordinates == Coordinates::Normalised {
+            chart = chart.with_normalisation(network)?;
+        }
+        Ok(Chart::Skeleton(chart))
+    }
+}
+
+fn check_finite(network: Network) -> Result<(), Error> {
+    for (w, edges) in network.weights.iter().zip(&network.wiring.edges) {
+        let ones = vec![1.0; edges.tails.len()];
+        let sums = network.how.column_powers(w.clone(), &ones, Power::One);
+        if !sums.iter().all(|sum| sum.is_finite()) {
+            return Err(Error::NonFiniteWeight {
+                name: edges.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The least size of a paper skeleton's weight against its unit's root mean square.
+const LEAST: f64 = 0.1;
+
+/// Refuses a skeleton with weights far below their units' root mean square, taken in the balanced network so that
+/// the answer does not depend on scale.
+fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
+    let wiring = network.wiring;
+    let scaling = rescale::balancing(network, Balance::default())?.scaling;
+    let balanced: Vec<Tensor<2>> = (0..network.weights.len())
+        .map(|slot| {
+            let by = network.lines(slot, |c| 1.0 / scaling.factor(c), |c| scaling.factor(c))?;
+            Ok(network.how.scale(network.weights[slot].clone(), &by))
+        })
+        .collect::<Result<_, Error>>()?;
+    let mean_squares = |by_row: bool| -> Vec<Vec<f64>> {
+        let means = balanced.iter().map(|w| {
+            let [rows, columns] = w.dims();
+            let (sums, count) = match by_row {
+                true => (network.how.row_powers(w.clone(), &vec![1.0; columns], Power::Two), columns),
+                false => (network.how.column_powers(w.clone(), &vec![1.0; rows], Power::Two), rows),
+            };
+            sums.iter().map(|sum| sum / count as f64).collect()
+        });
+        means.collect()
+    };
+    let (by_row, by_column) = (mean_squares(true), mean_squares(false));
+    let check = |edge: Edge, mean_square: f64| {
+        let weight = network.how.gather(balanced[edge.edges].clone(), &[wiring.flat(edge)])[0];
+        let ratio = weight.abs() / mean_square.sqrt();
+        if ratio >= LEAST {
+            return Ok(());
+        }
+        Err(Error::TinySkeleton {
+            name: wiring.edges[edge.edges].name.clone(),
+            tail: edge.tail,
+            head: edge.head,
+            ratio,
+            least: LEAST,
+        })
+    };
+    for class in wiring.hidden_classes() {
+        let (into, out) = (tree.in_edge(class), tree.out_edge(class));
+        check(into, by_column[into.edges][into.head])?;
+        check(out, by_row[out.edges][out.tail])?;
+    }
+    Ok(())
+}

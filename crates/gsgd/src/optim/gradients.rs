@@ -1,0 +1,101 @@
+//! Learning rates and gradients of a step, checked before anything is written.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::tensor::Tensor;
+
+use crate::error::Error;
+use crate::params;
+use crate::wiring::Wiring;
+
+/// The lr of every wired parameter.
+pub(super) fn rates(lr: &ModuleLearningRate, wiring: &Wiring) -> Result<Vec<f64>, Error> {
+    let rates = wiring.edges.iter().map(|edges| {
+        let lr = lr.lr_from_param(edges.id, Some(&edges.name));
+        check_rate(lr).map(|()| lr)
+    });
+    rates.collect()
+}
+
+pub(super) fn check_rate(lr: f64) -> Result<(), Error> {
+    if lr.is_finite() && lr >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::LearningRate { lr })
+    }
+}
+
+/// Takes the gradients of the wired parameters out of `grads`, as matrices; those of unwired ones stay, checked.
+///
+/// # Errors
+/// A gradient is missing, has another shape than its parameter or, for an unwired one, is not finite. (Wired ones
+/// are checked by the sums that a step needs anyway.)
+pub(super) fn take<M: Module>(
+    model: &M,
+    wiring: &Wiring,
+    slots: &HashMap<ParamId, usize>,
+    grads: &mut GradientsParams,
+) -> Result<Vec<Tensor<2>>, Error> {
+    let mut taker = Taker {
+        wiring,
+        slots,
+        grads,
+        found: vec![None; wiring.edges.len()],
+        error: None,
+    };
+    model.visit(&mut taker);
+    if let Some(error) = taker.error {
+        return Err(error);
+    }
+    let mut gradients = Vec::with_capacity(taker.found.len());
+    for (gradient, edges) in taker.found.into_iter().zip(&wiring.edges) {
+        gradients.push(gradient.ok_or_else(|| Error::MissingGradient {
+            name: edges.name.clone(),
+        })?);
+    }
+    Ok(gradients)
+}
+
+struct Taker<'a> {
+    wiring: &'a Wiring,
+    slots: &'a HashMap<ParamId, usize>,
+    grads: &'a mut GradientsParams,
+    found: Vec<Option<Tensor<2>>>,
+    error: Option<Error>,
+}
+
+impl ModuleVisitor for Taker<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(&slot) = self.slots.get(&param.id) {
+            let Some(gradient) = self.grads.remove::<D>(param.id) else {
+                return;
+            };
+            match params::matrix(gradient, &self.wiring.edges[slot]) {
+                Ok(gradient) => self.found[slot] = Some(gradient),
+                Err(error) => self.fail(error),
+            }
+            return;
+        }
+        let unwired = self.wiring.unwired_parameters();
+        let Some((_, name)) = unwired.iter().find(|(id, _)| *id == param.id) else {
+            return;
+        };
+        match self.grads.get::<D>(param.id) {
+            None => self.fail(Error::MissingGradient { name: name.clone() }),
+            Some(gradient) => {
+                if !gradient.sum().into_scalar::<f64>().is_finite() {
+                    self.fail(Error::NonFiniteGradient { name: name.clone() });
+                }
+            }
+        }
+    }
+}
+
+impl Taker<'_> {
+    fn fail(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+    }
+}

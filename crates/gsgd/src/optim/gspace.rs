@@ -1,0 +1,264 @@
+//! The optimiser that works on path values.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ParamId};
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::Tensor;
+
+use super::gradients;
+use crate::coordinates::{Chart, Network, Survey};
+use crate::error::{Error, Rejected};
+use crate::kernels::{Arithmetic, Power};
+use crate::params;
+use crate::skeleton::Tree;
+use crate::wiring::Wiring;
+
+/// What steps the path values.
+#[derive(Clone)]
+pub(super) enum Inner {
+    /// `v <- v - lr dL/dv`, fused with the change of coordinates.
+    Descent,
+    /// A Burn optimiser, handed path values for weights.
+    Lifted(ModuleOptimizer),
+}
+
+/// An optimiser in the positively scale-invariant space; made by [`GSpaceConfig`](crate::GSpaceConfig).
+///
+/// Each step reads weights and gradients once for O(H) sums, changes coordinates from (w, dL/dw) to (v, dL/dv), lets
+/// the inner optimiser step v, and allocates the new path values back to the weights. For plain G-SGD the last three
+/// are one pass in place: 5 memory words per weight in all. Between steps it keeps O(H) numbers besides the inner
+/// optimiser's state.
+///
+/// The function's trajectory does not depend on how the network is scaled.
+#[derive(Clone)]
+pub struct GSpace {
+    wiring: Wiring,
+    slots: HashMap<ParamId, usize>,
+    pub(super) chart: Chart,
+    pub(super) inner: Inner,
+    clip_norm: Option<f64>,
+    how: Arithmetic,
+}
+
+impl GSpace {
+    pub(super) fn new(
+        wiring: Wiring,
+        chart: Chart,
+        inner: Inner,
+        clip_norm: Option<f64>,
+        how: Arithmetic,
+    ) -> Self {
+        Self {
+            slots: params::slots(&wiring),
+            wiring,
+            chart,
+            inner,
+            clip_norm,
+            how,
+        }
+    }
+
+    /// The wiring the optimiser works on.
+    pub fn wiring(&self) -> &Wiring {
+        &self.wiring
+    }
+
+    /// The skeleton, where the coordinates have one.
+    pub fn skeleton(&self) -> Option<&Tree> {
+        match &self.chart {
+            Chart::Skeleton(chart) => Some(&chart.tree),
+            Chart::Norm(_) => None,
+        }
+    }
+
+    /// One step on `model` with gradients of its weights.
+    ///
+    /// `lr` is a number or Burn's [`ModuleLearningRate`] with one per parameter group. Parameters outside the wiring
+    /// are stepped in weight space (see [`Unwired`](crate::Unwired)).
+    ///
+    /// # Errors
+    /// A missing or non-finite gradient, a changed shape, a zero skeleton weight, a step into a pole. The model comes
+    /// back as it was; where the inner optimiser is one of Burn's and the step ends in a pole, its state has already
+    /// taken the step.
+    ///
+    /// # Panics
+    /// As Burn's optimisers do, if `lr` has no group that matches a parameter.
+    pub fn step<M: Module>(
+        &mut self,
+        lr: impl Into<ModuleLearningRate>,
+        model: M,
+        grads: GradientsParams,
+    ) -> Result<M, Rejected<M>> {
+        let lr = lr.into();
+        match self.inner {
+            Inner::Descent => self.descend(lr, model, grads),
+            Inner::Lifted(_) => self.lift(lr, model, grads),
+        }
+    }
+
+    /// Path values and their gradients, one matrix `[rows, columns]` per entry of [`Wiring::edges`].
+    ///
+    /// Entries of free skeleton weights are 0 in both: they have no basis path.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn path_space<M: Module>(
+        &self,
+        model: &M,
+        mut grads: GradientsParams,
+    ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
+        let weights = params::read(model, &self.wiring)?;
+        let gradients = gradients::take(model, &self.wiring, &self.slots, &mut grads)?;
+        let survey = self.survey(&weights, &gradients)?;
+        self.to_path_space(&*survey, &weights, gradients)
+    }
+
+    fn survey<'a>(
+        &'a self,
+        weights: &'a [Tensor<2>],
+        gradients: &[Tensor<2>],
+    ) -> Result<Box<dyn Survey + 'a>, Error> {
+        let network = Network {
+            wiring: &self.wiring,
+            weights,
+            how: self.how,
+        };
+        self.chart.survey(network, gradients)
+    }
+
+    fn to_path_space(
+        &self,
+        survey: &dyn Survey,
+        weights: &[Tensor<2>],
+        gradients: Vec<Tensor<2>>,
+    ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
+        let mut moved = Vec::with_capacity(weights.len());
+        for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
+            let v = self.how.scale(w.clone(), &survey.lines(slot)?);
+            let fixed = survey.fixed(slot);
+            let v = self.how.put(v, fixed, &vec![0.0; fixed.len()]);
+            moved.push((v, survey.gradient(slot, g)?));
+        }
+        Ok(moved)
+    }
+
+    fn descend<M: Module>(
+        &self,
+        lr: ModuleLearningRate,
+        model: M,
+        mut grads: GradientsParams,
+    ) -> Result<M, Rejected<M>> {
+        let prepare = |grads: &mut GradientsParams| {
+            let rates = gradients::rates(&lr, &self.wiring)?;
+            let weights = params::read(&model, &self.wiring)?;
+            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
+            Ok((gradients, updates))
+        };
+        let (gradients, updates) = match prepare(&mut grads) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Rejected { model, error }),
+        };
+        let mut gradients: Vec<Option<Tensor<2>>> = gradients.into_iter().map(Some).collect();
+        let model = params::map(model, &self.wiring, &self.slots, |slot, w| {
+            let update = &updates[slot];
+            let g = gradients[slot].take().expect("a parameter is mapped once");
+            let w = self.how.combine(w, &update.of_weights, g, &update.of_other);
+            self.how.put(w, &update.at, &update.values)
+        });
+        if grads.is_empty() {
+            return Ok(model);
+        }
+        Ok(SgdConfig::new().init().step(lr, model, grads))
+    }
+
+    fn lift<M: Module>(
+        &mut self,
+        lr: ModuleLearningRate,
+        model: M,
+        mut grads: GradientsParams,
+    ) -> Result<M, Rejected<M>> {
+        let prepare = |grads: &mut GradientsParams| {
+            gradients::rates(&lr, &self.wiring)?;
+            let weights = params::read(&model, &self.wiring)?;
+            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            Ok((weights, gradients))
+        };
+        let (weights, gradients) = match prepare(&mut grads) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Rejected { model, error }),
+        };
+
+        // Taken out for the duration of the step, so that the survey can hold on to the rest of `self`.
+        let mut inner = std::mem::replace(&mut self.inner, Inner::Descent);
+        let stepped = self.step_lifted(&mut inner, lr, &model, grads, &weights, gradients);
+        self.inner = inner;
+
+        let (moved, updates) = match stepped {
+            Ok(stepped) => stepped,
+            Err(error) => return Err(Rejected { model, error }),
+        };
+        drop(model);
+        let mut weights: Vec<Option<Tensor<2>>> = weights.into_iter().map(Some).collect();
+        Ok(params::map(moved, &self.wiring, &self.slots, |slot, moved| {
+            let (update, v) = &updates[slot];
+            let w = weights[slot].take().expect("a parameter is mapped once");
+            let w = self.how.allocate(w, moved, v, &update.of_weights, &update.of_other);
+            self.how.put(w, &update.at, &update.values)
+        }))
+    }
+
+    /// The model with stepped path values in place of its weights, and how to get back from there.
+    #[allow(clippy::type_complexity)]
+    fn step_lifted<M: Module>(
+        &self,
+        inner: &mut Inner,
+        lr: ModuleLearningRate,
+        model: &M,
+        mut grads: GradientsParams,
+        weights: &[Tensor<2>],
+        gradients: Vec<Tensor<2>>,
+    ) -> Result<(M, Vec<(crate::coordinates::Update, crate::kernels::Lines)>), Error> {
+        let survey = self.survey(weights, &gradients)?;
+        let mut path_space = self.to_path_space(&*survey, weights, gradients)?;
+        self.clip(&mut path_space);
+        let (mut values, path_gradients): (Vec<Option<Tensor<2>>>, Vec<Tensor<2>>) =
+            path_space.into_iter().map(|(v, g)| (Some(v), g)).unzip();
+        for (edges, gradient) in self.wiring.edges.iter().zip(path_gradients) {
+            match edges.shape.len() {
+                1 => grads.register::<1>(edges.id, gradient.reshape([edges.shape[0] as i32])),
+                _ => grads.register::<2>(edges.id, gradient),
+            }
+        }
+        let in_path_space = params::map(model.clone(), &self.wiring, &self.slots, |slot, _| {
+            values[slot].take().expect("a parameter is mapped once")
+        });
+        let moved = match inner {
+            Inner::Lifted(optim) => optim.step(lr, in_path_space, grads),
+            Inner::Descent => in_path_space,
+        };
+        let updates = survey.allocate(&params::read(&moved, &self.wiring)?)?;
+        let lines = (0..updates.len()).map(|slot| survey.lines(slot));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        Ok((moved, updates.into_iter().zip(lines).collect()))
+    }
+
+    fn clip(&self, path_space: &mut [(Tensor<2>, Tensor<2>)]) {
+        let Some(largest) = self.clip_norm else {
+            return;
+        };
+        let squares = path_space.iter().map(|(_, gradient)| {
+            let ones = vec![1.0; gradient.dims()[0]];
+            let columns = self.how.column_powers(gradient.clone(), &ones, Power::Two);
+            columns.iter().sum::<f64>()
+        });
+        let norm = squares.sum::<f64>().sqrt();
+        if norm > largest {
+            for (_, gradient) in path_space {
+                *gradient = gradient.clone().mul_scalar(largest / norm);
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Saving and loading all that a run needs to go on bit for bit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use burn::module::Module;
+use burn::optim::OptimizerRecord;
+use burn::tensor::{Bytes, DType, TensorData};
+use burn_pack::{Reader, Scalar, Writer};
+
+use super::GSpaceConfig;
+use super::gspace::{GSpace, Inner};
+use crate::coordinates::{Chart, Floor, Normalisation, NormChart, SkeletonChart};
+use crate::error::Error;
+use crate::params;
+use crate::skeleton::{Edge, Tree};
+use crate::wiring::{Homogeneous, Wiring};
+
+const FORMAT: u64 = 1;
+
+impl GSpace {
+    /// The optimiser's state: skeleton, floor reference, normalisation and the inner optimiser's state.
+    ///
+    /// Parameters go by their paths in the module, so that the state fits a model that was built anew.
+    ///
+    /// # Errors
+    /// The inner optimiser's state cannot be written.
+    pub fn to_bytes(&self) -> Result<Bytes, Error> {
+        self.writer()?.into_bytes().map_err(unfit)
+    }
+
+    /// Writes [`to_bytes`](Self::to_bytes) to a file, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let written = self.writer()?.auto_extension(false).write_to_file(path);
+        written.map_err(|error| file(path, error))
+    }
+
+    fn writer(&self) -> Result<Writer, Error> {
+        let mut tensors = Vec::new();
+        let mut scalars = vec![("format".to_string(), Scalar::from(FORMAT))];
+        let mut metadata = vec![("wiring".to_string(), signature(self.wiring()))];
+        match &self.chart {
+            Chart::Norm(_) => metadata.push(("chart".into(), "norm".into())),
+            Chart::Skeleton(chart) => {
+                metadata.push(("chart".into(), "skeleton".into()));
+                tensors.push(integers("skeleton.in", &chart.tree.ins));
+                tensors.push(integers("skeleton.out", &chart.tree.outs));
+                if let Some(floor) = &chart.floor {
+                    scalars.push(("floor.tau".into(), Scalar::from(floor.tau)));
+                    tensors.push(numbers("floor.at_start", &floor.at_start));
+                }
+                if let Some(size) = &chart.normalisation {
+                    tensors.push(numbers("normalisation.tail", &size.tail));
+                    tensors.push(numbers("normalisation.head", &size.head));
+                }
+            }
+        }
+        if let Inner::Lifted(optim) = &self.inner {
+            let bytes = optim.to_record().into_bytes().map_err(unfit)?;
+            let len = bytes.len();
+            let data = burn_pack::Tensor::new("inner".into(), DType::U8, [len], None, bytes);
+            tensors.push(data);
+            for (id, name) in self.wiring().all_parameters() {
+                metadata.push((format!("parameter.{name}"), id.val().to_string()));
+            }
+        }
+        let writer = Writer::new(tensors);
+        let writer = scalars.iter().fold(writer, |w, (key, value)| w.with_scalar(key, *value));
+        Ok(metadata.iter().fold(writer, |w, (key, value)| w.with_metadata(key, value)))
+    }
+}
+
+impl GSpaceConfig {
+    /// The optimiser as it was saved, for the model it was saved with (or one built anew with the same weights).
+    ///
+    /// # Errors
+    /// The file is not such a state, or was made for another wiring or with other coordinates.
+    pub fn load<M: Module + Homogeneous>(
+        &self,
+        path: impl AsRef<Path>,
+        model: &M,
+    ) -> Result<GSpace, Error> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| file(path, error))?;
+        self.from_bytes(Bytes::from_bytes_vec(bytes), model)
+            .map_err(|error| match error {
+                Error::State { reason } => file(path, reason),
+                other => other,
+            })
+    }
+
+    /// As [`load`](Self::load), from [`GSpace::to_bytes`].
+    ///
+    /// # Errors
+    /// The bytes are not such a state, or were made for another wiring or with other coordinates.
+    #[allow(clippy::wrong_self_convention)]
+    pub fn from_bytes<M: Module + Homogeneous>(&self, bytes: Bytes, model: &M) -> Result<GSpace, Error> {
+        let wiring = self.wiring(model)?;
+        params::read(model, &wiring)?;
+        let state = State::read(bytes)?;
+        let saved = state.metadata.get("wiring").cloned().unwrap_or_default();
+        if saved != signature(&wiring) {
+            return Err(unfit(format!(
+                "it was saved for the parameters {saved}, the model has {}",
+                signature(&wiring)
+            )));
+        }
+        let chart = state.chart(&wiring)?;
+        let inner = match self.inner() {
+            Inner::Descent => Inner::Descent,
+            Inner::Lifted(optim) => {
+                let record = state.inner(&wiring)?;
+                Inner::Lifted(optim.clone().load_record(record))
+            }
+        };
+        Ok(self.assemble(wiring, chart, inner))
+    }
+}
+
+/// A state file taken apart.
+struct State {
+    tensors: HashMap<String, TensorData>,
+    scalars: BTreeMap<String, Scalar>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl State {
+    fn read(bytes: Bytes) -> Result<Self, Error> {
+        let reader = Reader::from_bytes(bytes).map_err(unfit)?;
+        let scalars = reader.scalars().clone();
+        let metadata = reader.metadata().clone();
+        let format = scalars.get("format").copied();
+        if format != Some(Scalar::from(FORMAT)) {
+            return Err(unfit(format!("format {format:?}, this version reads {FORMAT}")));
+        }
+        let mut tensors = HashMap::new();
+        for tensor in reader.into_tensors().map_err(unfit)? {
+            let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(unfit)?;
+            tensors.insert(name, TensorData::from_bytes(bytes, shape, dtype));
+        }
+        Ok(Self {
+            tensors,
+            scalars,
+            metadata,
+        })
+    }
+
+    fn chart(&self, wiring: &Wiring) -> Result<Chart, Error> {
+        match self.metadata.get("chart").map(String::as_str) {
+            Some("norm") => return Ok(Chart::Norm(NormChart::new(wiring))),
+            Some("skeleton") => {}
+            other => return Err(unfit(format!("unknown coordinates {other:?}"))),
+        }
+        let tree = Tree {
+            ins: self.edges("skeleton.in")?,
+            outs: self.edges("skeleton.out")?,
+        };
+        tree.check(wiring)?;
+        let mut chart = SkeletonChart::new(wiring, tree);
+        if let Some(tau) = self.scalars.get("floor.tau") {
+            let tau = f64::try_from(*tau).map_err(|_| unfit("floor.tau is no number"))?;
+            let at_start = self.numbers("floor.at_start", wiring)?;
+            chart.floor = Some(Floor { tau, at_start });
+        }
+        if self.tensors.contains_key("normalisation.tail") {
+            chart.normalisation = Some(Normalisation {
+                tail: self.numbers("normalisation.tail", wiring)?,
+                head: self.numbers("normalisation.head", wiring)?,
+            });
+        }
+        Ok(Chart::Skeleton(chart))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorData, Error> {
+        self.tensors.get(name).ok_or_else(|| unfit(format!("`{name}` is missing")))
+    }
+
+    fn numbers(&self, name: &str, wiring: &Wiring) -> Result<Vec<f64>, Error> {
+        let data = self.tensor(name)?;
+        let values: Vec<f64> = match data.dtype() {
+            DType::F64 => data.iter::<f64>().collect(),
+            other => return Err(unfit(format!("`{name}` holds {other:?}"))),
+        };
+        let usable = values.iter().all(|v| v.is_finite() && *v > 0.0);
+        if values.len() != wiring.hidden() + 1 || !usable {
+            return Err(unfit(format!("`{name}` is not one positive number per class")));
+        }
+        Ok(values)
+    }
+
+    fn edges(&self, name: &str) -> Result<Vec<Edge>, Error> {
+        let data = self.tensor(name)?;
+        if data.dtype() != DType::I64 {
+            return Err(unfit(format!("`{name}` holds {:?}", data.dtype())));
+        }
+        let values: Vec<i64> = data.iter::<i64>().collect();
+        let edge = |e: &[i64]| {
+            let index = |i: usize| usize::try_from(e[i]).ok();
+            Some(Edge {
+                edges: index(0)?,
+                tail: index(1)?,
+                head: index(2)?,
+            })
+        };
+        let edges: Option<Vec<Edge>> = values.chunks_exact(3).map(edge).collect();
+        edges.ok_or_else(|| unfit(format!("`{name}` holds a negative index")))
+    }
+
+    /// The inner optimiser's record, with the ids of the present model's parameters.
+    fn inner(&self, wiring: &Wiring) -> Result<OptimizerRecord, Error> {
+        let data = self
+            .tensors
+            .get("inner")
+            .ok_or_else(|| unfit("it holds no state of an inner optimiser"))?;
+        let reader = Reader::from_bytes(Bytes::from_bytes_vec(data.as_bytes().to_vec())).map_err(unfit)?;
+        let mut present = HashMap::new();
+        for (id, name) in wiring.all_parameters() {
+            if let Some(saved) = self.metadata.get(&format!("parameter.{name}")) {
+                present.insert(saved.clone(), id.val());
+            }
+        }
+        let renamed = |name: &str| {
+            let (id, field) = name.split_once('.').unwrap_or((name, ""));
+            let id = *present
+                .get(id)
+                .ok_or_else(|| unfit(format!("`{name}` belongs to no parameter of the model")))?;
+            let name = match field {
+                "" => id.to_string(),
+                field => format!("{id}.{field}"),
+            };
+            Ok::<_, Error>((id, name))
+        };
+        let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
+        let mut tensors = Vec::new();
+        for tensor in reader.into_tensors().map_err(unfit)? {
+            let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(unfit)?;
+            let (id, name) = renamed(&name)?;
+            tensors.push(burn_pack::Tensor::new(name, dtype, shape, Some(id), bytes));
+        }
+        let mut writer = Writer::new(tensors);
+        for (key, value) in &scalars {
+            writer = writer.with_scalar(&renamed(key)?.1, *value);
+        }
+        for (key, value) in &metadata {
+            writer = writer.with_metadata(&renamed(key)?.1, value);
+        }
+        let bytes = writer.into_bytes().map_err(unfit)?;
+        OptimizerRecord::from_bytes(bytes).map_err(unfit)
+    }
+}
+
+/// Names and shapes of the wired parameters.
+fn signature(wiring: &Wiring) -> String {
+    let parameter = |edges: &crate::wiring::Edges| format!("{} {:?}", edges.name, edges.shape);
+    wiring.edges.iter().map(parameter).collect::<Vec<_>>().join("; ")
+}
+
+fn integers(name: &str, edges: &[Edge]) -> burn_pack::Tensor {
+    let flat = edges.iter().flat_map(|e| [e.edges as i64, e.tail as i64, e.head as i64]);
+    pack(name, TensorData::new(flat.collect::<Vec<_>>(), [edges.len(), 3]))
+}
+
+fn numbers(name: &str, values: &[f64]) -> burn_pack::Tensor {
+    pack(name, TensorData::new(values.to_vec(), [values.len()]))
+}
+
+fn pack(name: &str, data: TensorData) -> burn_pack::Tensor {
+    let (bytes, shape, dtype) = data.into_parts();
+    burn_pack::Tensor::new(name.into(), dtype, shape, None, bytes)
+}
+
+fn unfit(reason: impl std::fmt::Display) -> Error {
+    Error::State {
+        reason: reason.to_string(),
+    }
+}
+
+fn file(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::File {
+        path: path.to_path_buf(),
+        reason: reason.to_string(),
+    }
+}

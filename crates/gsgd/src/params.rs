@@ -1,0 +1,176 @@
+//! Reading and writing a module's parameters as matrices.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{GradientCheckpointingStrategy, Tensor};
+
+use crate::error::Error;
+use crate::wiring::{Edges, Wiring};
+
+/// Every float parameter with its path, in visit order.
+pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
+    #[derive(Default)]
+    struct Names {
+        path: Vec<String>,
+        found: Vec<(ParamId, String)>,
+    }
+    impl ModuleVisitor for Names {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.push((param.id, self.path.join(".")));
+        }
+    }
+    let mut names = Names::default();
+    model.visit(&mut names);
+    names.found
+}
+
+/// The wired parameters as matrices (rows: tails, columns: heads), off the autodiff tape.
+///
+/// # Errors
+/// A parameter is missing or has another shape than in the wiring.
+pub(crate) fn read<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Tensor<2>>, Error> {
+    let mut reader = Reader {
+        slots: slots(wiring),
+        wiring,
+        found: vec![None; wiring.edges.len()],
+        error: None,
+    };
+    model.visit(&mut reader);
+    if let Some(error) = reader.error {
+        return Err(error);
+    }
+    let mut matrices = Vec::with_capacity(wiring.edges.len());
+    for (matrix, edges) in reader.found.into_iter().zip(&wiring.edges) {
+        matrices.push(matrix.ok_or_else(|| Error::MissingParameter {
+            name: edges.name.clone(),
+        })?);
+    }
+    Ok(matrices)
+}
+
+struct Reader<'a> {
+    slots: HashMap<ParamId, usize>,
+    wiring: &'a Wiring,
+    found: Vec<Option<Tensor<2>>>,
+    error: Option<Error>,
+}
+
+impl ModuleVisitor for Reader<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(&slot) = self.slots.get(&param.id) else {
+            return;
+        };
+        match matrix(param.val().inner(), &self.wiring.edges[slot]) {
+            Ok(matrix) => self.found[slot] = Some(matrix),
+            Err(error) => {
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// A parameter or its gradient as the matrix of its edges.
+pub(crate) fn matrix<const D: usize>(tensor: Tensor<D>, edges: &Edges) -> Result<Tensor<2>, Error> {
+    if tensor.dims().as_slice() != edges.shape.as_slice() {
+        return Err(Error::ShapeChanged {
+            name: edges.name.clone(),
+            expected: edges.shape.clone(),
+            found: tensor.dims().to_vec(),
+        });
+    }
+    Ok(tensor.reshape([edges.tails.len(), edges.heads.len()]))
+}
+
+/// Where each wired parameter stands in the wiring.
+pub(crate) fn slots(wiring: &Wiring) -> HashMap<ParamId, usize> {
+    wiring
+        .edges
+        .iter()
+        .enumerate()
+        .map(|(slot, edges)| (edges.id, slot))
+        .collect()
+}
+
+/// The model with every wired parameter replaced by `change(slot, matrix)`.
+///
+/// The matrix is handed over uniquely owned where nothing else holds the parameter, so that `change` can work in
+/// place. `require_grad`, the distributed flag and the checkpointing strategy stay as they were. Call [`read`]
+/// first: it makes sure that model and wiring fit.
+pub(crate) fn map<M: Module>(
+    model: M,
+    wiring: &Wiring,
+    slots: &HashMap<ParamId, usize>,
+    change: impl FnMut(usize, Tensor<2>) -> Tensor<2>,
+) -> M {
+    model.map(&mut Writer {
+        wiring,
+        slots,
+        change,
+    })
+}
+
+struct Writer<'a, F> {
+    wiring: &'a Wiring,
+    slots: &'a HashMap<ParamId, usize>,
+    change: F,
+}
+
+impl<F: FnMut(usize, Tensor<2>) -> Tensor<2>> ModuleMapper for Writer<'_, F> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(&slot) = self.slots.get(&param.id) else {
+            return param;
+        };
+        let edges = &self.wiring.edges[slot];
+        let (id, tensor, mapper) = param.consume();
+        let context = Context::of(&tensor);
+        let shape = tensor.dims();
+        let matrix = tensor
+            .inner()
+            .reshape([edges.tails.len(), edges.heads.len()]);
+        let changed = (self.change)(slot, matrix).reshape(shape);
+        Param::from_mapped_value(id, context.restore(changed, id), mapper)
+    }
+}
+
+/// What a parameter's tensor carries besides its values.
+struct Context {
+    autodiff: bool,
+    require_grad: bool,
+    distributed: bool,
+    checkpointing: Option<GradientCheckpointingStrategy>,
+}
+
+impl Context {
+    fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        Self {
+            autodiff: tensor.is_autodiff(),
+            require_grad: tensor.is_require_grad(),
+            distributed: tensor.is_distributed(),
+            checkpointing: tensor.gradient_checkpointing_strategy(),
+        }
+    }
+
+    fn restore<const D: usize>(self, tensor: Tensor<D>, id: ParamId) -> Tensor<D> {
+        if !self.autodiff {
+            return tensor;
+        }
+        let mut tensor = Tensor::from_inner(tensor);
+        if let Some(strategy) = self.checkpointing {
+            tensor = tensor.with_gradient_checkpointing_strategy(strategy);
+        }
+        if self.require_grad {
+            tensor = tensor.require_grad();
+        }
+        if self.distributed {
+            tensor = tensor.set_distributed(id);
+        }
+        tensor
+    }
+}

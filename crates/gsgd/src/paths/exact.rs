@@ -1,0 +1,295 @@
+//! All paths of a small network: for tests and teaching.
+
+use burn::module::Module;
+
+use super::norms::repeated;
+use super::rank;
+use crate::error::Error;
+use crate::params;
+use crate::skeleton::Edge;
+use crate::wiring::{Source, Wiring};
+
+/// Where a path starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// A feature of an input.
+    Input {
+        /// Which input, in the order of the wiring.
+        input: usize,
+        /// Which of its features.
+        feature: usize,
+    },
+    /// The constant 1 behind a bias.
+    Bias,
+}
+
+/// One path: its start and its edges on the way to an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// Where it starts.
+    pub start: Start,
+    /// Its edges, first to last.
+    pub edges: Vec<Edge>,
+    /// Which output feature it ends in.
+    pub output: usize,
+    /// The nodes with a ReLU it passes, and the channel there.
+    gates: Vec<(usize, usize)>,
+}
+
+/// All paths of a network, and the weights they were enumerated with.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    wiring: Wiring,
+    weights: Vec<Vec<f64>>,
+    paths: Vec<Path>,
+}
+
+/// The most paths that are enumerated.
+const LIMIT: u128 = 1_000_000;
+
+impl Paths {
+    /// Enumerates every path from an input feature or a bias to an output.
+    ///
+    /// # Errors
+    /// More than a million paths, a grounded function inside, or a model that does not fit its wiring.
+    pub fn of<M: Module>(model: &M, wiring: &Wiring) -> Result<Self, Error> {
+        if wiring.nodes.iter().any(|node| matches!(node, Source::Ground(_))) {
+            return Err(Error::Grounded);
+        }
+        let weights: Vec<Vec<f64>> = params::read(model, wiring)?
+            .into_iter()
+            .map(|w| w.into_data().iter::<f64>().collect())
+            .collect();
+        let paths = count(wiring);
+        if paths > LIMIT {
+            return Err(Error::TooManyPaths {
+                paths,
+                limit: LIMIT,
+            });
+        }
+        Ok(Self {
+            paths: enumerate(wiring),
+            wiring: wiring.clone(),
+            weights,
+        })
+    }
+
+    /// The paths.
+    pub fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
+    /// Value of every path: the product of its weights.
+    pub fn values(&self) -> Vec<f64> {
+        self.paths
+            .iter()
+            .map(|path| path.edges.iter().map(|&edge| self.weight(edge)).product())
+            .collect()
+    }
+
+    /// Activation status of every path for an input: the product of the slopes of its ReLUs (1 or 0; the negative
+    /// slope for leaky ones).
+    ///
+    /// # Errors
+    /// The input has the wrong lengths.
+    pub fn activations(&self, inputs: &[&[f64]]) -> Result<Vec<f64>, Error> {
+        let slopes = self.slopes(inputs)?;
+        let status = |path: &Path| {
+            path.gates
+                .iter()
+                .map(|&(node, channel)| slopes[node][channel])
+                .product()
+        };
+        Ok(self.paths.iter().map(status).collect())
+    }
+
+    /// The network's outputs by Eq. (1) of the paper: `N(x)_k = sum over paths p into k of v_p a_p(x) x_start(p)`.
+    ///
+    /// # Errors
+    /// The input has the wrong lengths.
+    pub fn outputs(&self, inputs: &[&[f64]]) -> Result<Vec<f64>, Error> {
+        let status = self.activations(inputs)?;
+        let width = self.wiring.outputs.iter().map(|&node| self.wiring.widths[node]).sum();
+        let mut outputs = vec![0.0; width];
+        for ((path, value), status) in self.paths.iter().zip(self.values()).zip(status) {
+            let x = match path.start {
+                Start::Input { input, feature } => inputs[input][feature],
+                Start::Bias => 1.0,
+            };
+            outputs[path.output] += value * status * x;
+        }
+        Ok(outputs)
+    }
+
+    /// The structure matrix: a row per path, a column per edge in the order of [`Wiring::edges`], 1 where the path
+    /// uses the edge. (The paper prints its transpose.)
+    pub fn structure(&self) -> Vec<Vec<u8>> {
+        let mut first = Vec::new();
+        let mut total = 0;
+        for edges in &self.wiring.edges {
+            first.push(total);
+            total += edges.count();
+        }
+        let row = |path: &Path| {
+            let mut row = vec![0u8; total];
+            for &edge in &path.edges {
+                row[first[edge.edges] + self.wiring.flat(edge)] += 1;
+            }
+            row
+        };
+        self.paths.iter().map(row).collect()
+    }
+
+    /// Rank of the structure matrix, m - H for every wiring.
+    ///
+    /// By elimination over the integers modulo the prime 2^61 - 1. That never exceeds the rational rank, which in
+    /// turn never exceeds m - H, since the H scalings change no path's value: a result of m - H is exact.
+    pub fn rank(&self) -> usize {
+        rank::modulo_prime(&self.structure())
+    }
+
+    fn weight(&self, edge: Edge) -> f64 {
+        self.weights[edge.edges][self.wiring.flat(edge)]
+    }
+
+    /// The slope of every activation at this input, by node and channel.
+    fn slopes(&self, inputs: &[&[f64]]) -> Result<Vec<Vec<f64>>, Error> {
+        let wiring = &self.wiring;
+        let is_input = |&node: &usize| wiring.nodes[node] == Source::Input;
+        let expected: Vec<usize> = (0..wiring.nodes.len())
+            .filter(is_input)
+            .map(|node| wiring.widths[node])
+            .collect();
+        let found: Vec<usize> = inputs.iter().map(|x| x.len()).collect();
+        if expected != found {
+            return Err(Error::Input { expected, found });
+        }
+        let mut inputs = inputs.iter();
+        let mut slopes = vec![Vec::new(); wiring.nodes.len()];
+        let mut values: Vec<Vec<f64>> = Vec::new();
+        for (node, source) in wiring.nodes.iter().enumerate() {
+            let value = match source {
+                Source::Input => inputs.next().map(|x| x.to_vec()).unwrap_or_default(),
+                Source::Layer { from, weight, bias } => self.layer(&values[*from], *weight, *bias),
+                Source::Add(a, b) => values[*a].iter().zip(&values[*b]).map(|(a, b)| a + b).collect(),
+                Source::Concat(parts) => parts.iter().flat_map(|&part| values[part].clone()).collect(),
+                Source::Repeat { from, times } => repeated(&values[*from], *times),
+                Source::Activation { from, slope } => {
+                    let slope = |&x: &f64| if x > 0.0 { 1.0 } else { f64::from_bits(*slope) };
+                    slopes[node] = values[*from].iter().map(slope).collect();
+                    values[*from].iter().zip(&slopes[node]).map(|(x, s)| x * s).collect()
+                }
+                Source::Ground(_) => unreachable!("refused when the paths were enumerated"),
+            };
+            values.push(value);
+        }
+        Ok(slopes)
+    }
+
+    fn layer(&self, x: &[f64], weight: usize, bias: Option<usize>) -> Vec<f64> {
+        let columns = self.wiring.edges[weight].heads.len();
+        let mut y = bias.map_or(vec![0.0; columns], |bias| self.weights[bias].clone());
+        for (x, row) in x.iter().zip(self.weights[weight].chunks(columns)) {
+            y.iter_mut().zip(row).for_each(|(y, w)| *y += x * w);
+        }
+        y
+    }
+}
+
+/// The number of paths, saturating.
+fn count(wiring: &Wiring) -> u128 {
+    let mut to: Vec<Vec<u128>> = Vec::new();
+    let sum = |values: &[u128]| values.iter().fold(0u128, |a, &b| a.saturating_add(b));
+    for (node, source) in wiring.nodes.iter().enumerate() {
+        let counts = match source {
+            Source::Input => vec![1; wiring.widths[node]],
+            Source::Layer { from, bias, .. } => {
+                let paths = sum(&to[*from]).saturating_add(u128::from(bias.is_some()));
+                vec![paths; wiring.widths[node]]
+            }
+            Source::Add(a, b) => {
+                let pairs = to[*a].iter().zip(&to[*b]);
+                pairs.map(|(a, b)| a.saturating_add(*b)).collect()
+            }
+            Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
+            Source::Repeat { from, times } => repeated(&to[*from], *times),
+            Source::Activation { from, .. } | Source::Ground(from) => to[*from].clone(),
+        };
+        to.push(counts);
+    }
+    let outputs = wiring.outputs.iter().map(|&node| sum(&to[node]));
+    outputs.fold(0, u128::saturating_add)
+}
+
+fn enumerate(wiring: &Wiring) -> Vec<Path> {
+    let mut to: Vec<Vec<Vec<Path>>> = Vec::new();
+    let mut inputs = 0;
+    for (node, source) in wiring.nodes.iter().enumerate() {
+        let paths = match source {
+            Source::Input => {
+                let input = inputs;
+                inputs += 1;
+                (0..wiring.widths[node])
+                    .map(|feature| vec![start(Start::Input { input, feature })])
+                    .collect()
+            }
+            Source::Layer { from, weight, bias } => (0..wiring.widths[node])
+                .map(|head| through(&to[*from], *weight, *bias, head))
+                .collect(),
+            Source::Add(a, b) => {
+                let pairs = to[*a].iter().zip(&to[*b]);
+                pairs.map(|(a, b)| a.iter().chain(b).cloned().collect()).collect()
+            }
+            Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
+            Source::Repeat { from, times } => repeated(&to[*from], *times),
+            Source::Activation { from, .. } => {
+                let mut paths = to[*from].clone();
+                for (channel, paths) in paths.iter_mut().enumerate() {
+                    paths.iter_mut().for_each(|path| path.gates.push((node, channel)));
+                }
+                paths
+            }
+            Source::Ground(_) => unreachable!("refused before"),
+        };
+        to.push(paths);
+    }
+    let ends = wiring.outputs.iter().flat_map(|&node| to[node].clone());
+    ends.enumerate()
+        .flat_map(|(output, paths)| {
+            paths.into_iter().map(move |path| Path { output, ..path })
+        })
+        .collect()
+}
+
+fn start(start: Start) -> Path {
+    Path {
+        start,
+        edges: Vec::new(),
+        output: 0,
+        gates: Vec::new(),
+    }
+}
+
+fn through(x: &[Vec<Path>], weight: usize, bias: Option<usize>, head: usize) -> Vec<Path> {
+    let mut paths = Vec::new();
+    for (tail, to) in x.iter().enumerate() {
+        paths.extend(to.iter().cloned().map(|mut path| {
+            path.edges.push(Edge {
+                edges: weight,
+                tail,
+                head,
+            });
+            path
+        }));
+    }
+    if let Some(edges) = bias {
+        let mut path = start(Start::Bias);
+        path.edges.push(Edge {
+            edges,
+            tail: 0,
+            head,
+        });
+        paths.push(path);
+    }
+    paths
+}

@@ -1,0 +1,9 @@
+//! Paths from input to output: exact tools for small networks, norms for networks of any size.
+
+mod exact;
+mod norms;
+mod rank;
+
+pub use exact::{Path, Paths, Start};
+pub use norms::{basis_path_norm, path_norm};
+pub(crate) use norms::PathSums;

@@ -1,0 +1,151 @@
+//! The balanced representative: every unit's incoming and outgoing l2 norms agree.
+
+use burn::module::Module;
+
+use super::{Scaling, canonical, network};
+use crate::coordinates::Network;
+use crate::error::{Error, Rejected};
+use crate::kernels::Power;
+use crate::params;
+use crate::wiring::{Class, Wiring};
+
+/// When balancing is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Balance {
+    /// Largest |ln(incoming norm / outgoing norm)| of a unit that counts as balanced. Default 1e-6.
+    pub tolerance: f64,
+    /// Sweeps over the network after which it ends in any case. Default 200.
+    pub max_sweeps: usize,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self {
+            tolerance: 1e-6,
+            max_sweeps: 200,
+        }
+    }
+}
+
+/// What balancing found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Balanced {
+    /// The scaling that balances.
+    pub scaling: Scaling,
+    /// Sweeps used.
+    pub sweeps: usize,
+    /// Largest |ln(incoming norm / outgoing norm)| met in the last sweep.
+    pub imbalance: f64,
+}
+
+/// The model at its balanced representative, and how it was reached.
+///
+/// Block coordinate descent on the sum of all squared weights over the group (equi-normalisation, Stock et al.
+/// 2019), which is convex in the factors' logarithms. It starts from the canonical representative, so the result
+/// does not depend on how the network came scaled. Units without weights on one side keep their scale.
+///
+/// # Errors
+/// Model and wiring do not fit, or the factors leave the range of the weights' type; the model comes back
+/// unchanged.
+pub fn balance<M: Module>(
+    model: M,
+    wiring: &Wiring,
+    until: Balance,
+) -> Result<(M, Balanced), Rejected<M>> {
+    let weights = match params::read(&model, wiring) {
+        Ok(weights) => weights,
+        Err(error) => return Err(Rejected { model, error }),
+    };
+    let found = balancing(network(wiring, &weights), until);
+    drop(weights);
+    match found {
+        Err(error) => Err(Rejected { model, error }),
+        Ok(balanced) => Ok((balanced.scaling.apply(model, wiring)?, balanced)),
+    }
+}
+
+pub(crate) fn balancing(network: Network, until: Balance) -> Result<Balanced, Error> {
+    let mut balanced = Balanced {
+        scaling: canonical(network)?,
+        sweeps: 0,
+        imbalance: f64::INFINITY,
+    };
+    let levels = levels(network.wiring);
+    while balanced.sweeps < until.max_sweeps && balanced.imbalance > until.tolerance {
+        balanced.imbalance = 0.0;
+        for level in &levels {
+            let worst = balance_level(network, level, &mut balanced.scaling);
+            balanced.imbalance = balanced.imbalance.max(worst);
+        }
+        balanced.sweeps += 1;
+    }
+    Ok(balanced)
+}
+
+/// Classes that are first written at one place, with the parameters at both of their sides.
+struct Level {
+    classes: Vec<Class>,
+    before: Vec<usize>,
+    after: Vec<usize>,
+    /// Whether an edge leads from one of the classes to another; half steps then.
+    within: bool,
+}
+
+fn levels(wiring: &Wiring) -> Vec<Level> {
+    let classes: Vec<Class> = wiring.hidden_classes().collect();
+    let parameters = |ends: &[Vec<crate::wiring::End>], level: &[Class]| {
+        let all = level.iter().flat_map(|class| ends[class.index()].iter().map(|end| end.edges));
+        let mut all: Vec<usize> = all.collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    classes
+        .chunk_by(|a, b| wiring.ord_in[a.index()] == wiring.ord_in[b.index()])
+        .map(|level| {
+            let before = parameters(&wiring.writers, level);
+            let after = parameters(&wiring.readers, level);
+            Level {
+                classes: level.to_vec(),
+                within: before.iter().any(|slot| after.contains(slot)),
+                before,
+                after,
+            }
+        })
+        .collect()
+}
+
+/// One step for the classes of a level; returns the largest |ln(incoming / outgoing norm)| found.
+fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 {
+    let mut incoming = vec![0.0; scaling.factors.len()];
+    let mut outgoing = vec![0.0; scaling.factors.len()];
+    for &slot in &level.before {
+        let edges = &network.wiring.edges[slot];
+        let tails: Vec<f64> = edges.tails.iter().map(|&t| scaling.factor(t).powi(-2)).collect();
+        let sums = network.how.column_powers(network.weights[slot].clone(), &tails, Power::Two);
+        for (head, sum) in edges.heads.iter().zip(sums) {
+            incoming[head.index()] += sum;
+        }
+    }
+    for &slot in &level.after {
+        let edges = &network.wiring.edges[slot];
+        let heads: Vec<f64> = edges.heads.iter().map(|&h| scaling.factor(h).powi(2)).collect();
+        let sums = network.how.row_powers(network.weights[slot].clone(), &heads, Power::Two);
+        for (tail, sum) in edges.tails.iter().zip(sums) {
+            outgoing[tail.index()] += sum;
+        }
+    }
+    let mut worst = 0.0f64;
+    for &class in &level.classes {
+        let b = class.index();
+        let square = scaling.factors[b] * scaling.factors[b];
+        let ratio = (outgoing[b] / square) / (incoming[b] * square);
+        if !ratio.is_normal() || ratio < 0.0 {
+            continue; // no weights on one side
+        }
+        worst = worst.max(0.5 * ratio.ln().abs());
+        let step = ratio.sqrt().sqrt();
+        scaling.factors[b] *= if level.within { step.sqrt() } else { step };
+    }
+    worst
+}

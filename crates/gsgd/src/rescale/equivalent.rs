@@ -1,0 +1,106 @@
+//! Are two networks one function up to positive scaling?
+
+use burn::module::Module;
+
+use super::{Scaling, canonical, network};
+use crate::error::Error;
+use crate::params;
+use crate::wiring::Wiring;
+
+/// The answer of [`equivalent`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Equivalence {
+    /// This scaling takes the first network to the second.
+    Equivalent {
+        /// The scaling found.
+        scaling: Scaling,
+        /// Largest difference of a weight, relative to the size of its unit.
+        difference: f64,
+    },
+    /// No positive scaling does. Permuted units and flipped signs are not positive scalings.
+    Different {
+        /// The first unit, in the order of the forward pass, whose weights differ by more than the tolerance.
+        unit: String,
+        /// The parameter in which they do.
+        parameter: String,
+        /// The difference relative to the size of the unit.
+        difference: f64,
+    },
+}
+
+/// Compares two networks of the same wiring up to positive scaling.
+///
+/// Both are taken to their canonical representatives; a weight may differ by `tolerance` times the root of the sum
+/// of squares of its unit's incoming weights in that parameter.
+///
+/// # Errors
+/// The wirings differ in shape, or a model does not fit its wiring.
+pub fn equivalent<A: Module, B: Module>(
+    a: (&A, &Wiring),
+    b: (&B, &Wiring),
+    tolerance: f64,
+) -> Result<Equivalence, Error> {
+    let ((a, a_wiring), (b, b_wiring)) = (a, b);
+    same_wiring(a_wiring, b_wiring)?;
+    let (a_weights, b_weights) = (params::read(a, a_wiring)?, params::read(b, b_wiring)?);
+    let from = canonical(network(a_wiring, &a_weights))?;
+    let to = canonical(network(b_wiring, &b_weights))?;
+    let factors: Vec<f64> = from.factors().iter().zip(to.factors()).map(|(a, b)| a / b).collect();
+    let scaling = Scaling::new(a_wiring, &factors)?;
+
+    let mut largest = 0.0f64;
+    for (slot, edges) in a_wiring.edges.iter().enumerate() {
+        let read = |w: &burn::tensor::Tensor<2>| w.to_data().iter::<f64>().collect::<Vec<f64>>();
+        let (a, b) = (read(&a_weights[slot]), read(&b_weights[slot]));
+        let columns = edges.heads.len();
+        for (column, &head) in edges.heads.iter().enumerate() {
+            let (mut worst, mut size) = (0.0f64, 0.0);
+            for (row, &tail) in edges.tails.iter().enumerate() {
+                let at = row * columns + column;
+                let (expected, found) = (a[at] * scaling.factor(head) / scaling.factor(tail), b[at]);
+                worst = worst.max((expected - found).abs());
+                size += found * found + expected * expected;
+            }
+            let difference = match size {
+                0.0 => 0.0,
+                _ => worst / (size / 2.0).sqrt(),
+            };
+            // `!(<=)` so that NaN counts as different
+            if !(difference <= tolerance) {
+                let unit = match head.is_ground() {
+                    true => format!("output {column} of {}", edges.name),
+                    false => a_wiring.unit(head),
+                };
+                return Ok(Equivalence::Different {
+                    unit,
+                    parameter: edges.name.clone(),
+                    difference,
+                });
+            }
+            largest = largest.max(difference);
+        }
+    }
+    Ok(Equivalence::Equivalent {
+        scaling,
+        difference: largest,
+    })
+}
+
+fn same_wiring(a: &Wiring, b: &Wiring) -> Result<(), Error> {
+    let differ = |reason: String| Err(Error::Incomparable { reason });
+    if a.edges.len() != b.edges.len() {
+        return differ(format!("{} and {} parameters", a.edges.len(), b.edges.len()));
+    }
+    for (x, y) in a.edges.iter().zip(&b.edges) {
+        if x.shape != y.shape {
+            return differ(format!(
+                "`{}` is {:?}, `{}` is {:?}",
+                x.name, x.shape, y.name, y.shape
+            ));
+        }
+        if x.tails != y.tails || x.heads != y.heads {
+            return differ(format!("`{}` and `{}` connect other classes", x.name, y.name));
+        }
+    }
+    Ok(())
+}
