@@ -23,7 +23,9 @@ pub enum Error {
     },
 
     /// A wired parameter is not in the model that was handed in.
-    #[error("parameter `{name}` of the wiring is not in this model: the optimiser was made for another one")]
+    #[error(
+        "parameter `{name}` of the wiring is not in this model: the optimiser was made for another one"
+    )]
     MissingParameter {
         /// The parameter's path in the module the wiring was made from.
         name: String,
@@ -51,7 +53,9 @@ pub enum Error {
     },
 
     /// A gradient holds NaN or an infinity.
-    #[error("the gradient of parameter `{name}` is not finite; the model is unchanged (lower the lr, or look for NaN in the data)")]
+    #[error(
+        "the gradient of parameter `{name}` is not finite; the model is unchanged (lower the lr, or look for NaN in the data)"
+    )]
     NonFiniteGradient {
         /// The parameter's path.
         name: String,
@@ -132,7 +136,9 @@ pub enum Error {
     },
 
     /// Path products left the range of floating point numbers.
-    #[error("the path values at parameter `{name}` overflow or vanish in floating point: balance the network first")]
+    #[error(
+        "the path values at parameter `{name}` overflow or vanish in floating point: balance the network first"
+    )]
     OutOfRange {
         /// The parameter's path.
         name: String,
@@ -155,7 +161,9 @@ pub enum Error {
     },
 
     /// The network has too many paths to enumerate.
-    #[error("the network has {paths} paths, more than the limit of {limit}: exact enumeration is for small networks")]
+    #[error(
+        "the network has {paths} paths, more than the limit of {limit}: exact enumeration is for small networks"
+    )]
     TooManyPaths {
         /// The number of paths (saturating).
         paths: u128,
@@ -164,7 +172,9 @@ pub enum Error {
     },
 
     /// Paths cannot be followed through a function that is not positively homogeneous.
-    #[error("the network has a function inside that is not positively homogeneous: its output is no sum over paths")]
+    #[error(
+        "the network has a function inside that is not positively homogeneous: its output is no sum over paths"
+    )]
     Grounded,
 
     /// An input vector has the wrong length.
@@ -216,7 +226,9 @@ pub enum WiringError {
     },
 
     /// `add` of two values with unequal channel counts.
-    #[error("add: {left} channels (from {left_from}) and {right} channels (from {right_from}) cannot be added")]
+    #[error(
+        "add: {left} channels (from {left_from}) and {right} channels (from {right_from}) cannot be added"
+    )]
     Add {
         /// Channels on the left.
         left: usize,
@@ -229,14 +241,18 @@ pub enum WiringError {
     },
 
     /// A width is needed where only the network's input is known.
-    #[error("{call}: the input's width is not known here; declare it with `WiringBuilder::input(width)`")]
+    #[error(
+        "{call}: the input's width is not known here; declare it with `WiringBuilder::input(width)`"
+    )]
     UnknownWidth {
         /// The call.
         call: &'static str,
     },
 
     /// One parameter is wired twice.
-    #[error("parameter `{layer}` is wired twice: weights used in two places have no positive scaling of their own")]
+    #[error(
+        "parameter `{layer}` is wired twice: weights used in two places have no positive scaling of their own"
+    )]
     Twice {
         /// The parameter.
         layer: String,

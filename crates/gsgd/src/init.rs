@@ -15,7 +15,11 @@ use crate::wiring::Wiring;
 ///
 /// # Errors
 /// Model, wiring and skeleton do not fit; the model comes back unchanged.
-pub fn skeleton_to_one<M: Module>(model: M, wiring: &Wiring, tree: &Tree) -> Result<M, Rejected<M>> {
+pub fn skeleton_to_one<M: Module>(
+    model: M,
+    wiring: &Wiring,
+    tree: &Tree,
+) -> Result<M, Rejected<M>> {
     if let Err(error) = check(&model, wiring, tree) {
         return Err(Rejected { model, error });
     }

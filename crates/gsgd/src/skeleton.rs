@@ -85,10 +85,16 @@ impl Tree {
                 return wrong(format!("no such skeleton edge of {}", wiring.unit(class)));
             }
             if wiring.head(into) != class || !wiring.may_be_in(into) {
-                return wrong(format!("the In edge of {} does not lead to it", wiring.unit(class)));
+                return wrong(format!(
+                    "the In edge of {} does not lead to it",
+                    wiring.unit(class)
+                ));
             }
             if wiring.tail(out) != class || !wiring.may_be_out(out) {
-                return wrong(format!("the Out edge of {} does not leave it", wiring.unit(class)));
+                return wrong(format!(
+                    "the Out edge of {} does not leave it",
+                    wiring.unit(class)
+                ));
             }
         }
         Ok(())
@@ -156,7 +162,8 @@ pub fn paper(wiring: &Wiring) -> Tree {
         .hidden_classes()
         .map(|class| {
             let first = wiring.weight_writers(class).next();
-            let End { edges, line } = first.expect("a hidden class has a weight layer that writes it");
+            let End { edges, line } =
+                first.expect("a hidden class has a weight layer that writes it");
             Edge {
                 edges,
                 tail: line % wiring.edges[edges].tails.len(),
@@ -171,7 +178,8 @@ pub fn paper(wiring: &Wiring) -> Tree {
             let last = wiring.readers[class.index()]
                 .iter()
                 .find(|end| Some(end.edges) == last_use);
-            let &End { edges, line } = last.expect("a hidden class is read on its way to the output");
+            let &End { edges, line } =
+                last.expect("a hidden class is read on its way to the output");
             Edge {
                 edges,
                 tail: line,

@@ -40,8 +40,6 @@ struct Golden {
 
 #[derive(Deserialize)]
 struct Layer {
-    #[serde(rename = "W")]
-    weight: Vec<Vec<f64>>,
     b: Option<Vec<f64>>,
 }
 
@@ -85,7 +83,10 @@ impl Golden {
         let mut rest = flat.to_vec();
         let layers = self.widths.windows(2).zip(&self.layers).map(|(w, layer)| {
             let weight: Vec<f64> = rest.drain(..w[0] * w[1]).collect();
-            let bias = layer.b.as_ref().map(|_| tensor(rest.drain(..w[1]).collect(), [w[1]], DType::F64));
+            let bias = layer
+                .b
+                .as_ref()
+                .map(|_| tensor(rest.drain(..w[1]).collect(), [w[1]], DType::F64));
             linear(tensor(weight, [w[0], w[1]], DType::F64), bias)
         });
         Mlp {
@@ -98,7 +99,9 @@ impl Golden {
     }
 
     fn tree(&self, wiring: &Wiring) -> Tree {
-        let weights: Vec<usize> = (0..wiring.edges().len()).filter(|&e| !wiring.edges()[e].is_bias()).collect();
+        let weights: Vec<usize> = (0..wiring.edges().len())
+            .filter(|&e| !wiring.edges()[e].is_bias())
+            .collect();
         let edges = |pairs: &Vec<[usize; 2]>, layer: usize| -> Vec<Edge> {
             let edge = |&[tail, head]: &[usize; 2]| Edge {
                 edges: weights[layer],
@@ -108,8 +111,14 @@ impl Golden {
             pairs.iter().map(edge).collect()
         };
         Tree {
-            ins: (0..).zip(&self.skeleton_in).flat_map(|(l, p)| edges(p, l)).collect(),
-            outs: (1..).zip(&self.skeleton_out).flat_map(|(l, p)| edges(p, l)).collect(),
+            ins: (0..)
+                .zip(&self.skeleton_in)
+                .flat_map(|(l, p)| edges(p, l))
+                .collect(),
+            outs: (1..)
+                .zip(&self.skeleton_out)
+                .flat_map(|(l, p)| edges(p, l))
+                .collect(),
         }
     }
 
@@ -140,7 +149,10 @@ fn counts_rank_and_paper_skeleton() {
         assert_eq!(wiring.hidden(), golden.hidden);
         assert_eq!(wiring.weights(), golden.m);
         assert_eq!(wiring.basis_paths(), golden.rank);
-        assert_eq!(wiring.invariant_ratio(), golden.hidden as f64 / golden.m as f64);
+        assert_eq!(
+            wiring.invariant_ratio(),
+            golden.hidden as f64 / golden.m as f64
+        );
         assert_eq!(Paths::of(&model, &wiring).unwrap().rank(), golden.rank);
         assert_eq!(paper(&wiring), golden.tree(&wiring));
     });
@@ -157,7 +169,12 @@ fn forward_backward_and_plain_sgd() {
         let mut sgd = burn::optim::SgdConfig::new().init();
         let stepped = sgd.step(golden.lr, model.clone(), grads(&model, loss));
         close(&weights(&stepped), &golden.sgd_w1, 1e-12);
-        let moved: Vec<f64> = golden.flat_w.iter().zip(&golden.grad).map(|(w, g)| w - golden.lr * g).collect();
+        let moved: Vec<f64> = golden
+            .flat_w
+            .iter()
+            .zip(&golden.grad)
+            .map(|(w, g)| w - golden.lr * g)
+            .collect();
         close(&weights(&stepped), &moved, 1e-12);
     });
 }
@@ -167,12 +184,18 @@ fn path_values_and_the_inverse_chain_rule() {
     each(|golden| {
         for arithmetic in [Arithmetic::Streamed, Arithmetic::TensorOps] {
             let (model, batch) = (golden.model(), golden.batch());
-            let config = golden.config(GSpaceConfig::sgd()).with_arithmetic(arithmetic);
+            let config = golden
+                .config(GSpaceConfig::sgd())
+                .with_arithmetic(arithmetic);
             let optim = config.init(&model).unwrap();
             let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
             let space = optim.path_space(&model, grads).unwrap();
-            let (v, g): (Vec<_>, Vec<_>) = space.into_iter().map(|(v, g)| (values(v), values(g))).unzip();
-            let on_basis = |all: Vec<f64>| golden.basis.iter().map(|&e| all[e]).collect::<Vec<f64>>();
+            let (v, g): (Vec<_>, Vec<_>) = space
+                .into_iter()
+                .map(|(v, g)| (values(v), values(g)))
+                .unzip();
+            let on_basis =
+                |all: Vec<f64>| golden.basis.iter().map(|&e| all[e]).collect::<Vec<f64>>();
             close(&on_basis(v.concat()), &golden.v, 1e-12);
             close(&on_basis(g.concat()), &golden.path_gradient, 1e-10);
         }
@@ -194,7 +217,11 @@ fn descent_in_path_space() {
                 let model = golden.train(&config, golden.model(), golden.lr, steps);
                 close(&weights(&model), &after.w, 1e-10);
                 let batch = golden.batch();
-                close(&values(batch.loss(model.forward(batch.x.clone()))), &[after.loss], 1e-10);
+                close(
+                    &values(batch.loss(model.forward(batch.x.clone()))),
+                    &[after.loss],
+                    1e-10,
+                );
             }
         }
     });
@@ -204,7 +231,12 @@ fn descent_in_path_space() {
 fn the_rescaled_twin_follows_the_same_function() {
     each(|golden| {
         let config = golden.config(GSpaceConfig::sgd());
-        let twin = golden.train(&config, golden.model_with(&golden.rescaled.w), golden.lr, 10);
+        let twin = golden.train(
+            &config,
+            golden.model_with(&golden.rescaled.w),
+            golden.lr,
+            10,
+        );
         close(&weights(&twin), &golden.rescaled.w10, 1e-9);
         let logits = values(twin.forward(golden.batch().x));
         close(&logits, &golden.rescaled.logits10.concat(), 1e-10);
@@ -278,7 +310,12 @@ fn momentum_and_adam_in_path_space() {
             beta_2: Some(0.999),
         };
         let runs = [
-            (GSpaceConfig::new(momentum), golden.lr, &golden.gmom10, 1e-10),
+            (
+                GSpaceConfig::new(momentum),
+                golden.lr,
+                &golden.gmom10,
+                1e-10,
+            ),
             (GSpaceConfig::momentum(0.9), golden.lr, &golden.gmom10, 1e-6),
             (GSpaceConfig::new(adam), 0.01, &golden.gadam10, 1e-9),
             (GSpaceConfig::adam(), 0.01, &golden.gadam10, 1e-5),

@@ -68,7 +68,10 @@ impl NormChart {
     fn sum_up(&self, network: Network, mut norms: Norms) -> Result<Vec<f64>, Error> {
         for &slot in &self.order {
             let rows: Vec<f64> = norms.tails(slot)?.iter().map(|a| a * a).collect();
-            let squares = network.how.column_powers(network.weights[slot].clone(), &rows, Power::Two);
+            let squares =
+                network
+                    .how
+                    .column_powers(network.weights[slot].clone(), &rows, Power::Two);
             self.count(&mut norms, slot, &squares);
         }
         norms.finish()
@@ -198,7 +201,10 @@ impl NormSurvey<'_> {
                 }
             }
         }
-        squares.iter().map(|square| 1.0 / (KAPPA * square).sqrt()).collect()
+        squares
+            .iter()
+            .map(|square| 1.0 / (KAPPA * square).sqrt())
+            .collect()
     }
 }
 
@@ -212,7 +218,9 @@ impl Survey for NormSurvey<'_> {
     }
 
     fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error> {
-        let of_gradient = self.network.lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
+        let of_gradient = self
+            .network
+            .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
         let projection = |head: Class| match self.in_set(slot, head) {
             true => -KAPPA * self.dots[head.index()] / self.a(head),
             false => 0.0,

@@ -83,7 +83,11 @@ impl SkeletonChart {
     /// The guard with its reference taken at this network.
     pub fn with_floor(mut self, network: Network, tau: f64) -> Result<Self, Error> {
         let Products { pin, pout, .. } = self.products(network)?;
-        let at_start = pin.iter().zip(&pout).map(|(pin, pout)| (pin * pout).abs()).collect();
+        let at_start = pin
+            .iter()
+            .zip(&pout)
+            .map(|(pin, pout)| (pin * pout).abs())
+            .collect();
         self.floor = Some(Floor { tau, at_start });
         Ok(self)
     }
@@ -95,8 +99,12 @@ impl SkeletonChart {
         let factor = |class: Class| scaling.factor(class);
         let classes = || network.wiring.classes();
         self.normalisation = Some(Normalisation {
-            tail: classes().map(|c| (pin[c.index()] * factor(c)).abs()).collect(),
-            head: classes().map(|c| (pout[c.index()] / factor(c)).abs()).collect(),
+            tail: classes()
+                .map(|c| (pin[c.index()] * factor(c)).abs())
+                .collect(),
+            head: classes()
+                .map(|c| (pout[c.index()] / factor(c)).abs())
+                .collect(),
         });
         Ok(self)
     }
@@ -110,8 +118,16 @@ impl SkeletonChart {
         let mut in_weight = vec![1.0; wiring.hidden() + 1];
         let mut out_weight = vec![1.0; wiring.hidden() + 1];
         for (slot, w) in network.weights.iter().enumerate() {
-            scatter(&mut in_weight, &self.into[slot], network.how.gather(w.clone(), &self.into[slot].at));
-            scatter(&mut out_weight, &self.out[slot], network.how.gather(w.clone(), &self.out[slot].at));
+            scatter(
+                &mut in_weight,
+                &self.into[slot],
+                network.how.gather(w.clone(), &self.into[slot].at),
+            );
+            scatter(
+                &mut out_weight,
+                &self.out[slot],
+                network.how.gather(w.clone(), &self.out[slot].at),
+            );
         }
         let pin = values::in_products(wiring, &self.tree, &in_weight);
         let pout = values::out_products(wiring, &self.tree, &self.out_order, &out_weight);
@@ -163,8 +179,16 @@ impl SkeletonChart {
                 }
                 outgoing[tail.index()] += dot;
             }
-            scatter(&mut in_gradient, &self.into[slot], network.how.gather(g.clone(), &self.into[slot].at));
-            scatter(&mut out_gradient, &self.out[slot], network.how.gather(g.clone(), &self.out[slot].at));
+            scatter(
+                &mut in_gradient,
+                &self.into[slot],
+                network.how.gather(g.clone(), &self.into[slot].at),
+            );
+            scatter(
+                &mut out_gradient,
+                &self.out[slot],
+                network.how.gather(g.clone(), &self.out[slot].at),
+            );
         }
         let products = self.products(network)?;
         let free: Vec<f64> = products
@@ -271,7 +295,10 @@ impl SkeletonSurvey<'_> {
             .moving(slot)
             .map(|(at, b)| {
                 let tail = wiring.tail(self.chart.tree.ins[b - 1]).index();
-                (at, self.products.in_weight[b] * ratios.r[b] / ratios.rho[tail])
+                (
+                    at,
+                    self.products.in_weight[b] * ratios.r[b] / ratios.rho[tail],
+                )
             })
             .unzip();
         let out = &self.chart.out[slot];
@@ -290,7 +317,9 @@ impl SkeletonSurvey<'_> {
         let rho = &ratios.rho;
         let (at, values) = self.skeleton_entries(slot, ratios);
         Ok(Update {
-            of_weights: self.network.lines(slot, |c| 1.0 / rho[c.index()], |_| 1.0)?,
+            of_weights: self
+                .network
+                .lines(slot, |c| 1.0 / rho[c.index()], |_| 1.0)?,
             of_other: self.network.lines(
                 slot,
                 |c| tail(c.index()) / rho[c.index()],

@@ -1,6 +1,6 @@
 //! The reference: every operation as the formula reads, in tensor operations of any backend.
 
-use burn::tensor::{Int, IndexingUpdateOp, Tensor, TensorData};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{ColumnSums, Lines, Power};
 

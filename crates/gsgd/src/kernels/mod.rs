@@ -119,13 +119,26 @@ impl Arithmetic {
     }
 
     /// `(x * x_rows) * x_columns + (y * y_rows) * y_columns`, in the memory of x where it is uniquely owned.
-    pub(crate) fn combine(self, x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
+    pub(crate) fn combine(
+        self,
+        x: Tensor<2>,
+        of_x: &Lines,
+        y: Tensor<2>,
+        of_y: &Lines,
+    ) -> Tensor<2> {
         dispatch!(self, combine(x, of_x, y, of_y))
     }
 
     /// Weights for moved path values: `(w * a_rows) * a_columns + ((v' - v) * b_rows) * b_columns` where
     /// `v = (w * rows) * columns`, in the memory of w where it is uniquely owned.
-    pub(crate) fn allocate(self, w: Tensor<2>, moved: Tensor<2>, v: &Lines, a: &Lines, b: &Lines) -> Tensor<2> {
+    pub(crate) fn allocate(
+        self,
+        w: Tensor<2>,
+        moved: Tensor<2>,
+        v: &Lines,
+        a: &Lines,
+        b: &Lines,
+    ) -> Tensor<2> {
         dispatch!(self, allocate(w, moved, v, a, b))
     }
 
@@ -167,7 +180,7 @@ mod tests {
     }
 
     fn values(tensor: Tensor<2>) -> Vec<f64> {
-        tensor.into_data().convert::<f64>().into_vec().unwrap()
+        tensor.into_data().iter::<f64>().collect()
     }
 
     fn close(a: &[f64], b: &[f64], tolerance: f64) {
@@ -192,11 +205,16 @@ mod tests {
             for shape in [[1, 1], [3, 5], [16, 16], [49, 64], [7, 33]] {
                 let (w, g) = (random(shape, dtype), random(shape, dtype));
                 let (a, b, c) = (lines(shape, 0.1), lines(shape, 0.2), lines(shape, 0.3));
-                let agree = |f: &dyn Fn(Arithmetic) -> Vec<f64>| close(&f(Streamed), &f(TensorOps), tolerance);
+                let agree = |f: &dyn Fn(Arithmetic) -> Vec<f64>| {
+                    close(&f(Streamed), &f(TensorOps), tolerance)
+                };
                 agree(&|how| how.row_dots(w.clone(), g.clone()));
                 agree(&|how| how.column_sums(w.clone(), g.clone(), &a.rows).squares);
                 agree(&|how| how.column_sums(w.clone(), g.clone(), &a.rows).dots);
-                agree(&|how| how.column_sums(w.clone(), g.clone(), &a.rows).gradient_squares);
+                agree(&|how| {
+                    how.column_sums(w.clone(), g.clone(), &a.rows)
+                        .gradient_squares
+                });
                 for p in [Power::One, Power::Two] {
                     agree(&|how| how.row_powers(w.clone(), &a.columns, p));
                     agree(&|how| how.column_powers(w.clone(), &a.rows, p));

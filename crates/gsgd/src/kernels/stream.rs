@@ -14,12 +14,7 @@ use super::{ColumnSums, Lines, Power};
 const BLOCK: usize = 16;
 
 trait Real:
-    Element
-    + bytemuck::Pod
-    + Add<Output = Self>
-    + AddAssign
-    + Sub<Output = Self>
-    + Mul<Output = Self>
+    Element + bytemuck::Pod + Add<Output = Self> + AddAssign + Sub<Output = Self> + Mul<Output = Self>
 {
     const ZERO: Self;
     fn of(value: f64) -> Self;
@@ -56,7 +51,11 @@ fn memory(x: Tensor<2>) -> FlexTensor {
         .try_into_primitive::<Flex>()
         .expect("`takes` admits flex tensors only");
     let whole = tensor.is_contiguous() && tensor.layout().start_offset() == 0;
-    if whole { tensor } else { tensor.to_contiguous() }
+    if whole {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 fn tensor(memory: FlexTensor) -> Tensor<2> {
@@ -122,9 +121,17 @@ fn sums<E: Real>(w: &[E], g: &[E], rows: &[f64], columns: usize) -> ColumnSums {
         dots: vec![0.0; columns],
         gradient_squares: vec![0.0; columns],
     };
-    for ((w, g), &factor) in w.chunks_exact(columns).zip(g.chunks_exact(columns)).zip(rows) {
+    for ((w, g), &factor) in w
+        .chunks_exact(columns)
+        .zip(g.chunks_exact(columns))
+        .zip(rows)
+    {
         let inverse = 1.0 / factor;
-        let sums = of.squares.iter_mut().zip(&mut of.dots).zip(&mut of.gradient_squares);
+        let sums = of
+            .squares
+            .iter_mut()
+            .zip(&mut of.dots)
+            .zip(&mut of.gradient_squares);
         for (((square, dot), gradient), (&w, &g)) in sums.zip(w.iter().zip(g)) {
             let (w, g) = (w.wide(), g.wide());
             *square += (w * factor) * (w * factor);

@@ -264,8 +264,18 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
         let means = balanced.iter().map(|w| {
             let [rows, columns] = w.dims();
             let (sums, count) = match by_row {
-                true => (network.how.row_powers(w.clone(), &vec![1.0; columns], Power::Two), columns),
-                false => (network.how.column_powers(w.clone(), &vec![1.0; rows], Power::Two), rows),
+                true => (
+                    network
+                        .how
+                        .row_powers(w.clone(), &vec![1.0; columns], Power::Two),
+                    columns,
+                ),
+                false => (
+                    network
+                        .how
+                        .column_powers(w.clone(), &vec![1.0; rows], Power::Two),
+                    rows,
+                ),
             };
             sums.iter().map(|sum| sum / count as f64).collect()
         });
@@ -273,7 +283,9 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
     };
     let (by_row, by_column) = (mean_squares(true), mean_squares(false));
     let check = |edge: Edge, mean_square: f64| {
-        let weight = network.how.gather(balanced[edge.edges].clone(), &[wiring.flat(edge)])[0];
+        let weight = network
+            .how
+            .gather(balanced[edge.edges].clone(), &[wiring.flat(edge)])[0];
         let ratio = weight.abs() / mean_square.sqrt();
         if ratio >= LEAST {
             return Ok(());

@@ -202,12 +202,19 @@ impl GSpace {
         };
         drop(model);
         let mut weights: Vec<Option<Tensor<2>>> = weights.into_iter().map(Some).collect();
-        Ok(params::map(moved, &self.wiring, &self.slots, |slot, moved| {
-            let (update, v) = &updates[slot];
-            let w = weights[slot].take().expect("a parameter is mapped once");
-            let w = self.how.allocate(w, moved, v, &update.of_weights, &update.of_other);
-            self.how.put(w, &update.at, &update.values)
-        }))
+        Ok(params::map(
+            moved,
+            &self.wiring,
+            &self.slots,
+            |slot, moved| {
+                let (update, v) = &updates[slot];
+                let w = weights[slot].take().expect("a parameter is mapped once");
+                let w = self
+                    .how
+                    .allocate(w, moved, v, &update.of_weights, &update.of_other);
+                self.how.put(w, &update.at, &update.values)
+            },
+        ))
     }
 
     /// The model with stepped path values in place of its weights, and how to get back from there.

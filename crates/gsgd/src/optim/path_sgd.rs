@@ -107,13 +107,18 @@ fn lines(network: Network, rates: &[f64]) -> Result<Vec<Lines>, Error> {
     let sums = PathSums::forward(network, Power::Two);
     let around = sums.around(network, Power::Two);
     let inverse = |sum: &f64| if *sum == 0.0 { 0.0 } else { 1.0 / sum };
-    let all = around.iter().zip(rates).enumerate().map(|(slot, ((to, from), lr))| {
-        let rows = to.iter().map(|sum| -lr * inverse(sum)).collect();
-        let columns = from.iter().map(inverse).collect();
-        Lines::fit(rows, columns, network.weights[slot].dtype()).ok_or_else(|| Error::OutOfRange {
-            name: network.wiring.edges[slot].name.clone(),
-        })
-    });
+    let all = around
+        .iter()
+        .zip(rates)
+        .enumerate()
+        .map(|(slot, ((to, from), lr))| {
+            let rows = to.iter().map(|sum| -lr * inverse(sum)).collect();
+            let columns = from.iter().map(inverse).collect();
+            Lines::fit(rows, columns, network.weights[slot].dtype()).ok_or_else(|| {
+                Error::OutOfRange {
+                    name: network.wiring.edges[slot].name.clone(),
+                }
+            })
+        });
     all.collect()
 }
-

@@ -10,7 +10,7 @@ use burn_pack::{Reader, Scalar, Writer};
 
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
-use crate::coordinates::{Chart, Floor, Normalisation, NormChart, SkeletonChart};
+use crate::coordinates::{Chart, Floor, NormChart, Normalisation, SkeletonChart};
 use crate::error::Error;
 use crate::params;
 use crate::skeleton::{Edge, Tree};
@@ -69,8 +69,12 @@ impl GSpace {
             }
         }
         let writer = Writer::new(tensors);
-        let writer = scalars.iter().fold(writer, |w, (key, value)| w.with_scalar(key, *value));
-        Ok(metadata.iter().fold(writer, |w, (key, value)| w.with_metadata(key, value)))
+        let writer = scalars
+            .iter()
+            .fold(writer, |w, (key, value)| w.with_scalar(key, *value));
+        Ok(metadata
+            .iter()
+            .fold(writer, |w, (key, value)| w.with_metadata(key, value)))
     }
 }
 
@@ -98,7 +102,11 @@ impl GSpaceConfig {
     /// # Errors
     /// The bytes are not such a state, or were made for another wiring or with other coordinates.
     #[allow(clippy::wrong_self_convention)]
-    pub fn from_bytes<M: Module + Homogeneous>(&self, bytes: Bytes, model: &M) -> Result<GSpace, Error> {
+    pub fn from_bytes<M: Module + Homogeneous>(
+        &self,
+        bytes: Bytes,
+        model: &M,
+    ) -> Result<GSpace, Error> {
         let wiring = self.wiring(model)?;
         params::read(model, &wiring)?;
         let state = State::read(bytes)?;
@@ -135,7 +143,9 @@ impl State {
         let metadata = reader.metadata().clone();
         let format = scalars.get("format").copied();
         if format != Some(Scalar::from(FORMAT)) {
-            return Err(unfit(format!("format {format:?}, this version reads {FORMAT}")));
+            return Err(unfit(format!(
+                "format {format:?}, this version reads {FORMAT}"
+            )));
         }
         let mut tensors = HashMap::new();
         for tensor in reader.into_tensors().map_err(unfit)? {
@@ -176,7 +186,9 @@ impl State {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorData, Error> {
-        self.tensors.get(name).ok_or_else(|| unfit(format!("`{name}` is missing")))
+        self.tensors
+            .get(name)
+            .ok_or_else(|| unfit(format!("`{name}` is missing")))
     }
 
     fn numbers(&self, name: &str, wiring: &Wiring) -> Result<Vec<f64>, Error> {
@@ -187,7 +199,9 @@ impl State {
         };
         let usable = values.iter().all(|v| v.is_finite() && *v > 0.0);
         if values.len() != wiring.hidden() + 1 || !usable {
-            return Err(unfit(format!("`{name}` is not one positive number per class")));
+            return Err(unfit(format!(
+                "`{name}` is not one positive number per class"
+            )));
         }
         Ok(values)
     }
@@ -216,7 +230,8 @@ impl State {
             .tensors
             .get("inner")
             .ok_or_else(|| unfit("it holds no state of an inner optimiser"))?;
-        let reader = Reader::from_bytes(Bytes::from_bytes_vec(data.as_bytes().to_vec())).map_err(unfit)?;
+        let reader =
+            Reader::from_bytes(Bytes::from_bytes_vec(data.as_bytes().to_vec())).map_err(unfit)?;
         let mut present = HashMap::new();
         for (id, name) in wiring.all_parameters() {
             if let Some(saved) = self.metadata.get(&format!("parameter.{name}")) {
@@ -256,12 +271,22 @@ impl State {
 /// Names and shapes of the wired parameters.
 fn signature(wiring: &Wiring) -> String {
     let parameter = |edges: &crate::wiring::Edges| format!("{} {:?}", edges.name, edges.shape);
-    wiring.edges.iter().map(parameter).collect::<Vec<_>>().join("; ")
+    wiring
+        .edges
+        .iter()
+        .map(parameter)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn integers(name: &str, edges: &[Edge]) -> burn_pack::Tensor {
-    let flat = edges.iter().flat_map(|e| [e.edges as i64, e.tail as i64, e.head as i64]);
-    pack(name, TensorData::new(flat.collect::<Vec<_>>(), [edges.len(), 3]))
+    let flat = edges
+        .iter()
+        .flat_map(|e| [e.edges as i64, e.tail as i64, e.head as i64]);
+    pack(
+        name,
+        TensorData::new(flat.collect::<Vec<_>>(), [edges.len(), 3]),
+    )
 }
 
 fn numbers(name: &str, values: &[f64]) -> burn_pack::Tensor {

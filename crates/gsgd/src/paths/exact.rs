@@ -53,7 +53,11 @@ impl Paths {
     /// # Errors
     /// More than a million paths, a grounded function inside, or a model that does not fit its wiring.
     pub fn of<M: Module>(model: &M, wiring: &Wiring) -> Result<Self, Error> {
-        if wiring.nodes.iter().any(|node| matches!(node, Source::Ground(_))) {
+        if wiring
+            .nodes
+            .iter()
+            .any(|node| matches!(node, Source::Ground(_)))
+        {
             return Err(Error::Grounded);
         }
         let weights: Vec<Vec<f64>> = params::read(model, wiring)?
@@ -109,7 +113,12 @@ impl Paths {
     /// The input has the wrong lengths.
     pub fn outputs(&self, inputs: &[&[f64]]) -> Result<Vec<f64>, Error> {
         let status = self.activations(inputs)?;
-        let width = self.wiring.outputs.iter().map(|&node| self.wiring.widths[node]).sum();
+        let width = self
+            .wiring
+            .outputs
+            .iter()
+            .map(|&node| self.wiring.widths[node])
+            .sum();
         let mut outputs = vec![0.0; width];
         for ((path, value), status) in self.paths.iter().zip(self.values()).zip(status) {
             let x = match path.start {
@@ -171,13 +180,24 @@ impl Paths {
             let value = match source {
                 Source::Input => inputs.next().map(|x| x.to_vec()).unwrap_or_default(),
                 Source::Layer { from, weight, bias } => self.layer(&values[*from], *weight, *bias),
-                Source::Add(a, b) => values[*a].iter().zip(&values[*b]).map(|(a, b)| a + b).collect(),
-                Source::Concat(parts) => parts.iter().flat_map(|&part| values[part].clone()).collect(),
+                Source::Add(a, b) => values[*a]
+                    .iter()
+                    .zip(&values[*b])
+                    .map(|(a, b)| a + b)
+                    .collect(),
+                Source::Concat(parts) => parts
+                    .iter()
+                    .flat_map(|&part| values[part].clone())
+                    .collect(),
                 Source::Repeat { from, times } => repeated(&values[*from], *times),
                 Source::Activation { from, slope } => {
                     let slope = |&x: &f64| if x > 0.0 { 1.0 } else { f64::from_bits(*slope) };
                     slopes[node] = values[*from].iter().map(slope).collect();
-                    values[*from].iter().zip(&slopes[node]).map(|(x, s)| x * s).collect()
+                    values[*from]
+                        .iter()
+                        .zip(&slopes[node])
+                        .map(|(x, s)| x * s)
+                        .collect()
                 }
                 Source::Ground(_) => unreachable!("refused when the paths were enumerated"),
             };
@@ -238,14 +258,18 @@ fn enumerate(wiring: &Wiring) -> Vec<Path> {
                 .collect(),
             Source::Add(a, b) => {
                 let pairs = to[*a].iter().zip(&to[*b]);
-                pairs.map(|(a, b)| a.iter().chain(b).cloned().collect()).collect()
+                pairs
+                    .map(|(a, b)| a.iter().chain(b).cloned().collect())
+                    .collect()
             }
             Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
             Source::Repeat { from, times } => repeated(&to[*from], *times),
             Source::Activation { from, .. } => {
                 let mut paths = to[*from].clone();
                 for (channel, paths) in paths.iter_mut().enumerate() {
-                    paths.iter_mut().for_each(|path| path.gates.push((node, channel)));
+                    paths
+                        .iter_mut()
+                        .for_each(|path| path.gates.push((node, channel)));
                 }
                 paths
             }
@@ -255,9 +279,7 @@ fn enumerate(wiring: &Wiring) -> Vec<Path> {
     }
     let ends = wiring.outputs.iter().flat_map(|&node| to[node].clone());
     ends.enumerate()
-        .flat_map(|(output, paths)| {
-            paths.into_iter().map(move |path| Path { output, ..path })
-        })
+        .flat_map(|(output, paths)| paths.into_iter().map(move |path| Path { output, ..path }))
         .collect()
 }
 

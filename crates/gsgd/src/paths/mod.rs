@@ -5,5 +5,5 @@ mod norms;
 mod rank;
 
 pub use exact::{Path, Paths, Start};
-pub use norms::{basis_path_norm, path_norm};
 pub(crate) use norms::PathSums;
+pub use norms::{basis_path_norm, path_norm};

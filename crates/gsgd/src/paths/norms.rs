@@ -44,14 +44,24 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
     let mut total = 0.0;
     for (slot, w) in weights.iter().enumerate() {
         let edges = &wiring.edges[slot];
-        let heads: Vec<f64> = edges.heads.iter().map(|c| products.pout[c.index()].powi(2)).collect();
+        let heads: Vec<f64> = edges
+            .heads
+            .iter()
+            .map(|c| products.pout[c.index()].powi(2))
+            .collect();
         let rows = network.how.row_powers(w.clone(), &heads, Power::Two);
         let tails = edges.tails.iter().map(|c| products.pin[c.index()].powi(2));
-        total += rows.iter().zip(tails).map(|(row, tail)| row * tail).sum::<f64>();
+        total += rows
+            .iter()
+            .zip(tails)
+            .map(|(row, tail)| row * tail)
+            .sum::<f64>();
     }
     for class in wiring.hidden_classes() {
         let out = tree.out_edge(class);
-        let free = network.how.gather(weights[out.edges].clone(), &[wiring.flat(out)])[0];
+        let free = network
+            .how
+            .gather(weights[out.edges].clone(), &[wiring.flat(out)])[0];
         let (tail, head) = (wiring.tail(out).index(), wiring.head(out).index());
         total -= (products.pin[tail] * free * products.pout[head]).powi(2);
     }
@@ -96,7 +106,11 @@ impl PathSums {
             };
             to.push(sums);
         }
-        norm += wiring.outputs.iter().flat_map(|&node| &to[node]).sum::<f64>();
+        norm += wiring
+            .outputs
+            .iter()
+            .flat_map(|&node| &to[node])
+            .sum::<f64>();
         Self { to, norm }
     }
 
@@ -104,7 +118,11 @@ impl PathSums {
     /// norm's derivative with respect to |w|^p.
     pub fn around(&self, network: Network, p: Power) -> Vec<(Vec<f64>, Vec<f64>)> {
         let wiring = network.wiring;
-        let mut from: Vec<Vec<f64>> = wiring.widths.iter().map(|&width| vec![0.0; width]).collect();
+        let mut from: Vec<Vec<f64>> = wiring
+            .widths
+            .iter()
+            .map(|&width| vec![0.0; width])
+            .collect();
         for &output in &wiring.outputs {
             from[output].iter_mut().for_each(|sum| *sum += 1.0);
         }
@@ -138,7 +156,10 @@ impl PathSums {
                     }
                 }
                 Source::Repeat { from: x, times } => {
-                    let folded = sums.chunks(*times).map(|chunk| chunk.iter().sum()).collect();
+                    let folded = sums
+                        .chunks(*times)
+                        .map(|chunk| chunk.iter().sum())
+                        .collect();
                     add(&mut from[*x], folded);
                 }
                 Source::Activation { from: x, .. } => add(&mut from[*x], sums),

@@ -21,7 +21,8 @@ pub(super) fn modulo_prime(rows: &[Vec<u8>]) -> usize {
                 }
                 None => {
                     let scale = inverse(row[column]);
-                    row.iter_mut().for_each(|entry| *entry = multiply(*entry, scale));
+                    row.iter_mut()
+                        .for_each(|entry| *entry = multiply(*entry, scale));
                     basis[column] = Some(row);
                     break;
                 }
@@ -61,8 +62,14 @@ mod tests {
         assert_eq!(modulo_prime(&[]), 0);
         assert_eq!(modulo_prime(&[vec![0, 0], vec![0, 0]]), 0);
         assert_eq!(modulo_prime(&[vec![1, 2], vec![2, 4], vec![0, 1]]), 2);
-        assert_eq!(modulo_prime(&[vec![2, 1, 1], vec![1, 3, 2], vec![3, 4, 3]]), 2);
-        assert_eq!(modulo_prime(&[vec![0, 1, 1], vec![1, 0, 1], vec![1, 1, 0]]), 3);
+        assert_eq!(
+            modulo_prime(&[vec![2, 1, 1], vec![1, 3, 2], vec![3, 4, 3]]),
+            2
+        );
+        assert_eq!(
+            modulo_prime(&[vec![0, 1, 1], vec![1, 0, 1], vec![1, 1, 0]]),
+            3
+        );
     }
 
     #[test]

@@ -94,7 +94,9 @@ struct Level {
 fn levels(wiring: &Wiring) -> Vec<Level> {
     let classes: Vec<Class> = wiring.hidden_classes().collect();
     let parameters = |ends: &[Vec<crate::wiring::End>], level: &[Class]| {
-        let all = level.iter().flat_map(|class| ends[class.index()].iter().map(|end| end.edges));
+        let all = level
+            .iter()
+            .flat_map(|class| ends[class.index()].iter().map(|end| end.edges));
         let mut all: Vec<usize> = all.collect();
         all.sort_unstable();
         all.dedup();
@@ -121,16 +123,28 @@ fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 
     let mut outgoing = vec![0.0; scaling.factors.len()];
     for &slot in &level.before {
         let edges = &network.wiring.edges[slot];
-        let tails: Vec<f64> = edges.tails.iter().map(|&t| scaling.factor(t).powi(-2)).collect();
-        let sums = network.how.column_powers(network.weights[slot].clone(), &tails, Power::Two);
+        let tails: Vec<f64> = edges
+            .tails
+            .iter()
+            .map(|&t| scaling.factor(t).powi(-2))
+            .collect();
+        let sums = network
+            .how
+            .column_powers(network.weights[slot].clone(), &tails, Power::Two);
         for (head, sum) in edges.heads.iter().zip(sums) {
             incoming[head.index()] += sum;
         }
     }
     for &slot in &level.after {
         let edges = &network.wiring.edges[slot];
-        let heads: Vec<f64> = edges.heads.iter().map(|&h| scaling.factor(h).powi(2)).collect();
-        let sums = network.how.row_powers(network.weights[slot].clone(), &heads, Power::Two);
+        let heads: Vec<f64> = edges
+            .heads
+            .iter()
+            .map(|&h| scaling.factor(h).powi(2))
+            .collect();
+        let sums = network
+            .how
+            .row_powers(network.weights[slot].clone(), &heads, Power::Two);
         for (tail, sum) in edges.tails.iter().zip(sums) {
             outgoing[tail.index()] += sum;
         }

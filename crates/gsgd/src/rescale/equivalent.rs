@@ -45,7 +45,12 @@ pub fn equivalent<A: Module, B: Module>(
     let (a_weights, b_weights) = (params::read(a, a_wiring)?, params::read(b, b_wiring)?);
     let from = canonical(network(a_wiring, &a_weights))?;
     let to = canonical(network(b_wiring, &b_weights))?;
-    let factors: Vec<f64> = from.factors().iter().zip(to.factors()).map(|(a, b)| a / b).collect();
+    let factors: Vec<f64> = from
+        .factors()
+        .iter()
+        .zip(to.factors())
+        .map(|(a, b)| a / b)
+        .collect();
     let scaling = Scaling::new(a_wiring, &factors)?;
 
     let mut largest = 0.0f64;
@@ -57,7 +62,8 @@ pub fn equivalent<A: Module, B: Module>(
             let (mut worst, mut size) = (0.0f64, 0.0);
             for (row, &tail) in edges.tails.iter().enumerate() {
                 let at = row * columns + column;
-                let (expected, found) = (a[at] * scaling.factor(head) / scaling.factor(tail), b[at]);
+                let (expected, found) =
+                    (a[at] * scaling.factor(head) / scaling.factor(tail), b[at]);
                 worst = worst.max((expected - found).abs());
                 size += found * found + expected * expected;
             }
@@ -89,7 +95,11 @@ pub fn equivalent<A: Module, B: Module>(
 fn same_wiring(a: &Wiring, b: &Wiring) -> Result<(), Error> {
     let differ = |reason: String| Err(Error::Incomparable { reason });
     if a.edges.len() != b.edges.len() {
-        return differ(format!("{} and {} parameters", a.edges.len(), b.edges.len()));
+        return differ(format!(
+            "{} and {} parameters",
+            a.edges.len(),
+            b.edges.len()
+        ));
     }
     for (x, y) in a.edges.iter().zip(&b.edges) {
         if x.shape != y.shape {
@@ -99,7 +109,10 @@ fn same_wiring(a: &Wiring, b: &Wiring) -> Result<(), Error> {
             ));
         }
         if x.tails != y.tails || x.heads != y.heads {
-            return differ(format!("`{}` and `{}` connect other classes", x.name, y.name));
+            return differ(format!(
+                "`{}` and `{}` connect other classes",
+                x.name, y.name
+            ));
         }
     }
     Ok(())

@@ -72,7 +72,8 @@ impl Scaling {
             });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let factors = (0..wiring.hidden()).map(|_| 10f64.powf((2.0 * rng.random::<f64>() - 1.0) * decades));
+        let factors =
+            (0..wiring.hidden()).map(|_| 10f64.powf((2.0 * rng.random::<f64>() - 1.0) * decades));
         Self::new(wiring, &factors.collect::<Vec<_>>())
     }
 

@@ -12,8 +12,8 @@ use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ParamId};
 
-pub use builder::{Channels, WiringBuilder};
 pub(crate) use builder::Source;
+pub use builder::{Channels, WiringBuilder};
 pub use classes::Class;
 
 use crate::error::{Error, WiringError};
@@ -152,8 +152,16 @@ impl Wiring {
         let mut edges = Vec::new();
         let mut at = Vec::new();
         for call in std::mem::take(&mut builder.calls) {
-            let heads = call.heads.iter().map(|&c| number(&mut builder, c)).collect();
-            let tails = call.tails.iter().map(|&c| number(&mut builder, c)).collect();
+            let heads = call
+                .heads
+                .iter()
+                .map(|&c| number(&mut builder, c))
+                .collect();
+            let tails = call
+                .tails
+                .iter()
+                .map(|&c| number(&mut builder, c))
+                .collect();
             at.push(call.node as i64);
             edges.push(Edges {
                 id: call.id,
@@ -243,7 +251,10 @@ impl Wiring {
 
     /// Every parameter the optimiser steps, wired or not, with its path.
     pub(crate) fn all_parameters(&self) -> impl Iterator<Item = (ParamId, &str)> {
-        let wired = self.edges.iter().map(|edges| (edges.id, edges.name.as_str()));
+        let wired = self
+            .edges
+            .iter()
+            .map(|edges| (edges.id, edges.name.as_str()));
         wired.chain(self.unwired.iter().map(|(id, name)| (*id, name.as_str())))
     }
 

@@ -25,10 +25,16 @@ impl Wiring {
         let scale = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
         let all: Vec<Class> = self.hidden_classes().collect();
         let change = |classes: &[Class]| -> Result<f64, Error> {
-            let rescaled = self.some(classes).apply(model.clone(), self).map_err(|Rejected { error, .. }| error)?;
+            let rescaled = self
+                .some(classes)
+                .apply(model.clone(), self)
+                .map_err(|Rejected { error, .. }| error)?;
             let outputs = values(forward(&rescaled));
             let differences = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs());
-            Ok(differences.fold(0.0, |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) }))
+            Ok(differences.fold(
+                0.0,
+                |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) },
+            ))
         };
         let agrees = |difference: f64| difference <= 1e-4 * scale.max(f64::MIN_POSITIVE);
         let together = change(&all)?;

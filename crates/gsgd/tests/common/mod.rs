@@ -52,7 +52,9 @@ pub struct Mlp {
 impl Mlp {
     pub fn he(seed: u64, widths: &[usize], bias: bool, dtype: DType) -> Self {
         let mut rng = rng(seed);
-        let layers = widths.windows(2).map(|w| he(&mut rng, w[0], w[1], bias, dtype));
+        let layers = widths
+            .windows(2)
+            .map(|w| he(&mut rng, w[0], w[1], bias, dtype));
         Self {
             layers: layers.collect(),
         }
@@ -85,7 +87,11 @@ impl Homogeneous for Mlp {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
     /// Dense layer number `layer`, then a leaky ReLU of this slope.
-    Dense { from: usize, layer: usize, slope: f64 },
+    Dense {
+        from: usize,
+        layer: usize,
+        slope: f64,
+    },
     Add(usize, usize),
     Concat(usize, usize),
 }
@@ -153,7 +159,11 @@ impl Dag {
             values.push(match op {
                 Op::Dense { from, layer, slope } => {
                     let y = self.layers[*layer].forward(values[*from].clone());
-                    if *slope == 0.0 { relu(y) } else { leaky_relu(y, *slope) }
+                    if *slope == 0.0 {
+                        relu(y)
+                    } else {
+                        leaky_relu(y, *slope)
+                    }
                 }
                 Op::Add(a, b) => values[*a].clone() + values[*b].clone(),
                 Op::Concat(a, b) => Tensor::cat(vec![values[*a].clone(), values[*b].clone()], 1),
@@ -190,8 +200,12 @@ pub struct Batch {
 impl Batch {
     pub fn random(seed: u64, rows: usize, inputs: usize, classes: usize, dtype: DType) -> Self {
         let mut rng = rng(seed);
-        let x = (0..rows * inputs).map(|_| 3.0 * rng.random::<f64>() - 1.5).collect();
-        let y: Vec<i64> = (0..rows).map(|_| rng.random_range(0..classes as i64)).collect();
+        let x = (0..rows * inputs)
+            .map(|_| 3.0 * rng.random::<f64>() - 1.5)
+            .collect();
+        let y: Vec<i64> = (0..rows)
+            .map(|_| rng.random_range(0..classes as i64))
+            .collect();
         Self::new(x, y, inputs, dtype)
     }
 
@@ -205,7 +219,10 @@ impl Batch {
 
     /// Mean softmax cross-entropy.
     pub fn loss(&self, logits: Tensor<2>) -> Tensor<1> {
-        log_softmax(logits, 1).gather(1, self.y.clone()).mean().neg()
+        log_softmax(logits, 1)
+            .gather(1, self.y.clone())
+            .mean()
+            .neg()
     }
 }
 

@@ -1,0 +1,226 @@
+//! The function's trajectory does not depend on how the network is scaled: powers of two leave every bit as it is.
+
+mod common;
+
+use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
+use burn::tensor::{DType, Tensor};
+use common::{Batch, Mlp, close, grads, values};
+use gsgd::{
+    Balance, BalancedSgd, Coordinates, GSpaceConfig, PathSgd, Rejected, Scaling, Skeleton, Unwired,
+    Wiring, balance, paper, skeleton_to_one,
+};
+
+const WIDTHS: [usize; 5] = [6, 16, 9, 20, 3];
+
+/// Anything that steps a model.
+type Stepper = Box<dyn FnMut(Mlp, GradientsParams) -> Mlp>;
+
+fn stepper(config: GSpaceConfig, lr: f64) -> impl Fn(&Mlp) -> Stepper {
+    move |model| {
+        let mut optim = config.init(model).unwrap();
+        Box::new(move |model, grads| optim.step(lr, model, grads).unwrap())
+    }
+}
+
+/// Logits after every tenth step of 200.
+fn trajectory(model: Mlp, make: &dyn Fn(&Mlp) -> Stepper, steps: usize) -> Vec<f64> {
+    let mut step = make(&model);
+    let mut model = Some(model);
+    let mut logits = Vec::new();
+    for at in 0..steps {
+        let batch = Batch::random(at as u64 % 20, 16, WIDTHS[0], WIDTHS[4], DType::F32);
+        let current = model.take().unwrap();
+        let output = current.forward(batch.x.clone());
+        if at % 10 == 9 || at + 1 == steps {
+            logits.extend(values(output.clone()));
+        }
+        let grads = grads(&current, batch.loss(output));
+        model = Some(step(current, grads));
+    }
+    logits
+}
+
+fn twins(seed: u64, bias: bool) -> (Mlp, Mlp) {
+    let model = Mlp::he(seed, &WIDTHS, bias, DType::F32);
+    let wiring = Wiring::of(&model).unwrap();
+    let scaling = Scaling::powers_of_two(&wiring, 6, seed + 1);
+    let twin = scaling.apply(model.clone(), &wiring).unwrap();
+    (model, twin)
+}
+
+fn differ(make: &dyn Fn(&Mlp) -> Stepper, bias: bool) -> usize {
+    let (model, twin) = twins(3, bias);
+    let (a, b) = (trajectory(model, make, 200), trajectory(twin, make, 200));
+    assert!(
+        a.iter().all(|x| x.is_finite()),
+        "the run itself must be sound"
+    );
+    assert!(a.last() != Some(&a[a.len() - 10]), "the network must move");
+    a.iter()
+        .zip(&b)
+        .filter(|(a, b)| a.to_bits() != b.to_bits())
+        .count()
+}
+
+#[test]
+fn powers_of_two_leave_every_bit_of_g_sgd_and_g_momentum() {
+    for bias in [false, true] {
+        for config in [
+            GSpaceConfig::sgd(),
+            GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
+            GSpaceConfig::sgd().with_clip_norm(0.5),
+            GSpaceConfig::new(SgdConfig::new().init()),
+            GSpaceConfig::momentum(0.9),
+            GSpaceConfig::nesterov(0.9),
+            GSpaceConfig::momentum(0.9).with_coordinates(Coordinates::Norm),
+        ] {
+            assert_eq!(differ(&stepper(config, 0.02), bias), 0);
+        }
+    }
+}
+
+#[test]
+fn powers_of_two_leave_every_bit_of_g_adam_in_coordinates_without_scale() {
+    // Normalised and norm coordinates have no scale of their own: Adam's epsilon sees the same numbers.
+    for coordinates in [Coordinates::Normalised, Coordinates::Norm] {
+        let config = GSpaceConfig::adam().with_coordinates(coordinates);
+        assert_eq!(differ(&stepper(config, 0.003), true), 0);
+    }
+}
+
+#[test]
+fn plain_coordinates_are_invariant_too() {
+    let make = |model: &Mlp| -> Stepper {
+        let mut optim = GSpaceConfig::momentum(0.5)
+            .with_coordinates(Coordinates::Plain)
+            .with_skeleton(Skeleton::Largest)
+            .init(model)
+            .unwrap();
+        Box::new(move |model, grads| optim.step(1e-3, model, grads).unwrap())
+    };
+    assert_eq!(differ(&make, true), 0);
+}
+
+#[test]
+fn the_paper_skeleton_is_invariant_from_its_own_start() {
+    let model = Mlp::he(5, &WIDTHS, false, DType::F32);
+    let wiring = Wiring::of(&model).unwrap();
+    let model = skeleton_to_one(model, &wiring, &paper(&wiring)).unwrap();
+    let twin = Scaling::powers_of_two(&wiring, 4, 9)
+        .apply(model.clone(), &wiring)
+        .unwrap();
+    let make = stepper(GSpaceConfig::sgd().with_skeleton(Skeleton::Paper), 0.01);
+    let (a, b) = (trajectory(model, &make, 200), trajectory(twin, &make, 200));
+    assert_eq!(a, b);
+}
+
+#[test]
+fn path_sgd_is_invariant() {
+    let make = |model: &Mlp| -> Stepper {
+        let mut optim = PathSgd::init(model, Unwired::Refuse).unwrap();
+        Box::new(move |model, grads| optim.step(0.5, model, grads).unwrap())
+    };
+    assert_eq!(differ(&make, true), 0);
+}
+
+#[test]
+fn balanced_sgd_is_invariant_from_a_balanced_start() {
+    let until = Balance::default();
+    let run = |model: Mlp| {
+        let wiring = Wiring::of(&model).unwrap();
+        let model = balance(model, &wiring, until).unwrap().0;
+        let make = move |model: &Mlp| -> Stepper {
+            let mut optim = BalancedSgd::init(model, until).unwrap();
+            Box::new(move |model, grads| optim.step(0.05, model, grads).unwrap())
+        };
+        trajectory(model, &make, 30)
+    };
+    let (model, twin) = twins(4, true);
+    close(&run(twin), &run(model), 1e-4);
+}
+
+#[test]
+fn weight_space_optimisers_are_not_invariant() {
+    let sgd = |_: &Mlp| -> Stepper {
+        let mut optim = SgdConfig::new().init();
+        Box::new(move |model, grads| optim.step(1e-4, model, grads))
+    };
+    assert!(differ(&sgd, false) > 0);
+    let adam = |_: &Mlp| -> Stepper {
+        let mut optim = AdamConfig::new().init();
+        Box::new(move |model, grads| optim.step(1e-4, model, grads))
+    };
+    assert!(differ(&adam, false) > 0);
+}
+
+#[test]
+fn arbitrary_factors_agree_to_rounding_over_a_short_run() {
+    let model = Mlp::he(8, &WIDTHS, true, DType::F64);
+    let wiring = Wiring::of(&model).unwrap();
+    let twin = Scaling::random(&wiring, 2.0, 1)
+        .unwrap()
+        .apply(model.clone(), &wiring)
+        .unwrap();
+    let run = |model: Mlp, config: GSpaceConfig| {
+        let mut optim = config.init(&model).unwrap();
+        let batch = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64);
+        let model = (0..50).fold(model, |model, _| {
+            let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
+            optim.step(0.02, model, grads).unwrap()
+        });
+        values(model.forward(batch.x.clone()))
+    };
+    for config in [
+        GSpaceConfig::sgd(),
+        GSpaceConfig::momentum(0.9),
+        GSpaceConfig::adam(),
+        GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
+    ] {
+        close(
+            &run(twin.clone(), config.clone()),
+            &run(model.clone(), config),
+            1e-8,
+        );
+    }
+}
+
+#[test]
+fn a_large_lr_stays_finite_with_the_floor() {
+    let run = |model: Mlp, config: GSpaceConfig| {
+        let mut optim = config.init(&model).unwrap();
+        let mut model = model;
+        for at in 0..2000 {
+            let batch = Batch::random(at % 50, 16, 8, 3, DType::F32);
+            let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
+            model = optim
+                .step(1.0, model, grads)
+                .map_err(|Rejected { error, .. }| error)
+                .unwrap();
+        }
+        let batch = Batch::random(0, 16, 8, 3, DType::F32);
+        let loss: f64 = values(batch.loss(model.forward(batch.x.clone())))[0];
+        assert!(loss.is_finite());
+        loss
+    };
+    let he = Mlp::he(2, &[8, 32, 32, 3], false, DType::F32);
+    run(he.clone(), GSpaceConfig::sgd());
+    run(
+        he.clone(),
+        GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
+    );
+    let wiring = Wiring::of(&he).unwrap();
+    let ones = skeleton_to_one(he, &wiring, &paper(&wiring)).unwrap();
+    run(ones, GSpaceConfig::sgd().with_skeleton(Skeleton::Paper));
+}
+
+#[test]
+fn no_memory_is_shared_between_a_model_and_its_past() {
+    let (model, _) = twins(6, true);
+    let before = common::weights(&model);
+    let mut optim = GSpaceConfig::sgd().init(&model).unwrap();
+    let batch = Batch::random(1, 4, WIDTHS[0], WIDTHS[4], DType::F32);
+    let loss: Tensor<1> = batch.loss(model.forward(batch.x.clone()));
+    let stepped = optim.step(0.1, model.clone(), grads(&model, loss)).unwrap();
+    assert_eq!(common::weights(&model), before);
+    assert_ne!(common::weights(&stepped), before);
+}
