@@ -1,1 +1,11 @@
-fn main() {}
+//! Parse, dispatch, print.
+
+use clap::Parser;
+use gsgd_lab::cli::Cli;
+
+fn main() {
+    if let Err(error) = Cli::parse().run() {
+        eprintln!("error: {error:#}");
+        std::process::exit(2);
+    }
+}

@@ -1,0 +1,51 @@
+//! The commands.
+
+mod demo;
+mod inspect;
+mod interrupt;
+mod rescale;
+mod train;
+
+use clap::{Parser, Subcommand};
+
+/// Train ReLU networks in their positively scale-invariant space
+#[derive(Debug, Parser)]
+#[command(
+    name = "gsgd",
+    version,
+    after_help = "Without a command: trains a small network on the embedded Fashion-MNIST with every optimiser, from a \
+                  sane and an unbalanced start, in about two minutes.\n\nExamples:\n  gsgd\n  gsgd train --optimizer g-adam --lr 0.01 \
+                  --epochs 5 --out runs/first\n  gsgd inspect runs/first/final.safetensors\n  gsgd rescale \
+                  runs/first/final.safetensors rescaled.safetensors --spread 2"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Optimisers side by side from the same weights and batches (what `gsgd` alone does)
+    Demo(demo::Demo),
+    /// One training run
+    Train(train::Train),
+    /// A checkpoint's layers, scaling classes, norms and balance
+    Inspect(inspect::Inspect),
+    /// The same function with rescaled units, in a new file
+    Rescale(rescale::Rescale),
+}
+
+impl Cli {
+    /// Carries out the command.
+    ///
+    /// # Errors
+    /// What went wrong, with the file, key or flag.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command.unwrap_or_else(|| Command::Demo(demo::Demo::parse_from(["demo"]))) {
+            Command::Demo(demo) => demo.run(),
+            Command::Train(train) => train.run(),
+            Command::Inspect(inspect) => inspect.run(),
+            Command::Rescale(rescale) => rescale.run(),
+        }
+    }
+}

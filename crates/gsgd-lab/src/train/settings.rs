@@ -1,0 +1,236 @@
+//! What a run is made of: the flags of `gsgd train` and the file `config.toml`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use gsgd::{Coordinates, Skeleton};
+use serde::{Deserialize, Serialize};
+
+use super::OptimizerName;
+use crate::data::Normalise;
+use crate::models::Arch;
+
+/// The choice of skeleton.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SkeletonName {
+    /// Index modulo; wants `--init skeleton-one`
+    Paper,
+    /// The largest paths; suits any weights
+    Largest,
+}
+
+impl From<SkeletonName> for Skeleton {
+    fn from(name: SkeletonName) -> Self {
+        match name {
+            SkeletonName::Paper => Skeleton::Paper,
+            SkeletonName::Largest => Skeleton::Largest,
+        }
+    }
+}
+
+/// The choice of coordinates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CoordinatesName {
+    /// Basis path values as in the paper
+    Plain,
+    /// Basis path values relative to their sizes in the balanced network at the start
+    Normalised,
+    /// Norm coordinates: no skeleton, no poles
+    Norm,
+}
+
+impl From<CoordinatesName> for Coordinates {
+    fn from(name: CoordinatesName) -> Self {
+        match name {
+            CoordinatesName::Plain => Coordinates::Plain,
+            CoordinatesName::Normalised => Coordinates::Normalised,
+            CoordinatesName::Norm => Coordinates::Norm,
+        }
+    }
+}
+
+/// The floor guard: a number in [0, 1), or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Floor(pub Option<f64>);
+
+impl FromStr for Floor {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            _ if text == "off" => Ok(Self(None)),
+            Ok(tau) if (0.0..1.0).contains(&tau) => Ok(Self(Some(tau))),
+            _ => Err(format!("`{text}` is neither `off` nor a number in [0, 1)")),
+        }
+    }
+}
+
+impl TryFrom<String> for Floor {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Floor> for String {
+    fn from(floor: Floor) -> Self {
+        floor.to_string()
+    }
+}
+
+impl fmt::Display for Floor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(tau) => write!(f, "{tau}"),
+            None => write!(f, "off"),
+        }
+    }
+}
+
+/// The starting weights: `he`, `skeleton-one` or a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum InitName {
+    /// Normal with variance 2 / inputs.
+    He,
+    /// The same, then every skeleton weight 1.
+    SkeletonOne,
+    /// The weights of a safetensors file.
+    File(PathBuf),
+}
+
+impl From<String> for InitName {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "he" => Self::He,
+            "skeleton-one" => Self::SkeletonOne,
+            file => Self::File(file.into()),
+        }
+    }
+}
+
+impl From<InitName> for String {
+    fn from(init: InitName) -> Self {
+        init.to_string()
+    }
+}
+
+impl fmt::Display for InitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::He => write!(f, "he"),
+            Self::SkeletonOne => write!(f, "skeleton-one"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Everything that decides a run's numbers.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct Settings {
+    /// `fashion-7x7` (embedded), or a folder with four IDX files
+    #[arg(long, default_value = "fashion-7x7")]
+    pub data: String,
+    /// The network
+    #[arg(long, default_value = "mlp:49-64-64-10")]
+    pub arch: Arch,
+    /// The optimiser
+    #[arg(long, value_enum, default_value = "gsgd")]
+    pub optimizer: OptimizerName,
+    /// Learning rate, > 0
+    #[arg(long, default_value_t = 0.1, value_parser = positive)]
+    pub lr: f64,
+    /// Examples per step
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+    pub batch: usize,
+    /// Passes over the training images
+    #[arg(long, default_value_t = 10, value_parser = at_least_one)]
+    pub epochs: usize,
+    /// Stop after this many steps, whatever --epochs says
+    #[arg(long, value_parser = at_least_one)]
+    pub steps: Option<usize>,
+    /// Decides starting weights, batches and --unbalance
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Momentum of `momentum` and `g-momentum`, in [0, 1)
+    #[arg(long, default_value_t = 0.9, value_parser = below_one)]
+    pub momentum: f64,
+    /// Weight decay; on path values (basis-path regularisation) for the G optimisers
+    #[arg(long, default_value_t = 0.0, value_parser = not_negative)]
+    pub weight_decay: f64,
+    /// The skeleton of the G optimisers
+    #[arg(long, value_enum, default_value = "largest")]
+    pub skeleton: SkeletonName,
+    /// Their coordinates [default: plain for `paper`, normalised for `largest`]
+    #[arg(long, value_enum)]
+    pub coordinates: Option<CoordinatesName>,
+    /// Their floor guard, in [0, 1), or `off`
+    #[arg(long, default_value = "0.5")]
+    pub floor: Floor,
+    /// Starting weights: `he`, `skeleton-one`, or a safetensors file
+    #[arg(long, default_value = "he")]
+    pub init: InitName,
+    /// Rescale the start's units by 10^U(-SPREAD, SPREAD): same function, unbalanced weights
+    #[arg(long, value_name = "SPREAD", default_value_t = 0.0, value_parser = not_negative)]
+    pub unbalance: f64,
+    /// Balance the start: equal incoming and outgoing norms
+    #[arg(long)]
+    pub balance_first: bool,
+    /// Layers with biases
+    #[arg(long)]
+    pub bias: bool,
+    /// Inputs with mean 0 and deviation 1, or pixels in [0, 1]
+    #[arg(long, value_enum, default_value = "standard")]
+    pub normalise: Normalise,
+    /// Batches in file order, for comparisons with other programs
+    #[arg(long)]
+    pub no_shuffle: bool,
+}
+
+impl Settings {
+    /// The coordinates, the default filled in.
+    pub fn coordinates(&self) -> CoordinatesName {
+        self.coordinates.unwrap_or(match self.skeleton {
+            SkeletonName::Paper => CoordinatesName::Plain,
+            SkeletonName::Largest => CoordinatesName::Normalised,
+        })
+    }
+
+    /// The settings with every default filled in, as they are written to `config.toml`.
+    pub fn resolved(&self) -> Self {
+        Self {
+            coordinates: Some(self.coordinates()),
+            ..self.clone()
+        }
+    }
+}
+
+fn number(text: &str, range: &str, allowed: impl Fn(f64) -> bool) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && allowed(value) => Ok(value),
+        _ => Err(format!("`{text}` is not a finite number {range}")),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, "> 0", |value| value > 0.0)
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, ">= 0", |value| value >= 0.0)
+}
+
+fn below_one(text: &str) -> Result<f64, String> {
+    number(text, "in [0, 1)", |value| (0.0..1.0).contains(&value))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err(format!("`{text}` is not a whole number of at least 1")),
+    }
+}
