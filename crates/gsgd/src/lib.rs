@@ -1,4 +1,81 @@
 //! Train ReLU networks in their positively scale-invariant space.
+//!
+//! Multiply a ReLU unit's incoming weights by c > 0 and divide its outgoing weights by c: the function stays the
+//! same, but SGD, momentum and Adam take another step. The values of **basis paths** (products of weights along a
+//! path from input to output) do not change under such rescaling, and m - H of them (m weights, H hidden units)
+//! describe the function completely. G-SGD (Meng et al., ICLR 2019) steps those values:
+//!
+//! ```text
+//! v_e      = Pin(tail e) w_e Pout(head e)             path values          (skeleton method)
+//! dL/dv_e  = g_e / (Pin(tail e) Pout(head e))         their gradient       (inverse chain rule)
+//! w'_e     = (w_e + dv_e / (Pin Pout)) / rho(tail e)  back to the weights  (weight allocation)
+//! ```
+//!
+//! where Pin and Pout are products along one chosen incoming and outgoing edge per unit, the skeleton. [`GSpace`]
+//! does this for networks of any widths, with biases, skip connections and concatenations, around any Burn
+//! optimiser.
+//!
+//! ```
+//! use burn::module::Module;
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::optim::GradientsParams;
+//! use burn::tensor::{Device, Distribution, Tensor, activation::relu};
+//! use gsgd::{Channels, GSpaceConfig, Homogeneous, WiringBuilder};
+//!
+//! #[derive(Module, Debug)]
+//! struct Net {
+//!     hidden: Linear,
+//!     output: Linear,
+//! }
+//!
+//! impl Net {
+//!     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+//!         self.output.forward(relu(self.hidden.forward(x)))
+//!     }
+//! }
+//!
+//! // The wiring mirrors `forward`, line by line.
+//! impl Homogeneous for Net {
+//!     fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+//!         let y = w.linear(x, &self.hidden);
+//!         let y = w.relu(y);
+//!         w.linear(y, &self.output)
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), gsgd::Error> {
+//! let device = Device::flex().autodiff();
+//! let mut model = Net {
+//!     hidden: LinearConfig::new(4, 8).init(&device),
+//!     output: LinearConfig::new(8, 1).init(&device),
+//! };
+//! let x = Tensor::<2>::random([16, 4], Distribution::Normal(0.0, 1.0), &device);
+//! let loss = |model: &Net| model.forward(x.clone()).sub_scalar(1.0).square().mean();
+//!
+//! let mut optim = GSpaceConfig::momentum(0.9).init(&model)?;
+//! optim.wiring().verify(&model, |model| model.forward(x.clone()))?;
+//! let before: f32 = loss(&model).into_scalar();
+//! for _ in 0..50 {
+//!     let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
+//!     model = optim.step(0.02, model, grads)?;
+//! }
+//! let after: f32 = loss(&model).into_scalar();
+//! assert!(after < before);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What else is here
+//! - [`Skeleton`] and [`Coordinates`]: which paths, and a second chart ([`Coordinates::Norm`]) without skeleton or
+//!   poles.
+//! - [`PathSgd`], [`BalancedSgd`]: siblings for comparison.
+//! - [`Scaling`], [`balance`], [`equivalent`]: the group of positive scalings.
+//! - [`Paths`], [`path_norm`], [`basis_path_norm`]: exact tools and norms.
+//! - [`Arithmetic`]: streaming passes over CPU memory, or the readable reference in tensor operations.
+//!
+//! Reference: Q. Meng, S. Zheng, H. Zhang, W. Chen, Q. Ye, Z.-M. Ma, N. Yu, T.-Y. Liu. *G-SGD: Optimizing ReLU
+//! neural networks in its positively scale-invariant space.* ICLR 2019.
+
 mod coordinates;
 mod error;
 mod init;

@@ -134,7 +134,7 @@ impl Wiring {
         order
     }
 
-    fn into_column(&self, end: End) -> impl Iterator<Item = Edge> {
+    fn down_column(&self, end: End) -> impl Iterator<Item = Edge> {
         (0..self.edges[end.edges].tails.len()).map(move |tail| Edge {
             edges: end.edges,
             tail,
@@ -205,7 +205,7 @@ pub(crate) fn largest(wiring: &Wiring, weights: &[Tensor<2>]) -> Tree {
     for class in wiring.hidden_classes() {
         let edges = wiring
             .weight_writers(class)
-            .flat_map(|end| wiring.into_column(end))
+            .flat_map(|end| wiring.down_column(end))
             .filter(|&edge| wiring.may_be_in(edge));
         let value = |edge: Edge| pin[wiring.tail(edge).index()] * weight(edge);
         let best = first_largest(edges, |edge| value(edge).abs());

@@ -1,10 +1,10 @@
 //! `gsgd` alone: the main job.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::io::IsTerminal;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
@@ -87,13 +87,17 @@ impl Demo {
             true => ProgressBar::new((steps * jobs.len()) as u64),
             false => ProgressBar::hidden(),
         };
-        bar.set_style(ProgressStyle::with_template("{bar:40} {percent} %, {per_sec} steps, {eta} left")?);
+        bar.set_style(ProgressStyle::with_template(
+            "{bar:40} {percent} %, {per_sec} steps, {eta} left",
+        )?);
         let next = AtomicUsize::new(0);
         let rows: Mutex<BTreeMap<usize, Result<Row>>> = Mutex::new(BTreeMap::new());
         std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
                 scope.spawn(|| {
-                    while let Some((at, start, settings)) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    while let Some((at, start, settings)) =
+                        jobs.get(next.fetch_add(1, Ordering::SeqCst))
+                    {
                         let tick = || {
                             bar.inc(1);
                             !stop.load(Ordering::SeqCst)
@@ -117,14 +121,19 @@ impl Demo {
         if stop.load(Ordering::SeqCst) {
             bail!("interrupted: no table is drawn from unfinished runs");
         }
-        let rows = rows.into_inner().map_err(|_| anyhow::anyhow!("a run ended in a panic"))?;
+        let rows = rows
+            .into_inner()
+            .map_err(|_| anyhow::anyhow!("a run ended in a panic"))?;
         let rows: Vec<Row> = rows.into_values().collect::<Result<_>>()?;
         let json = serde_json::to_string_pretty(&rows)?;
         models::save_text(&self.out.join("results.json"), &json)?;
         let table = table(&rows);
         models::save_text(&self.out.join("table.txt"), &table)?;
         println!("{table}");
-        eprintln!("figures by epoch: {}", self.out.join("results.json").display());
+        eprintln!(
+            "figures by epoch: {}",
+            self.out.join("results.json").display()
+        );
         Ok(())
     }
 
@@ -146,7 +155,12 @@ impl Demo {
     }
 }
 
-fn train(name: &'static str, settings: &Settings, data: &Dataset, tick: impl Fn() -> bool) -> Result<Row> {
+fn train(
+    name: &'static str,
+    settings: &Settings,
+    data: &Dataset,
+    tick: impl Fn() -> bool,
+) -> Result<Row> {
     let device = Device::flex().autodiff();
     let prepared = start(settings, data, &device)?;
     let outcome = run(settings, prepared, &device, |_| Ok(()), |_| tick())?;
@@ -170,7 +184,9 @@ impl Row {
             (Some(loss), Some(error)) => format!("{loss:>13.4} {:>11.2} %", 100.0 * error),
             _ => format!("{:>13} {:>13}", "diverged", ""),
         };
-        let slowdown = sgd.map_or(String::new(), |sgd| format!(" {:>11.2}", self.milliseconds_per_step / sgd));
+        let slowdown = sgd.map_or(String::new(), |sgd| {
+            format!(" {:>11.2}", self.milliseconds_per_step / sgd)
+        });
         format!(
             "{:<11} {:<13} {:>6} {figures} {:>9.3}{slowdown}",
             self.start, self.optimizer, self.lr, self.milliseconds_per_step
@@ -179,11 +195,16 @@ impl Row {
 }
 
 fn table(rows: &[Row]) -> String {
-    let sgd = rows.iter().find(|row| row.optimizer == "sgd").map(|row| row.milliseconds_per_step);
+    let sgd = rows
+        .iter()
+        .find(|row| row.optimizer == "sgd")
+        .map(|row| row.milliseconds_per_step);
     let head = format!(
         "{:<11} {:<13} {:>6} {:>13} {:>13} {:>9} {:>11}",
         "start", "optimiser", "lr", "training loss", "test error", "ms/step", "x SGD"
     );
-    let lines: Vec<String> = std::iter::once(head).chain(rows.iter().map(|row| row.line(sgd))).collect();
+    let lines: Vec<String> = std::iter::once(head)
+        .chain(rows.iter().map(|row| row.line(sgd)))
+        .collect();
     lines.join("\n")
 }

@@ -50,7 +50,9 @@ impl Inspect {
             name: format!("layers.{index}"),
             shape: layer.weight.val().dims().to_vec(),
             classes: ratios.get(index).map_or(0, Vec::len),
-            imbalance: ratios.get(index).map(|r| [r[0], r[r.len() / 2], r[r.len() - 1]]),
+            imbalance: ratios
+                .get(index)
+                .map(|r| [r[0], r[r.len() / 2], r[r.len() - 1]]),
         });
         // A dead unit shows here, before its norms are divided by.
         to_canonical(&model, &wiring)?;
@@ -73,8 +75,14 @@ impl Inspect {
         println!("weights m          {}", report.weights);
         println!("basis paths m - H  {}", report.basis_paths);
         println!("invariant ratio    {:.4}", report.invariant_ratio);
-        println!("path norm          l1 {:.4e}, l2 {:.4e}", report.path_norm_1, report.path_norm_2);
-        println!("\n{:<12} {:>14}  in/out norm: smallest, median, largest", "layer", "shape");
+        println!(
+            "path norm          l1 {:.4e}, l2 {:.4e}",
+            report.path_norm_1, report.path_norm_2
+        );
+        println!(
+            "\n{:<12} {:>14}  in/out norm: smallest, median, largest",
+            "layer", "shape"
+        );
         for layer in &report.layers {
             let shape = format!("{} -> {}", layer.shape[0], layer.shape[1]);
             let imbalance = match layer.imbalance {
@@ -98,10 +106,17 @@ fn imbalances(model: &models::Mlp) -> Vec<Vec<f64>> {
             let mut incoming = norms(before.powf_scalar(2.0).sum_dim(0));
             if let Some(bias) = &pair[0].bias {
                 let biases = bias.val().into_data().iter::<f64>().collect::<Vec<f64>>();
-                incoming.iter_mut().zip(biases).for_each(|(sum, b)| *sum += b * b);
+                incoming
+                    .iter_mut()
+                    .zip(biases)
+                    .for_each(|(sum, b)| *sum += b * b);
             }
             let outgoing = norms(after.powf_scalar(2.0).sum_dim(1));
-            let mut ratios: Vec<f64> = incoming.iter().zip(outgoing).map(|(i, o)| (i / o).sqrt()).collect();
+            let mut ratios: Vec<f64> = incoming
+                .iter()
+                .zip(outgoing)
+                .map(|(i, o)| (i / o).sqrt())
+                .collect();
             ratios.sort_by(f64::total_cmp);
             ratios
         })

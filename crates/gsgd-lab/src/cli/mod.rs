@@ -41,7 +41,10 @@ impl Cli {
     /// # Errors
     /// What went wrong, with the file, key or flag.
     pub fn run(self) -> anyhow::Result<()> {
-        match self.command.unwrap_or_else(|| Command::Demo(demo::Demo::parse_from(["demo"]))) {
+        match self
+            .command
+            .unwrap_or_else(|| Command::Demo(demo::Demo::parse_from(["demo"])))
+        {
             Command::Demo(demo) => demo.run(),
             Command::Train(train) => train.run(),
             Command::Inspect(inspect) => inspect.run(),

@@ -43,9 +43,15 @@ impl Rescale {
             Some(exponent) => Scaling::powers_of_two(&wiring, exponent, self.seed),
             None => Scaling::random(&wiring, self.spread, self.seed).context("--spread")?,
         };
-        let x = Tensor::<2>::random([256, arch.widths[0]], Distribution::Normal(0.0, 1.0), &device);
+        let x = Tensor::<2>::random(
+            [256, arch.widths[0]],
+            Distribution::Normal(0.0, 1.0),
+            &device,
+        );
         let before = model.forward(x.clone());
-        let rescaled = scaling.apply(model, &wiring).map_err(|Rejected { error, .. }| error)?;
+        let rescaled = scaling
+            .apply(model, &wiring)
+            .map_err(|Rejected { error, .. }| error)?;
         let after = rescaled.forward(x);
         let size: f64 = before.clone().abs().max().into_scalar();
         let difference: f64 = (after - before).abs().max().into_scalar();

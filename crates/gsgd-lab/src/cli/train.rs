@@ -47,7 +47,8 @@ impl Train {
             models::save(&prepared.model, &out.join("init.safetensors"))?;
         }
         let path = out.join("metrics.jsonl");
-        let mut metrics = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut metrics =
+            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
 
         let stop = interrupt::flag()?;
         let steps = settings.epochs * prepared.train.len().div_ceil(settings.batch);
@@ -73,7 +74,11 @@ impl Train {
         match outcome.stop {
             Stop::Done => {}
             Stop::Interrupted => {
-                eprintln!("interrupted after {} steps; weights in {}", outcome.steps, end.display());
+                eprintln!(
+                    "interrupted after {} steps; weights in {}",
+                    outcome.steps,
+                    end.display()
+                );
                 std::process::exit(130);
             }
             Stop::Diverged(reason) => bail!(
@@ -101,7 +106,8 @@ impl Train {
             return ProgressBar::hidden();
         }
         let style = "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left {msg}";
-        let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::new(steps as u64).with_style(style)
     }
 
@@ -129,7 +135,8 @@ pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
         "{} holds an earlier run: choose another --out, or replace it with --force",
         folder.display()
     );
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 /// `config.toml`: every setting, and what ran.

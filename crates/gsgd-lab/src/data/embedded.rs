@@ -30,20 +30,36 @@ fn unpack(file: &[u8]) -> Result<Dataset, DataError> {
         reason,
     };
     let mut data = Vec::new();
-    GzDecoder::new(file).read_to_end(&mut data).map_err(|e| damaged(e.to_string()))?;
+    GzDecoder::new(file)
+        .read_to_end(&mut data)
+        .map_err(|e| damaged(e.to_string()))?;
     let features = SIDE * SIDE;
     let images = data.len().saturating_sub(8) / (1 + 2 * features);
     if data.len() != 8 + images * (1 + 2 * features) {
-        return Err(damaged(format!("{} bytes are no whole number of images", data.len())));
+        return Err(damaged(format!(
+            "{} bytes are no whole number of images",
+            data.len()
+        )));
     }
-    let number = |at: usize| data[at..at + 4].iter().fold(0, |n, &b| n << 8 | usize::from(b));
+    let number = |at: usize| {
+        data[at..at + 4]
+            .iter()
+            .fold(0, |n, &b| n << 8 | usize::from(b))
+    };
     let train = number(0);
     if train + number(4) != images {
-        return Err(damaged(format!("{images} images, not {train} + {}", number(4))));
+        return Err(damaged(format!(
+            "{images} images, not {train} + {}",
+            number(4)
+        )));
     }
     let (labels, pixels) = data[8..].split_at(images);
     let (low, high) = pixels.split_at(images * features);
-    let pixels: Vec<u16> = low.iter().zip(high).map(|(&l, &h)| u16::from_be_bytes([h, l])).collect();
+    let pixels: Vec<u16> = low
+        .iter()
+        .zip(high)
+        .map(|(&l, &h)| u16::from_be_bytes([h, l]))
+        .collect();
     let split = |from: usize, to: usize| Split {
         pixels: pixels[from * features..to * features].to_vec(),
         labels: labels[from..to].to_vec(),
@@ -67,7 +83,10 @@ pub fn pack(full: &Dataset) -> Result<Vec<u8>, DataError> {
     if full.features != side * side || full.white != 255 {
         return Err(DataError::Format {
             path: full.name.clone(),
-            reason: format!("images of {side} x {side} bytes are needed, these have {} pixels", full.features),
+            reason: format!(
+                "images of {side} x {side} bytes are needed, these have {} pixels",
+                full.features
+            ),
         });
     }
     let mut data = Vec::new();
@@ -96,7 +115,9 @@ fn pooled(image: &[u16]) -> Vec<u16> {
         let rows = image.chunks_exact(side).skip(row * BLOCK).take(BLOCK);
         rows.flat_map(|line| &line[column * BLOCK..][..BLOCK]).sum()
     };
-    (0..SIDE * SIDE).map(|at| block(at / SIDE, at % SIDE)).collect()
+    (0..SIDE * SIDE)
+        .map(|at| block(at / SIDE, at % SIDE))
+        .collect()
 }
 
 #[cfg(test)]
@@ -111,7 +132,10 @@ mod tests {
         assert_eq!(data.train.pixels.len(), 60_000 * 49);
         assert!(data.train.pixels.iter().all(|&p| p <= 4080));
         for class in 0..10 {
-            assert_eq!(data.test.labels.iter().filter(|&&l| l == class).count(), 1000);
+            assert_eq!(
+                data.test.labels.iter().filter(|&&l| l == class).count(),
+                1000
+            );
         }
     }
 
@@ -131,9 +155,15 @@ mod tests {
             test: split,
         };
         let small = unpack(&pack(&full).unwrap()).unwrap();
-        let corner: u16 = (0..4).flat_map(|r| (0..4).map(move |c| r * 28 + c)).map(|i| image[i]).sum();
+        let corner: u16 = (0..4)
+            .flat_map(|r| (0..4).map(move |c| r * 28 + c))
+            .map(|i| image[i])
+            .sum();
         assert_eq!(small.train.pixels[0], corner);
-        assert_eq!(small.train.pixels.iter().sum::<u16>(), image.iter().sum::<u16>());
+        assert_eq!(
+            small.train.pixels.iter().sum::<u16>(),
+            image.iter().sum::<u16>()
+        );
         assert_eq!(small.test.labels, [3]);
     }
 

@@ -21,7 +21,10 @@ pub fn read_folder(folder: &Path) -> Result<Dataset, DataError> {
     if size != test_size {
         return Err(wrong(
             folder,
-            format!("training images are {}x{}, test images {}x{}", size.0, size.1, test_size.0, test_size.1),
+            format!(
+                "training images are {}x{}, test images {}x{}",
+                size.0, size.1, test_size.0, test_size.1
+            ),
         ));
     }
     let labels = train.labels.iter().chain(&test.labels);
@@ -42,7 +45,10 @@ fn split(folder: &Path, prefix: &str) -> Result<(Split, (usize, usize)), DataErr
     let (label_path, data) = open(folder, &format!("{prefix}-labels-idx1-ubyte"))?;
     let ([labels], values) = parse::<1>(&label_path, &data)?;
     if labels != count {
-        return Err(wrong(&label_path, format!("{labels} labels for {count} images")));
+        return Err(wrong(
+            &label_path,
+            format!("{labels} labels for {count} images"),
+        ));
     }
     if count == 0 || rows == 0 || columns == 0 {
         return Err(wrong(&path, "there are no pixels"));
@@ -57,7 +63,11 @@ fn split(folder: &Path, prefix: &str) -> Result<(Split, (usize, usize)), DataErr
 fn open(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>), DataError> {
     let plain = folder.join(name);
     let zipped = folder.join(format!("{name}.gz"));
-    let path = if zipped.exists() && !plain.exists() { zipped } else { plain };
+    let path = if zipped.exists() && !plain.exists() {
+        zipped
+    } else {
+        plain
+    };
     let read = |source| DataError::Read {
         path: path.display().to_string(),
         source,
@@ -65,7 +75,10 @@ fn open(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>), DataError> {
     let file = File::open(&path).map_err(read)?;
     let mut data = Vec::new();
     if path.extension().is_some_and(|e| e == "gz") {
-        GzDecoder::new(file).take(LARGEST).read_to_end(&mut data).map_err(read)?;
+        GzDecoder::new(file)
+            .take(LARGEST)
+            .read_to_end(&mut data)
+            .map_err(read)?;
     } else {
         file.take(LARGEST).read_to_end(&mut data).map_err(read)?;
     }
@@ -73,25 +86,44 @@ fn open(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>), DataError> {
 }
 
 /// Dimensions and bytes of an IDX file of unsigned bytes.
-fn parse<'a, const N: usize>(path: &Path, data: &'a [u8]) -> Result<([usize; N], &'a [u8]), DataError> {
+fn parse<'a, const N: usize>(
+    path: &Path,
+    data: &'a [u8],
+) -> Result<([usize; N], &'a [u8]), DataError> {
     let header = 4 + 4 * N;
     if data.len() < header {
-        return Err(wrong(path, format!("{} bytes are too few for an IDX header of {header}", data.len())));
+        return Err(wrong(
+            path,
+            format!(
+                "{} bytes are too few for an IDX header of {header}",
+                data.len()
+            ),
+        ));
     }
     if data[..4] != [0, 0, 8, N as u8] {
         return Err(wrong(
             path,
-            format!("it starts with {:02x?}, an IDX file of {N} dimensions with [00, 00, 08, {N:02x}]", &data[..4]),
+            format!(
+                "it starts with {:02x?}, an IDX file of {N} dimensions with [00, 00, 08, {N:02x}]",
+                &data[..4]
+            ),
         ));
     }
     let mut dims = [0usize; N];
     for (dim, bytes) in dims.iter_mut().zip(data[4..header].chunks_exact(4)) {
-        *dim = bytes.iter().fold(0, |value, &byte| value << 8 | usize::from(byte));
+        *dim = bytes
+            .iter()
+            .fold(0, |value, &byte| value << 8 | usize::from(byte));
     }
-    let expected = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+    let expected = dims
+        .iter()
+        .try_fold(1usize, |product, &dim| product.checked_mul(dim));
     let found = data.len() - header;
     if expected != Some(found) {
-        return Err(wrong(path, format!("the header promises {dims:?} values, the file holds {found}")));
+        return Err(wrong(
+            path,
+            format!("the header promises {dims:?} values, the file holds {found}"),
+        ));
     }
     Ok((dims, &data[header..]))
 }

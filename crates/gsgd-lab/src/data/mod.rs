@@ -56,7 +56,9 @@ pub struct Dataset {
 }
 
 /// How pixels become inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalise {
     /// Mean 0 and standard deviation 1 over all pixels of the training images.
@@ -112,14 +114,24 @@ impl Dataset {
             Normalise::Unit => (0.0, 1.0 / white),
             Normalise::Standard => {
                 let count = self.train.pixels.len() as f64;
-                let sum = |f: &dyn Fn(f64) -> f64| self.train.pixels.iter().map(|&p| f(f64::from(p))).sum::<f64>();
+                let sum = |f: &dyn Fn(f64) -> f64| {
+                    self.train
+                        .pixels
+                        .iter()
+                        .map(|&p| f(f64::from(p)))
+                        .sum::<f64>()
+                };
                 let mean = sum(&|p| p) / count;
                 let variance = sum(&|p| (p - mean) * (p - mean)) / count;
                 (mean, 1.0 / variance.sqrt().max(1e-12))
             }
         };
         let inputs = |split: &Split| Inputs {
-            x: split.pixels.iter().map(|&p| ((f64::from(p) - shift) * scale) as f32).collect(),
+            x: split
+                .pixels
+                .iter()
+                .map(|&p| ((f64::from(p) - shift) * scale) as f32)
+                .collect(),
             y: split.labels.clone(),
             features: self.features,
         };

@@ -15,20 +15,38 @@ use super::{Arch, Mlp};
 /// # Errors
 /// The file cannot be written.
 pub fn save(model: &Mlp, path: &Path) -> Result<()> {
-    let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let bytes = |values: Vec<f32>| {
+        values
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
     let mut tensors = Vec::new();
     for (index, layer) in model.layers.iter().enumerate() {
         let weight = layer.weight.val().transpose();
         let shape = weight.dims().to_vec();
-        tensors.push((format!("layers.{index}.weight"), shape, bytes(weight.into_data().iter::<f32>().collect())));
+        tensors.push((
+            format!("layers.{index}.weight"),
+            shape,
+            bytes(weight.into_data().iter::<f32>().collect()),
+        ));
         if let Some(bias) = &layer.bias {
             let values = bytes(bias.val().into_data().iter::<f32>().collect());
-            tensors.push((format!("layers.{index}.bias"), bias.val().dims().to_vec(), values));
+            tensors.push((
+                format!("layers.{index}.bias"),
+                bias.val().dims().to_vec(),
+                values,
+            ));
         }
     }
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
-        .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .map(|(name, shape, data)| {
+            Ok((
+                name.as_str(),
+                TensorView::new(Dtype::F32, shape.clone(), data)?,
+            ))
+        })
         .collect::<Result<_>>()?;
     write_whole(path, &safetensors::serialize(views, None)?)
 }
@@ -72,7 +90,10 @@ pub fn load(path: &Path, arch: &Arch, bias: bool, device: &Device) -> Result<Mlp
         path.display()
     );
     ensure!(
-        model.layers.iter().all(|layer| layer.bias.is_some() == bias),
+        model
+            .layers
+            .iter()
+            .all(|layer| layer.bias.is_some() == bias),
         "{} {} biases: {} --bias",
         path.display(),
         if bias { "has no" } else { "has" },
@@ -102,20 +123,32 @@ fn read(file: &SafeTensors, device: &Device) -> Result<(Mlp, Arch)> {
             break;
         };
         let &[outputs, inputs] = view.shape() else {
-            bail!("{name} has shape {:?}, a dense layer has [outputs, inputs]", view.shape());
+            bail!(
+                "{name} has shape {:?}, a dense layer has [outputs, inputs]",
+                view.shape()
+            );
         };
         if let Some(&width) = widths.last() {
-            ensure!(width == inputs, "{name} takes {inputs} features, the layer before gives {width}");
+            ensure!(
+                width == inputs,
+                "{name} takes {inputs} features, the layer before gives {width}"
+            );
         } else {
             widths.push(inputs);
         }
         widths.push(outputs);
         let values = numbers(&name, &view)?;
-        let transposed = (0..inputs * outputs).map(|at| values[at % outputs * inputs + at / outputs]).collect();
+        let transposed = (0..inputs * outputs)
+            .map(|at| values[at % outputs * inputs + at / outputs])
+            .collect();
         let bias_name = format!("layers.{}.bias", layers.len());
         let bias = match file.tensor(&bias_name) {
             Ok(view) => {
-                ensure!(view.shape() == [outputs], "{bias_name} has shape {:?}, not [{outputs}]", view.shape());
+                ensure!(
+                    view.shape() == [outputs],
+                    "{bias_name} has shape {:?}, not [{outputs}]",
+                    view.shape()
+                );
                 Some(numbers(&bias_name, &view)?)
             }
             Err(_) => None,
@@ -124,14 +157,28 @@ fn read(file: &SafeTensors, device: &Device) -> Result<(Mlp, Arch)> {
         layers.push(layer(transposed, bias, [inputs, outputs], device));
     }
     ensure!(!layers.is_empty(), "there is no tensor `layers.0.weight`");
-    ensure!(names.is_empty(), "tensors that belong to no dense layer: {}", names.join(", "));
+    ensure!(
+        names.is_empty(),
+        "tensors that belong to no dense layer: {}",
+        names.join(", ")
+    );
     Ok((Mlp { layers }, Arch { widths }))
 }
 
 fn numbers(name: &str, view: &TensorView) -> Result<Vec<f32>> {
-    ensure!(view.dtype() == Dtype::F32, "{name} holds {:?}, only F32 is read", view.dtype());
+    ensure!(
+        view.dtype() == Dtype::F32,
+        "{name} holds {:?}, only F32 is read",
+        view.dtype()
+    );
     let (chunks, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = chunks.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-    ensure!(values.iter().all(|v| v.is_finite()), "{name} holds values that are not finite");
+    let values: Vec<f32> = chunks
+        .iter()
+        .map(|&bytes| f32::from_le_bytes(bytes))
+        .collect();
+    ensure!(
+        values.iter().all(|v| v.is_finite()),
+        "{name} holds values that are not finite"
+    );
     Ok(values)
 }

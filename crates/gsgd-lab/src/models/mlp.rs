@@ -25,9 +25,13 @@ impl FromStr for Arch {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("`{text}` is no architecture: {why}; write mlp:INPUT-HIDDEN-...-OUTPUT, such as mlp:49-64-64-10")
+            format!(
+                "`{text}` is no architecture: {why}; write mlp:INPUT-HIDDEN-...-OUTPUT, such as mlp:49-64-64-10"
+            )
         };
-        let widths = text.strip_prefix("mlp:").ok_or_else(|| wrong("it must start with `mlp:`"))?;
+        let widths = text
+            .strip_prefix("mlp:")
+            .ok_or_else(|| wrong("it must start with `mlp:`"))?;
         let widths: Result<Vec<usize>, _> = widths.split('-').map(str::parse).collect();
         let widths = widths.map_err(|_| wrong("widths are whole numbers with `-` between them"))?;
         if widths.len() < 2 || widths.len() > 1000 {
@@ -81,11 +85,19 @@ impl Mlp {
     ///
     /// # Errors
     /// The skeleton does not fit, which the wiring excludes.
-    pub fn init(arch: &Arch, bias: bool, init: Init, seed: u64, device: &Device) -> Result<Self, gsgd::Error> {
+    pub fn init(
+        arch: &Arch,
+        bias: bool,
+        init: Init,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, gsgd::Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let layers = arch.widths.windows(2).map(|w| {
             let std = (2.0 / w[0] as f64).sqrt();
-            let weights = (0..w[0] * w[1]).map(|_| (std * normal(&mut rng)) as f32).collect();
+            let weights = (0..w[0] * w[1])
+                .map(|_| (std * normal(&mut rng)) as f32)
+                .collect();
             layer(weights, bias.then(|| vec![0.0; w[1]]), [w[0], w[1]], device)
         });
         let model = Self {
@@ -125,10 +137,16 @@ impl Homogeneous for Mlp {
 }
 
 /// A layer from weights `[inputs, outputs]`, row by row.
-pub(super) fn layer(weights: Vec<f32>, bias: Option<Vec<f32>>, shape: [usize; 2], device: &Device) -> Linear {
+pub(super) fn layer(
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    shape: [usize; 2],
+    device: &Device,
+) -> Linear {
     Linear {
         weight: Param::from_tensor(Tensor::from_data(TensorData::new(weights, shape), device)),
-        bias: bias.map(|b| Param::from_tensor(Tensor::from_data(TensorData::new(b, [shape[1]]), device))),
+        bias: bias
+            .map(|b| Param::from_tensor(Tensor::from_data(TensorData::new(b, [shape[1]]), device))),
     }
 }
 

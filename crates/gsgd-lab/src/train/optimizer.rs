@@ -109,7 +109,12 @@ impl Stepper {
     ///
     /// # Errors
     /// The gradient is not finite, or the coordinates end; the model is lost with the run.
-    pub fn step(&mut self, lr: f64, model: Mlp, grads: GradientsParams) -> Result<Mlp, gsgd::Error> {
+    pub fn step(
+        &mut self,
+        lr: f64,
+        model: Mlp,
+        grads: GradientsParams,
+    ) -> Result<Mlp, gsgd::Error> {
         Ok(match self {
             Self::WeightSpace(optim) => optim.step(lr, model, grads),
             Self::PathSpace(optim) => optim.step(lr, model, grads)?,
@@ -133,6 +138,9 @@ fn inner(settings: &Settings) -> ModuleOptimizer {
             let adam = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999);
             adam.with_epsilon(1e-8).with_weight_decay(decay).init()
         }
-        _ => SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).init(),
+        _ => SgdConfig::new()
+            .with_momentum(momentum)
+            .with_weight_decay(decay)
+            .init(),
     }
 }

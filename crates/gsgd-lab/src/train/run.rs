@@ -93,12 +93,17 @@ pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Pre
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
         InitName::SkeletonOne => init(Init::SkeletonOne)?,
-        InitName::File(path) => models::load(path, &settings.arch, settings.bias, device).context("--init")?,
+        InitName::File(path) => {
+            models::load(path, &settings.arch, settings.bias, device).context("--init")?
+        }
     };
     let wiring = Wiring::of(&model)?;
     if settings.unbalance > 0.0 {
-        let scaling = Scaling::random(&wiring, settings.unbalance, settings.seed).context("--unbalance")?;
-        model = scaling.apply(model, &wiring).map_err(|Rejected { error, .. }| error)?;
+        let scaling =
+            Scaling::random(&wiring, settings.unbalance, settings.seed).context("--unbalance")?;
+        model = scaling
+            .apply(model, &wiring)
+            .map_err(|Rejected { error, .. }| error)?;
     }
     if settings.balance_first {
         let balanced = balance(model, &wiring, Balance::default());
@@ -124,7 +129,10 @@ pub fn run(
     let loss = CrossEntropyLossConfig::new().init(device);
     let shuffle = (!settings.no_shuffle).then_some(settings.seed);
     let per_epoch = train.len().div_ceil(settings.batch);
-    let last = settings.steps.unwrap_or(usize::MAX).min(settings.epochs.saturating_mul(per_epoch));
+    let last = settings
+        .steps
+        .unwrap_or(usize::MAX)
+        .min(settings.epochs.saturating_mul(per_epoch));
     let mut outcome = Outcome {
         model,
         epochs: Vec::new(),

@@ -32,10 +32,7 @@ impl Lines {
     /// Factors brought into the range of `dtype` by moving a power of two from rows to columns, which changes no
     /// product. `None` where no such power of two exists, or a factor is not finite.
     pub fn fit(mut rows: Vec<f64>, mut columns: Vec<f64>, dtype: DType) -> Option<Self> {
-        let limit = match dtype {
-            DType::F64 => 1000.0,
-            _ => 120.0,
-        };
+        let limit = limit(dtype);
         let (row_low, row_high) = exponents(&rows)?;
         let (column_low, column_high) = exponents(&columns)?;
         let shift = ((row_high + row_low - column_high - column_low) / 4.0).round();
@@ -50,6 +47,24 @@ impl Lines {
         rows.iter_mut().for_each(|r| *r /= factor);
         columns.iter_mut().for_each(|c| *c *= factor);
         Some(Self { rows, columns })
+    }
+}
+
+impl Lines {
+    /// Whether every product of a row and a column factor lies in the range of `dtype`.
+    pub fn products_fit(&self, dtype: DType) -> bool {
+        let (Some(rows), Some(columns)) = (exponents(&self.rows), exponents(&self.columns)) else {
+            return false;
+        };
+        rows.1 + columns.1 <= limit(dtype) && rows.0 + columns.0 >= -limit(dtype)
+    }
+}
+
+/// The largest binary exponent that leaves room for weights and sums.
+fn limit(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 1000.0,
+        _ => 120.0,
     }
 }
 

@@ -71,8 +71,7 @@ pub fn equivalent<A: Module, B: Module>(
                 0.0 => 0.0,
                 _ => worst / (size / 2.0).sqrt(),
             };
-            // `!(<=)` so that NaN counts as different
-            if !(difference <= tolerance) {
+            if difference > tolerance || difference.is_nan() {
                 let unit = match head.is_ground() {
                     true => format!("output {column} of {}", edges.name),
                     false => a_wiring.unit(head),

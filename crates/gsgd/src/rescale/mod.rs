@@ -136,7 +136,15 @@ impl Scaling {
         let weights = params::read(model, wiring)?;
         let network = network(wiring, &weights);
         (0..weights.len())
-            .map(|slot| network.lines(slot, |c| 1.0 / self.factor(c), |c| self.factor(c)))
+            .map(|slot| {
+                let lines = network.lines(slot, |c| 1.0 / self.factor(c), |c| self.factor(c))?;
+                match lines.products_fit(weights[slot].dtype()) {
+                    true => Ok(lines),
+                    false => Err(Error::OutOfRange {
+                        name: wiring.edges[slot].name.clone(),
+                    }),
+                }
+            })
             .collect()
     }
 }

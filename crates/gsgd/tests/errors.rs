@@ -1,0 +1,483 @@
+//! Every error, reached the way a user would reach it; the model comes back unchanged.
+
+mod common;
+
+use burn::module::{Module, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::GradientsParams;
+use burn::tensor::activation::{relu, tanh};
+use burn::tensor::{DType, Tensor};
+use common::{Batch, Mlp, device, grads, tensor, weights};
+use gsgd::{
+    Arithmetic, Channels, Coordinates, Equivalence, Error, GSpaceConfig, Homogeneous, Paths,
+    Scaling, Skeleton, Unwired, Wiring, WiringBuilder, WiringError, equivalent,
+};
+
+const WIDTHS: [usize; 4] = [4, 6, 5, 3];
+
+fn mlp() -> Mlp {
+    Mlp::he(1, &WIDTHS, false, DType::F32)
+}
+
+fn batch() -> Batch {
+    Batch::random(1, 8, WIDTHS[0], WIDTHS[3], DType::F32)
+}
+
+fn gradients(model: &Mlp) -> GradientsParams {
+    let batch = batch();
+    grads(model, batch.loss(model.forward(batch.x.clone())))
+}
+
+/// A model with a skip connection and an extra parameter, wired as `how` says.
+#[derive(Module, Debug)]
+struct Skip {
+    first: Linear,
+    inner: Linear,
+    last: Linear,
+    extra: Option<Linear>,
+    #[module(skip)]
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    Right,
+    ForgottenSkip,
+    ForgottenTanh,
+    WrongWidth,
+    WrongAdd,
+    Twice,
+    DeadEnd,
+    Foreign,
+    ConcatWithInput,
+}
+
+impl Skip {
+    fn new(how: How) -> Self {
+        let layer = |i, o| LinearConfig::new(i, o).init(&device());
+        Self {
+            first: layer(4, 6),
+            inner: layer(6, 6),
+            last: layer(6, 3),
+            extra: None,
+            how,
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = relu(self.first.forward(x));
+        let z = relu(self.inner.forward(y.clone()));
+        let z = if self.how == How::ForgottenTanh {
+            tanh(z)
+        } else {
+            z
+        };
+        self.last.forward(y + z)
+    }
+}
+
+impl Homogeneous for Skip {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let first = w.linear(x, &self.first);
+        let y = w.relu(first);
+        let z = w.linear(y, &self.inner);
+        let z = w.relu(z);
+        let sum = match self.how {
+            How::ForgottenSkip => z,
+            How::WrongWidth => w.concat([y, z]),
+            How::WrongAdd => {
+                let wide = w.concat([y, z]);
+                w.add(wide, z)
+            }
+            How::Twice => w.linear(z, &self.inner),
+            How::DeadEnd => y,
+            How::Foreign => w.linear(z, &LinearConfig::new(6, 6).init(&device())),
+            How::ConcatWithInput => w.concat([x, z]),
+            How::Right | How::ForgottenTanh => w.add(y, z),
+        };
+        w.linear(sum, &self.last)
+    }
+}
+
+#[test]
+fn wrong_wirings_are_named() {
+    let error = |how| Wiring::of(&Skip::new(how)).unwrap_err();
+    let wiring = |how| match error(how) {
+        Error::Wiring(error) => error,
+        other => panic!("{other}"),
+    };
+    assert!(
+        matches!(wiring(How::WrongWidth), WiringError::Width { layer, expected: 6, found: 12 } if layer == "last.weight")
+    );
+    assert!(matches!(
+        wiring(How::WrongAdd),
+        WiringError::Add {
+            left: 12,
+            right: 6,
+            ..
+        }
+    ));
+    assert!(matches!(wiring(How::Twice), WiringError::Twice { layer } if layer == "inner.weight"));
+    assert!(
+        matches!(wiring(How::DeadEnd), WiringError::DeadEnd { layer } if layer == "inner.weight")
+    );
+    assert!(matches!(wiring(How::Foreign), WiringError::Foreign { .. }));
+    // The input's width is known once a layer has read it.
+    assert!(matches!(
+        wiring(How::ConcatWithInput),
+        WiringError::Width { .. }
+    ));
+    assert!(Wiring::of(&Skip::new(How::Right)).is_ok());
+}
+
+#[test]
+fn verify_names_the_layer_where_wiring_and_model_part() {
+    let x = batch().x;
+    let verify = |how| {
+        let model = Skip::new(how);
+        let wiring = Wiring::of(&model).unwrap();
+        wiring.verify(&model, |model| model.forward(x.clone()))
+    };
+    assert_eq!(verify(How::Right), Ok(()));
+    for how in [How::ForgottenSkip, How::ForgottenTanh] {
+        match verify(how) {
+            Err(Error::Wiring(WiringError::Mismatch { layer, .. })) => {
+                assert_eq!(layer, "first.weight")
+            }
+            other => panic!("{how:?}: {other:?}"),
+        }
+    }
+}
+
+#[derive(Module, Debug)]
+struct UnknownWidth {
+    layer: Linear,
+}
+
+impl Homogeneous for UnknownWidth {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let both = w.concat([x, x]);
+        w.linear(both, &self.layer)
+    }
+}
+
+#[test]
+fn unknown_widths_and_other_builders() {
+    let model = UnknownWidth {
+        layer: LinearConfig::new(8, 2).init(&device()),
+    };
+    let error = Wiring::of(&model).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Wiring(WiringError::UnknownWidth { call: "concat" })
+    ));
+
+    #[derive(Module, Debug)]
+    struct Leaky {
+        layer: Linear,
+    }
+    thread_local!(static OLD: std::cell::Cell<Option<Channels>> = const { std::cell::Cell::new(None) });
+    impl Homogeneous for Leaky {
+        fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+            let from = OLD.replace(Some(x)).unwrap_or(x);
+            w.linear(from, &self.layer)
+        }
+    }
+    let model = Leaky {
+        layer: LinearConfig::new(3, 2).init(&device()),
+    };
+    assert!(Wiring::of(&model).is_ok());
+    let error = Wiring::of(&model).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Wiring(WiringError::WrongBuilder { call: "linear" })
+    ));
+}
+
+#[test]
+fn unwired_parameters_are_refused_or_stepped_in_weight_space() {
+    let mut model = Skip::new(How::Right);
+    model.extra = Some(LinearConfig::new(3, 3).init(&device()));
+    let error = GSpaceConfig::sgd().init(&model).err().unwrap();
+    assert_eq!(
+        error,
+        Error::Unwired {
+            names: vec!["extra.weight".into(), "extra.bias".into()]
+        }
+    );
+
+    for config in [GSpaceConfig::sgd(), GSpaceConfig::momentum(0.0)] {
+        let mut optim = config
+            .with_unwired(Unwired::WeightSpace)
+            .init(&model)
+            .unwrap();
+        let extra = model.extra.as_ref().unwrap();
+        let loss = |model: &Skip| {
+            let y = model.forward(batch().x);
+            batch().loss(model.extra.as_ref().unwrap().forward(y))
+        };
+        let grads_of = grads(&model, loss(&model));
+        let gradient = grads_of.get::<2>(extra.weight.id).unwrap();
+        let expected = extra.weight.val().inner() - gradient * 0.1;
+        let stepped = optim.step(0.1, model.clone(), grads_of).unwrap();
+        let found = stepped.extra.as_ref().unwrap().weight.val().inner();
+        common::close(&common::values(found), &common::values(expected), 1e-6);
+
+        // and never skipped in silence
+        let y = batch().loss(model.forward(batch().x));
+        let error = optim
+            .step(0.1, model.clone(), grads(&model, y))
+            .unwrap_err()
+            .error;
+        assert_eq!(
+            error,
+            Error::MissingGradient {
+                name: "extra.weight".into()
+            }
+        );
+    }
+}
+
+#[test]
+fn refused_steps_give_the_model_back() {
+    for config in [
+        GSpaceConfig::sgd(),
+        GSpaceConfig::momentum(0.9),
+        GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
+        GSpaceConfig::sgd().with_arithmetic(Arithmetic::TensorOps),
+    ] {
+        let model = mlp();
+        let before = weights(&model);
+        let mut optim = config.init(&model).unwrap();
+
+        let missing = optim
+            .step(0.1, model.clone(), GradientsParams::new())
+            .unwrap_err();
+        assert!(
+            matches!(missing.error, Error::MissingGradient { .. }),
+            "{}",
+            missing.error
+        );
+        assert_eq!(weights(&missing.model), before);
+
+        for bad in [f64::NAN, f64::INFINITY] {
+            for layer in 0..3 {
+                let mut grads = gradients(&model);
+                let id = model.layers[layer].weight.id;
+                let gradient = grads.remove::<2>(id).unwrap();
+                grads.register::<2>(id, gradient * bad);
+                let refused = optim.step(0.1, model.clone(), grads).unwrap_err();
+                assert_eq!(
+                    refused.error,
+                    Error::NonFiniteGradient {
+                        name: format!("layers.{layer}.weight")
+                    }
+                );
+                assert_eq!(weights(&refused.model), before);
+            }
+        }
+
+        for lr in [f64::NAN, f64::INFINITY, -0.1] {
+            let refused = optim
+                .step(lr, model.clone(), gradients(&model))
+                .unwrap_err();
+            assert!(matches!(refused.error, Error::LearningRate { .. }));
+            assert_eq!(weights(&refused.model), before);
+        }
+
+        let other = mlp();
+        let refused = optim
+            .step(0.1, other.clone(), gradients(&other))
+            .unwrap_err();
+        assert!(
+            matches!(refused.error, Error::MissingParameter { .. }),
+            "{}",
+            refused.error
+        );
+
+        let mut wider = model.clone();
+        let id = wider.layers[1].weight.id;
+        wider.layers[1].weight = Param::initialized(id, tensor(vec![0.5; 42], [6, 7], DType::F32));
+        let refused = optim.step(0.1, wider, gradients(&model)).unwrap_err();
+        assert!(matches!(refused.error, Error::ShapeChanged { .. }));
+
+        // and the optimiser still works
+        assert!(optim.step(0.1, model.clone(), gradients(&model)).is_ok());
+    }
+}
+
+/// The model with one weight replaced.
+fn with_weight(model: &Mlp, layer: usize, at: usize, value: f64) -> Mlp {
+    let mut model = model.clone();
+    let weight = model.layers[layer].weight.val();
+    let shape = weight.dims();
+    let mut values = common::values(weight);
+    values[at] = value;
+    let id = model.layers[layer].weight.id;
+    model.layers[layer].weight =
+        Param::initialized(id, tensor(values, shape, DType::F32).require_grad());
+    model
+}
+
+#[test]
+fn weights_the_coordinates_cannot_hold() {
+    let paper = GSpaceConfig::sgd().with_skeleton(Skeleton::Paper);
+    let zero = with_weight(&mlp(), 0, 0, 0.0);
+    assert!(matches!(
+        paper.init(&zero).err(),
+        Some(Error::ZeroSkeleton {
+            tail: 0,
+            head: 0,
+            ..
+        })
+    ));
+    let tiny = with_weight(&mlp(), 0, 0, 1e-5);
+    assert!(matches!(
+        paper.init(&tiny).err(),
+        Some(Error::TinySkeleton { .. })
+    ));
+    assert!(GSpaceConfig::sgd().init(&tiny).is_ok());
+    let broken = with_weight(&mlp(), 1, 3, f64::NAN);
+    assert!(matches!(
+        GSpaceConfig::sgd().init(&broken).err(),
+        Some(Error::NonFiniteWeight { .. })
+    ));
+
+    let mut dead = mlp();
+    for row in 0..4 {
+        dead = with_weight(&dead, 0, row * 6 + 2, 0.0);
+    }
+    let norm = GSpaceConfig::sgd().with_coordinates(Coordinates::Norm);
+    assert!(
+        matches!(norm.init(&dead).err(), Some(Error::DeadUnit { unit }) if unit == "layers.0.weight[2]")
+    );
+
+    let model = mlp();
+    let wiring = Wiring::of(&model).unwrap();
+    let far = Scaling::new(&wiring, &[1e-60; 11]).unwrap();
+    assert!(matches!(
+        far.apply(model.clone(), &wiring).map_err(|r| r.error),
+        Err(Error::OutOfRange { .. })
+    ));
+}
+
+#[test]
+fn a_step_into_a_pole_is_refused_without_the_floor() {
+    let model = mlp();
+    let mut optim = GSpaceConfig::sgd().without_floor().init(&model).unwrap();
+    let refused = optim
+        .step(1e308, model.clone(), gradients(&model))
+        .unwrap_err();
+    assert!(
+        matches!(
+            refused.error,
+            Error::Singular { .. } | Error::OutOfRange { .. }
+        ),
+        "{}",
+        refused.error
+    );
+    assert_eq!(weights(&refused.model), weights(&model));
+    let mut lifted = GSpaceConfig::momentum(0.9)
+        .without_floor()
+        .init(&model)
+        .unwrap();
+    let refused = lifted
+        .step(1e300, model.clone(), gradients(&model))
+        .unwrap_err();
+    assert_eq!(weights(&refused.model), weights(&model));
+}
+
+#[test]
+fn settings_out_of_range() {
+    let setting = |config: GSpaceConfig| config.init(&mlp()).err();
+    for tau in [-0.1, 1.0, f64::NAN] {
+        assert!(matches!(
+            setting(GSpaceConfig::sgd().with_floor(tau)),
+            Some(Error::Setting { .. })
+        ));
+    }
+    for norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(matches!(
+            setting(GSpaceConfig::sgd().with_clip_norm(norm)),
+            Some(Error::Setting { .. })
+        ));
+    }
+    let wiring = Wiring::of(&mlp()).unwrap();
+    assert!(matches!(
+        Scaling::random(&wiring, f64::NAN, 0),
+        Err(Error::Setting { .. })
+    ));
+    assert!(matches!(
+        Scaling::new(&wiring, &[1.0]),
+        Err(Error::Scaling { .. })
+    ));
+    assert!(matches!(
+        Scaling::new(&wiring, &[-1.0; 11]),
+        Err(Error::Scaling { .. })
+    ));
+}
+
+#[test]
+fn networks_too_large_or_grounded_for_exact_paths() {
+    let large = Mlp::he(1, &[100, 100, 100, 100], false, DType::F32);
+    let wiring = Wiring::of(&large).unwrap();
+    assert!(matches!(
+        Paths::of(&large, &wiring),
+        Err(Error::TooManyPaths {
+            paths: 100_000_000,
+            ..
+        })
+    ));
+    let model = mlp();
+    let wiring = Wiring::of(&model).unwrap();
+    let paths = Paths::of(&model, &wiring).unwrap();
+    assert!(matches!(paths.outputs(&[&[1.0]]), Err(Error::Input { .. })));
+
+    #[derive(Module, Debug)]
+    struct Tanh {
+        first: Linear,
+        last: Linear,
+    }
+    impl Homogeneous for Tanh {
+        fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+            let y = w.linear(x, &self.first);
+            let y = w.ground(y);
+            w.linear(y, &self.last)
+        }
+    }
+    let model = Tanh {
+        first: LinearConfig::new(2, 3).init(&device()),
+        last: LinearConfig::new(3, 2).init(&device()),
+    };
+    let wiring = Wiring::of(&model).unwrap();
+    assert_eq!(wiring.hidden(), 0);
+    assert!(matches!(Paths::of(&model, &wiring), Err(Error::Grounded)));
+    // Without hidden classes G-SGD is SGD.
+    assert!(GSpaceConfig::sgd().init(&model).is_ok());
+}
+
+#[test]
+fn equivalence_finds_the_scaling_or_the_unit() {
+    let model = mlp();
+    let wiring = Wiring::of(&model).unwrap();
+    let scaling = Scaling::random(&wiring, 1.0, 3).unwrap();
+    let twin = scaling.apply(model.clone(), &wiring).unwrap();
+    match equivalent((&model, &wiring), (&twin, &wiring), 1e-5).unwrap() {
+        Equivalence::Equivalent { scaling: found, .. } => {
+            common::close(found.factors(), scaling.factors(), 1e-4)
+        }
+        other => panic!("{other:?}"),
+    }
+    let value = common::values(model.layers[1].weight.val())[7];
+    for changed in [value + 0.1, -value] {
+        let changed = with_weight(&model, 1, 7, changed);
+        match equivalent((&model, &wiring), (&changed, &wiring), 1e-5).unwrap() {
+            Equivalence::Different { unit, .. } => assert_eq!(unit, "layers.1.weight[2]"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let other = Mlp::he(1, &[4, 6, 4, 3], false, DType::F32);
+    let other_wiring = Wiring::of(&other).unwrap();
+    let error = equivalent((&model, &wiring), (&other, &other_wiring), 1e-5).unwrap_err();
+    assert!(matches!(error, Error::Incomparable { .. }));
+}
