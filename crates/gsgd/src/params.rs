@@ -149,10 +149,12 @@ struct Context {
 
 impl Context {
     fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        let autodiff = tensor.is_autodiff();
         Self {
-            autodiff: tensor.is_autodiff(),
+            autodiff,
             require_grad: tensor.is_require_grad(),
-            distributed: tensor.is_distributed(),
+            // asking a tensor without autodiff panics
+            distributed: autodiff && tensor.is_distributed(),
             checkpointing: tensor.gradient_checkpointing_strategy(),
         }
     }

@@ -22,7 +22,7 @@ use crate::train::{Epoch, OptimizerName, Settings, Stop, run, start};
 #[derive(Debug, Parser)]
 pub struct Demo {
     /// Passes over the training images
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 20)]
     epochs: usize,
     /// Decades by which the second start's units are rescaled
     #[arg(long, default_value_t = 2.0)]
@@ -35,17 +35,17 @@ pub struct Demo {
     out: PathBuf,
 }
 
-/// The lr of each optimiser: best final training loss from the sane start on the half-decade grid in `tools/`.
+/// The lr of each optimiser: best training loss from the sane start on the grid of `results/lr-grid.csv`.
 fn lr(optimizer: OptimizerName) -> f64 {
     use OptimizerName::*;
     match optimizer {
-        Sgd => 0.1,
-        Momentum => 0.01,
+        Sgd => 0.3,
+        Momentum => 0.03,
         Adam => 0.003,
         PathSgd => 0.3,
         BalancedSgd => 0.1,
-        Gsgd => 0.1,
-        GMomentum => 0.01,
+        Gsgd => 0.3,
+        GMomentum => 0.03,
         GAdam => 0.003,
     }
 }

@@ -3,7 +3,7 @@
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
-use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Unwired};
+use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwired};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -86,7 +86,11 @@ impl Stepper {
                     tolerance: 1e-3,
                     max_sweeps: 20,
                 };
-                Self::Balanced(Box::new(gsgd::BalancedSgd::init(model, until)?))
+                Self::Balanced(Box::new(gsgd::BalancedSgd::init(
+                    model,
+                    until,
+                    Unwired::Refuse,
+                )?))
             }
             Gsgd | GMomentum | GAdam => {
                 let config = match (settings.optimizer, settings.weight_decay == 0.0) {
@@ -108,19 +112,20 @@ impl Stepper {
     /// One step.
     ///
     /// # Errors
-    /// The gradient is not finite, or the coordinates end; the model is lost with the run.
+    /// The gradient is not finite, or the coordinates end; the model comes back as it was.
     pub fn step(
         &mut self,
         lr: f64,
         model: Mlp,
         grads: GradientsParams,
-    ) -> Result<Mlp, gsgd::Error> {
-        Ok(match self {
-            Self::WeightSpace(optim) => optim.step(lr, model, grads),
-            Self::PathSpace(optim) => optim.step(lr, model, grads)?,
-            Self::PathSgd(optim) => optim.step(lr, model, grads)?,
-            Self::Balanced(optim) => optim.step(lr, model, grads)?,
-        })
+    ) -> Result<Mlp, Box<Rejected<Mlp>>> {
+        let stepped = match self {
+            Self::WeightSpace(optim) => Ok(optim.step(lr, model, grads)),
+            Self::PathSpace(optim) => optim.step(lr, model, grads),
+            Self::PathSgd(optim) => optim.step(lr, model, grads),
+            Self::Balanced(optim) => optim.step(lr, model, grads),
+        };
+        stepped.map_err(Box::new)
     }
 }
 

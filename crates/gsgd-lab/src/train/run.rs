@@ -150,12 +150,11 @@ pub fn run(
             let (x, y) = batches::batch(&train, examples, device);
             let value = loss.forward(outcome.model.forward(x), y);
             let grads = GradientsParams::from_grads(value.backward(), &outcome.model);
-            let before = outcome.model.clone();
             match stepper.step(settings.lr, outcome.model, grads) {
                 Ok(model) => outcome.model = model,
-                Err(error) => {
-                    outcome.model = before;
-                    outcome.stop = Stop::Diverged(error.to_string());
+                Err(rejected) => {
+                    outcome.stop = Stop::Diverged(rejected.error.to_string());
+                    outcome.model = rejected.model;
                     return Ok(outcome);
                 }
             }

@@ -25,12 +25,14 @@ pub(crate) fn ratios(wiring: &Wiring, tree: &Tree, r: &[f64]) -> Vec<f64> {
     rho
 }
 
-/// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start.
+/// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start;
+/// no step multiplies it by more than `1 / tau`.
 ///
-/// `R <- max(R, min(tau |v0| / |v|, 1))`. Unchanged by rescaling; bounds by 1 / tau^2 how much the coordinates can
-/// amplify the lr.
+/// `R <- min(max(R, min(tau |v0| / |v|, 1)), 1 / tau)`. Unchanged by rescaling; bounds by 1 / tau^2 how much the
+/// coordinates can amplify the lr.
 pub(crate) fn floored(r: f64, value: f64, at_start: f64, tau: f64) -> f64 {
     r.max((tau * at_start.abs() / value.abs()).min(1.0))
+        .min(1.0 / tau)
 }
 
 #[cfg(test)]
@@ -43,5 +45,7 @@ mod tests {
         assert_eq!(floored(-3.0, 2.0, 2.0, 0.5), 0.5);
         assert_eq!(floored(0.1, -1.0, 2.0, 0.5), 1.0);
         assert_eq!(floored(f64::NEG_INFINITY, 1.0, 1.0, 0.25), 0.25);
+        assert_eq!(floored(1e9, 1.0, 1.0, 0.25), 4.0);
+        assert_eq!(floored(1e9, 1.0, 1.0, 0.0), 1e9);
     }
 }

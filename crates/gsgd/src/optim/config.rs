@@ -24,6 +24,18 @@ pub enum Unwired {
     WeightSpace,
 }
 
+impl Unwired {
+    /// The model's wiring, if it is as complete as this asks for.
+    pub(super) fn wiring<M: Module + Homogeneous>(self, model: &M) -> Result<Wiring, Error> {
+        let wiring = Wiring::of(model)?;
+        let names: Vec<String> = wiring.unwired().map(String::from).collect();
+        match self {
+            Self::Refuse if !names.is_empty() => Err(Error::Unwired { names }),
+            _ => Ok(wiring),
+        }
+    }
+}
+
 /// Settings of a [`GSpace`] optimiser.
 ///
 /// | setting | default | purpose | range |
@@ -113,7 +125,8 @@ impl GSpaceConfig {
         self
     }
 
-    /// The floor guard's tau: a skeleton path's value keeps its sign and at least `tau` of its size at the start.
+    /// The floor guard's tau: a skeleton path's value keeps its sign and at least `tau` of its size at the start, and
+    /// no step multiplies it by more than `1 / tau`.
     pub fn with_floor(mut self, tau: f64) -> Self {
         self.floor = Some(tau);
         self
@@ -180,12 +193,7 @@ impl GSpaceConfig {
                 allowed: "a finite number > 0",
             });
         }
-        let wiring = Wiring::of(model)?;
-        let names: Vec<String> = wiring.unwired().map(String::from).collect();
-        match self.unwired {
-            Unwired::Refuse if !names.is_empty() => Err(Error::Unwired { names }),
-            _ => Ok(wiring),
-        }
+        self.unwired.wiring(model)
     }
 
     pub(super) fn inner(&self) -> &Inner {

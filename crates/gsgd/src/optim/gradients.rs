@@ -7,7 +7,9 @@ use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 
+use crate::coordinates::Network;
 use crate::error::Error;
+use crate::kernels::Power;
 use crate::params;
 use crate::wiring::Wiring;
 
@@ -57,6 +59,18 @@ pub(super) fn take<M: Module>(
         })?);
     }
     Ok(gradients)
+}
+
+/// Checks gradients for optimisers that need no sums of them.
+pub(super) fn check_finite(network: Network, gradients: &[Tensor<2>]) -> Result<(), Error> {
+    for (slot, g) in gradients.iter().enumerate() {
+        let ones = vec![1.0; g.dims()[0]];
+        let sums = network.how.column_powers(g.clone(), &ones, Power::One);
+        if !sums.iter().all(|sum| sum.is_finite()) {
+            return Err(network.not_finite(slot));
+        }
+    }
+    Ok(())
 }
 
 struct Taker<'a> {

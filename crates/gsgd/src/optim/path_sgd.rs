@@ -35,11 +35,7 @@ impl PathSgd {
     /// # Errors
     /// The wiring does not fit, or leaves parameters out and `unwired` refuses that.
     pub fn init<M: Module + Homogeneous>(model: &M, unwired: Unwired) -> Result<Self, Error> {
-        let wiring = Wiring::of(model)?;
-        let names: Vec<String> = wiring.unwired().map(String::from).collect();
-        if unwired == Unwired::Refuse && !names.is_empty() {
-            return Err(Error::Unwired { names });
-        }
+        let wiring = unwired.wiring(model)?;
         Ok(Self {
             slots: params::slots(&wiring),
             wiring,
@@ -72,13 +68,7 @@ impl PathSgd {
                 weights: &weights,
                 how: self.how,
             };
-            for (slot, g) in gradients.iter().enumerate() {
-                let ones = vec![1.0; g.dims()[0]];
-                let sums = self.how.column_powers(g.clone(), &ones, Power::One);
-                if !sums.iter().all(|sum| sum.is_finite()) {
-                    return Err(network.not_finite(slot));
-                }
-            }
+            gradients::check_finite(network, &gradients)?;
             Ok((lines(network, &rates)?, gradients))
         };
         let (lines, gradients) = match prepare(&mut grads) {

@@ -1,0 +1,241 @@
+//! The program as its users meet it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn gsgd(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gsgd"))
+        .current_dir(folder)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[track_caller]
+fn fails(args: &[&str], says: &[&str]) {
+    let folder = folder();
+    let output = gsgd(folder.path(), args);
+    let text = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+    for part in says {
+        assert!(
+            text.contains(part),
+            "{args:?}: `{part}` is missing in\n{text}"
+        );
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[track_caller]
+fn works(folder: &Path, args: &[&str]) -> String {
+    let output = gsgd(folder, args);
+    let error = String::from_utf8_lossy(&output.stderr).to_string();
+    assert!(output.status.success(), "{args:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).to_string()
+}
+
+#[test]
+fn wrong_flags_are_named_with_what_is_allowed() {
+    fails(&["train", "--lr", "0"], &["--lr", "> 0"]);
+    fails(&["train", "--lr", "NaN"], &["--lr"]);
+    fails(&["train", "--batch", "0"], &["--batch", "at least 1"]);
+    fails(&["train", "--momentum", "1"], &["--momentum", "[0, 1)"]);
+    fails(&["train", "--floor", "2"], &["--floor", "off"]);
+    fails(&["train", "--optimizer", "gsdg"], &["gsdg", "gsgd"]);
+    fails(&["train", "--arch", "cnn"], &["--arch", "mlp:49-64-64-10"]);
+    fails(
+        &["train", "--arch", "mlp:49-0-10"],
+        &["--arch", "between 1"],
+    );
+    fails(
+        &["train", "--arch", "mlp:50-10"],
+        &["--arch", "50 inputs", "49 pixels"],
+    );
+    fails(
+        &["train", "--arch", "mlp:49-5"],
+        &["5 outputs", "10 classes"],
+    );
+    fails(&["train", "--unbalance", "99"], &["--unbalance", "[0, 30]"]);
+    fails(
+        &["train", "--skeleton", "paper"],
+        &["Skeleton::Paper", "Skeleton::Largest"],
+    );
+    fails(&["train", "--data", "nowhere"], &["--data", "nowhere"]);
+    fails(
+        &["train", "--init", "nowhere.safetensors"],
+        &["--init", "nowhere.safetensors"],
+    );
+    fails(
+        &["inspect", "nowhere.safetensors"],
+        &["nowhere.safetensors"],
+    );
+    fails(&["fly"], &["fly"]);
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let folder = folder();
+    let file = folder.path().join("bad.safetensors");
+    let name = file.to_str().unwrap();
+    for content in [&b""[..], b"no", &[0xff; 64], b"\x02\0\0\0\0\0\0\0{}"] {
+        fs::write(&file, content).unwrap();
+        fails(&["inspect", name], &["bad.safetensors"]);
+    }
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let images = data.join("train-images-idx3-ubyte");
+    let set = data.to_str().unwrap();
+    for (content, says) in [
+        (&b"\0\0\x08"[..], "too few"),
+        (b"\0\0\x08\x01\0\0\0\0\0\0\0\0\0\0\0\0", "starts with"),
+        (
+            b"\0\0\x08\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            "promises",
+        ),
+        (
+            b"\0\0\x08\x03\0\0\0\x02\0\0\0\x01\0\0\0\x01\x07",
+            "promises",
+        ),
+    ] {
+        fs::write(&images, content).unwrap();
+        fails(
+            &["train", "--data", set],
+            &["train-images-idx3-ubyte", says],
+        );
+    }
+    fs::remove_file(&images).unwrap();
+    fs::write(data.join("train-images-idx3-ubyte.gz"), b"no gzip").unwrap();
+    fails(&["train", "--data", set], &["train-images-idx3-ubyte.gz"]);
+}
+
+/// Four IDX files of tiny images.
+fn tiny_set(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for (prefix, count) in [("train", 40u8), ("t10k", 10)] {
+        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 2];
+        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
+        for i in 0..count {
+            let label = i % 2;
+            images.extend([200 * label, 10 + i, 100, 200 * (1 - label)]);
+            labels.push(label);
+        }
+        fs::write(folder.join(format!("{prefix}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.join(format!("{prefix}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+#[test]
+fn runs_repeat_and_every_optimiser_learns() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    for optimizer in [
+        "sgd",
+        "momentum",
+        "adam",
+        "path-sgd",
+        "balanced-sgd",
+        "gsgd",
+        "g-momentum",
+        "g-adam",
+    ] {
+        for out in ["a", "b"] {
+            let args = format!(
+                "train --data tiny --arch mlp:4-6-2 --optimizer {optimizer} --lr 0.02 --batch 8 --epochs 30 --bias --quiet \
+                 --force --out {out}"
+            );
+            works(folder.path(), &args.split_whitespace().collect::<Vec<_>>());
+        }
+        let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+        assert_eq!(read("a/final.safetensors"), read("b/final.safetensors"));
+        assert_eq!(read("a/config.toml"), read("b/config.toml"));
+        let metrics = String::from_utf8(read("a/metrics.jsonl")).unwrap();
+        let loss = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["train_loss"]
+                .as_f64()
+                .unwrap()
+        };
+        let losses: Vec<f64> = metrics.lines().map(loss).collect();
+        assert_eq!(losses.len(), 30);
+        assert!(losses[29] < losses[0], "{optimizer}: {losses:?}");
+    }
+}
+
+#[test]
+fn checkpoints_go_round() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let run = |args: &str| works(folder.path(), &args.split_whitespace().collect::<Vec<_>>());
+    run(
+        "train --data tiny --arch mlp:4-6-5-2 --bias --steps 7 --batch 8 --quiet --save-init --out first",
+    );
+    run("rescale first/final.safetensors rescaled.safetensors --spread 2 --seed 4");
+    run("rescale first/final.safetensors twos.safetensors --powers-of-two 5");
+    let report = |file: &str| -> serde_json::Value {
+        serde_json::from_str(&run(&format!("inspect {file} --json"))).unwrap()
+    };
+    let (a, b) = (
+        report("first/final.safetensors"),
+        report("rescaled.safetensors"),
+    );
+    assert_eq!(a["hidden_classes"], 11);
+    assert_eq!(a["weights"], 4 * 6 + 6 + 6 * 5 + 5 + 5 * 2 + 2);
+    assert_eq!(a["basis_paths"], 77 - 11);
+    let norm = |r: &serde_json::Value| r["path_norm_2"].as_f64().unwrap();
+    assert!((norm(&a) - norm(&b)).abs() < 1e-4 * norm(&a));
+    assert_ne!(a["layers"], b["layers"]);
+    assert!(run("inspect first/final.safetensors").contains("invariant ratio"));
+
+    // The same trajectory of the function from the rescaled start, and the start is as it was saved.
+    let train = |init: &str, out: &str| {
+        run(&format!(
+            "train --data tiny --arch mlp:4-6-5-2 --bias --epochs 3 --batch 8 --lr 0.05 --quiet --init {init} --out {out}"
+        ));
+        fs::read_to_string(folder.path().join(out).join("metrics.jsonl")).unwrap()
+    };
+    let without_time = |text: String| {
+        text.lines()
+            .map(|l| l.split(",\"seconds\"").next().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    let (one, two) = (
+        train("first/final.safetensors", "one"),
+        train("twos.safetensors", "two"),
+    );
+    assert_eq!(without_time(one), without_time(two));
+
+    let again = gsgd(
+        folder.path(),
+        &[
+            "train",
+            "--data",
+            "tiny",
+            "--arch",
+            "mlp:4-6-5-2",
+            "--out",
+            "one",
+        ],
+    );
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+    let other = gsgd(
+        folder.path(),
+        &[
+            "train",
+            "--data",
+            "tiny",
+            "--arch",
+            "mlp:4-7-2",
+            "--init",
+            "twos.safetensors",
+            "--out",
+            "three",
+        ],
+    );
+    assert_eq!(other.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&other.stderr).contains("mlp:4-6-5-2"));
+}
