@@ -78,11 +78,17 @@ fn exponents(factors: &[f64]) -> Option<(f64, f64)> {
         if *factor == 0.0 {
             continue;
         }
-        let exponent = factor.abs().log2();
+        let exponent = exponent(*factor);
         let (low, high) = range.unwrap_or((exponent, exponent));
         range = Some((low.min(exponent), high.max(exponent)));
     }
     Some(range.unwrap_or((0.0, 0.0)))
+}
+
+/// The binary exponent as the number stores it, exact for powers of two; log2 would cost more than the pass over a
+/// small matrix.
+fn exponent(factor: f64) -> f64 {
+    ((factor.to_bits() >> 52 & 0x7ff) as i32 - 1023).into()
 }
 
 /// Column sums that norm coordinates need, from one pass.
