@@ -1,16 +1,12 @@
 //! Balanced SGD, for comparison.
 
-use std::collections::HashMap;
-
-use burn::module::{Module, ParamId};
+use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::optim::{GradientsParams, SgdConfig};
 
-use super::{Unwired, gradients};
-use crate::coordinates::Network;
+use super::Unwired;
+use super::scaled::{Factors, Scaled};
 use crate::error::{Error, Rejected};
-use crate::kernels::Arithmetic;
-use crate::params;
 use crate::rescale::{Balance, balancing};
 use crate::wiring::{Homogeneous, Wiring};
 
@@ -21,10 +17,8 @@ use crate::wiring::{Homogeneous, Wiring};
 /// Stock et al. 2019). Balancing once and then using any optimiser is [`balance`](crate::balance) alone.
 #[derive(Debug, Clone)]
 pub struct BalancedSgd {
-    wiring: Wiring,
-    slots: HashMap<ParamId, usize>,
+    network: Scaled,
     until: Balance,
-    how: Arithmetic,
 }
 
 impl BalancedSgd {
@@ -37,18 +31,15 @@ impl BalancedSgd {
         until: Balance,
         unwired: Unwired,
     ) -> Result<Self, Error> {
-        let wiring = unwired.wiring(model)?;
         Ok(Self {
-            slots: params::slots(&wiring),
-            wiring,
+            network: Scaled::init(model, unwired)?,
             until,
-            how: Arithmetic::Streamed,
         })
     }
 
     /// The wiring the optimiser works on.
     pub fn wiring(&self) -> &Wiring {
-        &self.wiring
+        &self.network.wiring
     }
 
     /// Balancing, then a plain SGD step; parameters outside the wiring take a plain SGD step.
@@ -59,45 +50,27 @@ impl BalancedSgd {
         &mut self,
         lr: impl Into<ModuleLearningRate>,
         model: M,
-        mut grads: GradientsParams,
+        grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
-        let lr = lr.into();
-        let prepare = |grads: &mut GradientsParams| {
-            let rates = gradients::rates(&lr, &self.wiring)?;
-            let weights = params::read(&model, &self.wiring)?;
-            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
-            let network = Network {
-                wiring: &self.wiring,
-                weights: &weights,
-                how: self.how,
-            };
-            gradients::check_finite(network, &gradients)?;
-            let c = balancing(network, self.until)?.scaling;
-            let lines = rates.iter().enumerate().map(|(slot, lr)| {
-                Ok((
-                    network.lines(slot, |tail| 1.0 / c.factor(tail), |head| c.factor(head))?,
-                    network.lines(
-                        slot,
-                        |tail| -lr * c.factor(tail),
-                        |head| 1.0 / c.factor(head),
-                    )?,
-                ))
-            });
-            Ok((lines.collect::<Result<Vec<_>, Error>>()?, gradients))
-        };
-        let (lines, gradients) = match prepare(&mut grads) {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(Rejected { model, error }),
-        };
-        let mut gradients: Vec<_> = gradients.into_iter().map(Some).collect();
-        let model = params::map(model, &self.wiring, &self.slots, |slot, w| {
-            let g = gradients[slot].take().expect("a parameter is mapped once");
-            let (of_weights, of_gradient) = &lines[slot];
-            self.how.combine(w, of_weights, g, of_gradient)
-        });
-        if grads.is_empty() {
-            return Ok(model);
-        }
-        Ok(SgdConfig::new().init().step(lr, model, grads))
+        let until = self.until;
+        self.network
+            .step(lr.into(), model, grads, |network, rates| {
+                let c = balancing(network, until)?.scaling;
+                let factors = rates.iter().enumerate().map(|(slot, lr)| {
+                    Ok(Factors {
+                        of_weights: network.lines(
+                            slot,
+                            |tail| 1.0 / c.factor(tail),
+                            |head| c.factor(head),
+                        )?,
+                        of_gradient: network.lines(
+                            slot,
+                            |tail| -lr * c.factor(tail),
+                            |head| 1.0 / c.factor(head),
+                        )?,
+                    })
+                });
+                factors.collect()
+            })
     }
 }

@@ -5,6 +5,7 @@ mod config;
 mod gradients;
 mod gspace;
 mod path_sgd;
+mod scaled;
 mod state;
 
 pub use balanced::BalancedSgd;

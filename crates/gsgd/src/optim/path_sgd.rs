@@ -1,16 +1,14 @@
 //! Path-SGD, for comparison.
 
-use std::collections::HashMap;
-
-use burn::module::{Module, ParamId};
+use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::optim::{GradientsParams, SgdConfig};
 
-use super::{Unwired, gradients};
+use super::Unwired;
+use super::scaled::{Factors, Scaled};
 use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Lines, Power};
-use crate::params;
+use crate::kernels::{Lines, Power};
 use crate::paths::PathSums;
 use crate::wiring::{Homogeneous, Wiring};
 
@@ -24,9 +22,7 @@ use crate::wiring::{Homogeneous, Wiring};
 /// Invariant to rescaling, but only to first order in lr the steepest descent of the path norm's geometry.
 #[derive(Debug, Clone)]
 pub struct PathSgd {
-    wiring: Wiring,
-    slots: HashMap<ParamId, usize>,
-    how: Arithmetic,
+    network: Scaled,
 }
 
 impl PathSgd {
@@ -35,17 +31,14 @@ impl PathSgd {
     /// # Errors
     /// The wiring does not fit, or leaves parameters out and `unwired` refuses that.
     pub fn init<M: Module + Homogeneous>(model: &M, unwired: Unwired) -> Result<Self, Error> {
-        let wiring = unwired.wiring(model)?;
         Ok(Self {
-            slots: params::slots(&wiring),
-            wiring,
-            how: Arithmetic::Streamed,
+            network: Scaled::init(model, unwired)?,
         })
     }
 
     /// The wiring the optimiser works on.
     pub fn wiring(&self) -> &Wiring {
-        &self.wiring
+        &self.network.wiring
     }
 
     /// One step; parameters outside the wiring take a plain SGD step.
@@ -56,59 +49,28 @@ impl PathSgd {
         &mut self,
         lr: impl Into<ModuleLearningRate>,
         model: M,
-        mut grads: GradientsParams,
+        grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
-        let lr = lr.into();
-        let prepare = |grads: &mut GradientsParams| {
-            let rates = gradients::rates(&lr, &self.wiring)?;
-            let weights = params::read(&model, &self.wiring)?;
-            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
-            let network = Network {
-                wiring: &self.wiring,
-                weights: &weights,
-                how: self.how,
-            };
-            gradients::check_finite(network, &gradients)?;
-            Ok((lines(network, &rates)?, gradients))
-        };
-        let (lines, gradients) = match prepare(&mut grads) {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(Rejected { model, error }),
-        };
-        let mut gradients: Vec<_> = gradients.into_iter().map(Some).collect();
-        let model = params::map(model, &self.wiring, &self.slots, |slot, w| {
-            let [rows, columns] = w.dims();
-            let keep = Lines {
-                rows: vec![1.0; rows],
-                columns: vec![1.0; columns],
-            };
-            let g = gradients[slot].take().expect("a parameter is mapped once");
-            self.how.combine(w, &keep, g, &lines[slot])
-        });
-        if grads.is_empty() {
-            return Ok(model);
-        }
-        Ok(SgdConfig::new().init().step(lr, model, grads))
+        self.network.step(lr.into(), model, grads, factors)
     }
 }
 
-/// `-lr / kappa`, by row and column of every parameter.
-fn lines(network: Network, rates: &[f64]) -> Result<Vec<Lines>, Error> {
+/// `w' = w - lr / kappa g`, by row and column of every parameter.
+fn factors(network: Network, rates: &[f64]) -> Result<Vec<Factors>, Error> {
     let sums = PathSums::forward(network, Power::Two);
     let around = sums.around(network, Power::Two);
     let inverse = |sum: &f64| if *sum == 0.0 { 0.0 } else { 1.0 / sum };
-    let all = around
-        .iter()
-        .zip(rates)
-        .enumerate()
-        .map(|(slot, ((to, from), lr))| {
-            let rows = to.iter().map(|sum| -lr * inverse(sum)).collect();
-            let columns = from.iter().map(inverse).collect();
-            Lines::fit(rows, columns, network.weights[slot].dtype()).ok_or_else(|| {
-                Error::OutOfRange {
-                    name: network.wiring.edges[slot].name.clone(),
-                }
-            })
-        });
-    all.collect()
+    let parameters = around.iter().zip(rates).enumerate();
+    let factors = parameters.map(|(slot, ((to, from), lr))| {
+        let rows = to.iter().map(|sum| -lr * inverse(sum)).collect();
+        let columns = from.iter().map(inverse).collect();
+        let dtype = network.weights[slot].dtype();
+        Ok(Factors {
+            of_weights: network.lines(slot, |_| 1.0, |_| 1.0)?,
+            of_gradient: Lines::fit(rows, columns, dtype).ok_or_else(|| Error::OutOfRange {
+                name: network.wiring.edges[slot].name.clone(),
+            })?,
+        })
+    });
+    factors.collect()
 }
