@@ -3,9 +3,9 @@
 use burn::module::Module;
 
 use crate::error::{Error, Rejected};
-use crate::kernels::Arithmetic;
+use crate::kernels::{Arithmetic, Entries};
 use crate::params;
-use crate::skeleton::{Edge, Tree};
+use crate::skeleton::Tree;
 use crate::wiring::Wiring;
 
 /// Sets every skeleton weight to 1, as the paper's experiments do after an ordinary initialisation.
@@ -23,14 +23,15 @@ pub fn skeleton_to_one<M: Module>(
     if let Err(error) = check(&model, wiring, tree) {
         return Err(Rejected { model, error });
     }
-    let mut at = vec![Vec::new(); wiring.edges.len()];
+    let mut ones = vec![Entries::default(); wiring.edges.len()];
     for &edge in tree.ins.iter().chain(&tree.outs) {
-        let Edge { edges, .. } = edge;
-        at[edges].push(wiring.flat(edge));
+        let entries = &mut ones[edge.edges];
+        entries.at.push(wiring.flat(edge));
+        entries.values.push(1.0);
     }
     let slots = params::slots(wiring);
     Ok(params::map(model, wiring, &slots, |slot, w| {
-        Arithmetic::Streamed.put(w, &at[slot], &vec![1.0; at[slot].len()])
+        Arithmetic::Streamed.put(w, &ones[slot])
     }))
 }
 

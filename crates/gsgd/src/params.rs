@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 use crate::error::Error;
@@ -31,7 +32,7 @@ pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
     names.found
 }
 
-/// The wired parameters as matrices (rows: tails, columns: heads), off the autodiff tape.
+/// The wired parameters as matrices, off the autodiff tape.
 ///
 /// # Errors
 /// A parameter is missing or has another shape than in the wiring.
@@ -46,13 +47,21 @@ pub(crate) fn read<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Tensor<2
     if let Some(error) = reader.error {
         return Err(error);
     }
-    let mut matrices = Vec::with_capacity(wiring.edges.len());
-    for (matrix, edges) in reader.found.into_iter().zip(&wiring.edges) {
-        matrices.push(matrix.ok_or_else(|| Error::MissingParameter {
-            name: edges.name.clone(),
-        })?);
-    }
-    Ok(matrices)
+    all(reader.found, wiring, |name| Error::MissingParameter {
+        name,
+    })
+}
+
+/// What was found for every parameter of the wiring, or the error for the first that is missing.
+pub(crate) fn all<T>(
+    found: Vec<Option<T>>,
+    wiring: &Wiring,
+    missing: impl Fn(String) -> Error,
+) -> Result<Vec<T>, Error> {
+    let pairs = found.into_iter().zip(&wiring.edges);
+    pairs
+        .map(|(found, edges)| found.ok_or_else(|| missing(edges.name.clone())))
+        .collect()
 }
 
 struct Reader<'a> {
@@ -85,7 +94,18 @@ pub(crate) fn matrix<const D: usize>(tensor: Tensor<D>, edges: &Edges) -> Result
             found: tensor.dims().to_vec(),
         });
     }
-    Ok(tensor.reshape([edges.tails.len(), edges.heads.len()]))
+    Ok(tensor.reshape(edges.dims()))
+}
+
+/// Registers the gradient of a parameter, given as a matrix, in the parameter's own shape.
+pub(crate) fn register(grads: &mut GradientsParams, edges: &Edges, gradient: Tensor<2>) {
+    match *edges.shape.as_slice() {
+        [n] => grads.register::<1>(edges.id, gradient.reshape([n])),
+        [a, b] => grads.register::<2>(edges.id, gradient.reshape([a, b])),
+        [a, b, c] => grads.register::<3>(edges.id, gradient.reshape([a, b, c])),
+        [a, b, c, d] => grads.register::<4>(edges.id, gradient.reshape([a, b, c, d])),
+        _ => unreachable!("layers have weights of one to four dimensions"),
+    }
 }
 
 /// Where each wired parameter stands in the wiring.
@@ -131,9 +151,7 @@ impl<F: FnMut(usize, Tensor<2>) -> Tensor<2>> ModuleMapper for Writer<'_, F> {
         let (id, tensor, mapper) = param.consume();
         let context = Context::of(&tensor);
         let shape = tensor.dims();
-        let matrix = tensor
-            .inner()
-            .reshape([edges.tails.len(), edges.heads.len()]);
+        let matrix = tensor.inner().reshape(edges.dims());
         let changed = (self.change)(slot, matrix).reshape(shape);
         Param::from_mapped_value(id, context.restore(changed, id), mapper)
     }

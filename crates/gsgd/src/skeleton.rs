@@ -25,14 +25,14 @@ pub enum Skeleton {
     Chosen(Tree),
 }
 
-/// A single weight: an entry of a wired parameter's matrix.
+/// A single weight of a wired parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
     /// Position of the parameter in [`Wiring::edges`].
     pub edges: usize,
-    /// Row: which of [`Edges::tails`](crate::Edges::tails) it leaves.
+    /// Which of [`Edges::tails`](crate::Edges::tails) it leaves.
     pub tail: usize,
-    /// Column: which of [`Edges::heads`](crate::Edges::heads) it enters.
+    /// Which of [`Edges::heads`](crate::Edges::heads) it enters.
     pub head: usize,
 }
 
@@ -75,9 +75,8 @@ impl Tree {
             ));
         }
         let exists = |e: Edge| {
-            wiring.edges.get(e.edges).is_some_and(|edges| {
-                e.tail < edges.tails.len() && e.head < edges.heads.len() && !edges.is_bias
-            })
+            let edges = wiring.edges.get(e.edges);
+            edges.is_some_and(|edges| edges.flat(e.tail, e.head).is_some() && !edges.is_bias)
         };
         for class in wiring.hidden_classes() {
             let (into, out) = (self.in_edge(class), self.out_edge(class));
@@ -98,6 +97,41 @@ impl Tree {
             }
         }
         Ok(())
+    }
+}
+
+/// The skeleton as two trees of classes, by class; entry 0, the ground's, is not read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Branches {
+    /// The class that the In edge comes from; it has a smaller index.
+    pub in_tail: Vec<usize>,
+    /// Whether the In edge is also the Out edge of its tail, and so free.
+    pub in_is_free: Vec<bool>,
+    /// The class that the Out edge leads to.
+    pub out_head: Vec<usize>,
+    /// Hidden classes in an order in which every Out edge leads to an earlier one or the ground.
+    pub out_order: Vec<usize>,
+}
+
+impl Branches {
+    pub fn of(wiring: &Wiring, tree: &Tree) -> Self {
+        let by_class = |of: &dyn Fn(Class) -> Class| {
+            let hidden = wiring.hidden_classes().map(|class| of(class).index());
+            std::iter::once(0).chain(hidden).collect()
+        };
+        Self {
+            in_tail: by_class(&|class| wiring.tail(tree.in_edge(class))),
+            out_head: by_class(&|class| wiring.head(tree.out_edge(class))),
+            in_is_free: wiring
+                .classes()
+                .map(|class| !class.is_ground() && tree.in_is_free(wiring, class))
+                .collect(),
+            out_order: wiring
+                .out_order()
+                .iter()
+                .map(|class| class.index())
+                .collect(),
+        }
     }
 }
 
@@ -124,7 +158,8 @@ impl Wiring {
 
     /// The edge's index in its parameter's row-major matrix.
     pub(crate) fn flat(&self, edge: Edge) -> usize {
-        edge.tail * self.edges[edge.edges].heads.len() + edge.head
+        let at = self.edges[edge.edges].flat(edge.tail, edge.head);
+        at.expect("skeletons are made of edges that exist")
     }
 
     /// Hidden classes such that every Out edge leads to an earlier one or the ground.
@@ -134,16 +169,18 @@ impl Wiring {
         order
     }
 
-    fn down_column(&self, end: End) -> impl Iterator<Item = Edge> {
-        (0..self.edges[end.edges].tails.len()).map(move |tail| Edge {
+    fn edges_into(&self, end: End) -> impl Iterator<Item = Edge> {
+        let tails = self.edges[end.edges].tails_of(end.line);
+        tails.map(move |tail| Edge {
             edges: end.edges,
             tail,
             head: end.line,
         })
     }
 
-    fn along_row(&self, end: End) -> impl Iterator<Item = Edge> {
-        (0..self.edges[end.edges].heads.len()).map(move |head| Edge {
+    fn edges_from(&self, end: End) -> impl Iterator<Item = Edge> {
+        let heads = self.edges[end.edges].heads_of(end.line);
+        heads.map(move |head| Edge {
             edges: end.edges,
             tail: end.line,
             head,
@@ -156,38 +193,44 @@ impl Wiring {
     }
 }
 
-/// The paper's skeleton: index modulo.
+/// The paper's skeleton: index modulo, through the centre tap of a convolution.
 pub fn paper(wiring: &Wiring) -> Tree {
-    let ins = wiring
-        .hidden_classes()
-        .map(|class| {
-            let first = wiring.weight_writers(class).next();
-            let End { edges, line } =
-                first.expect("a hidden class has a weight layer that writes it");
-            Edge {
-                edges,
-                tail: line % wiring.edges[edges].tails.len(),
-                head: line,
-            }
-        })
-        .collect();
-    let outs = wiring
-        .hidden_classes()
-        .map(|class| {
-            let last_use = wiring.readers[class.index()].last().map(|end| end.edges);
-            let last = wiring.readers[class.index()]
-                .iter()
-                .find(|end| Some(end.edges) == last_use);
-            let &End { edges, line } =
-                last.expect("a hidden class is read on its way to the output");
-            Edge {
-                edges,
-                tail: line,
-                head: line % wiring.edges[edges].heads.len(),
-            }
-        })
-        .collect();
-    Tree { ins, outs }
+    let into = |class: Class| {
+        let first = wiring.weight_writers(class).next();
+        let first = first.expect("a hidden class has a weight layer that writes it");
+        let edges = &wiring.edges[first.edges];
+        let (tails, heads) = (edges.tail_taps(), edges.head_taps());
+        let central = wiring
+            .weight_writers(class)
+            .find(|end| end.edges == first.edges && heads.is_centre(end.line));
+        let End { edges: at, line } = central.unwrap_or(first);
+        Edge {
+            edges: at,
+            tail: tails.modulo(line / heads.count, edges.tails_of(line)),
+            head: line,
+        }
+    };
+    let out = |class: Class| {
+        let readers = &wiring.readers[class.index()];
+        let last = *readers
+            .last()
+            .expect("a hidden class is read on its way to the output");
+        let edges = &wiring.edges[last.edges];
+        let (tails, heads) = (edges.tail_taps(), edges.head_taps());
+        let central = readers
+            .iter()
+            .find(|end| end.edges == last.edges && tails.is_centre(end.line));
+        let End { edges: at, line } = *central.unwrap_or(&last);
+        Edge {
+            edges: at,
+            tail: line,
+            head: heads.modulo(line / tails.count, edges.heads_of(line)),
+        }
+    };
+    Tree {
+        ins: wiring.hidden_classes().map(into).collect(),
+        outs: wiring.hidden_classes().map(out).collect(),
+    }
 }
 
 /// The largest skeleton of these weights: In by argmax |Pin(tail) w|, Out by argmax |w Pout(head)|.
@@ -205,7 +248,7 @@ pub(crate) fn largest(wiring: &Wiring, weights: &[Tensor<2>]) -> Tree {
     for class in wiring.hidden_classes() {
         let edges = wiring
             .weight_writers(class)
-            .flat_map(|end| wiring.down_column(end))
+            .flat_map(|end| wiring.edges_into(end))
             .filter(|&edge| wiring.may_be_in(edge));
         let value = |edge: Edge| pin[wiring.tail(edge).index()] * weight(edge);
         let best = first_largest(edges, |edge| value(edge).abs());
@@ -218,7 +261,7 @@ pub(crate) fn largest(wiring: &Wiring, weights: &[Tensor<2>]) -> Tree {
     for class in wiring.out_order() {
         let edges = wiring.readers[class.index()]
             .iter()
-            .flat_map(|&end| wiring.along_row(end))
+            .flat_map(|&end| wiring.edges_from(end))
             .filter(|&edge| wiring.may_be_out(edge));
         let value = |edge: Edge| weight(edge) * pout[wiring.head(edge).index()];
         let best = first_largest(edges, |edge| value(edge).abs());

@@ -9,17 +9,15 @@
 //!             = w_e                                            e free
 //! ```
 
-use crate::skeleton::Tree;
-use crate::wiring::Wiring;
+use crate::skeleton::Branches;
 
 /// rho of every class, from the ratios R of the classes whose In edge is not free.
-pub(crate) fn ratios(wiring: &Wiring, tree: &Tree, r: &[f64]) -> Vec<f64> {
-    let mut rho = vec![1.0; wiring.hidden() + 1];
-    for class in wiring.hidden_classes() {
-        rho[class.index()] = if tree.in_is_free(wiring, class) {
-            rho[wiring.tail(tree.in_edge(class)).index()]
-        } else {
-            r[class.index()]
+pub(crate) fn ratios(branches: &Branches, r: &[f64]) -> Vec<f64> {
+    let mut rho = vec![1.0; r.len()];
+    for b in 1..rho.len() {
+        rho[b] = match branches.in_is_free[b] {
+            true => rho[branches.in_tail[b]],
+            false => r[b],
         };
     }
     rho

@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Lines};
-use crate::wiring::{Class, Wiring};
+use crate::kernels::{Arithmetic, Entries, HeadSums, Lines, Power, Side};
+use crate::wiring::{Class, Matrix, Wiring};
 
 /// A network at one point: its wiring and its weight matrices.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(crate) struct Network<'a> {
 }
 
 impl Network<'_> {
-    /// Row and column factors of one parameter from factors per class, in the range of its floating point type.
+    /// Factors of one parameter's lines from factors per class, in the range of its floating point type.
     pub fn lines(
         &self,
         slot: usize,
@@ -24,11 +24,72 @@ impl Network<'_> {
         head: impl Fn(Class) -> f64,
     ) -> Result<Lines, Error> {
         let edges = &self.wiring.edges[slot];
-        let rows = edges.tails.iter().map(|&class| tail(class)).collect();
-        let columns = edges.heads.iter().map(|&class| head(class)).collect();
+        let tails = edges.tails.iter().map(|&class| tail(class)).collect();
+        let heads = edges.heads.iter().map(|&class| head(class)).collect();
+        self.fit(slot, tails, heads)
+    }
+
+    /// The same from a factor per tail line and a factor per head line.
+    pub fn fit(&self, slot: usize, tails: Vec<f64>, heads: Vec<f64>) -> Result<Lines, Error> {
+        let edges = &self.wiring.edges[slot];
+        let (rows, columns) = match edges.matrix.tails {
+            Side::Rows => (tails, heads),
+            Side::Columns => (heads, tails),
+        };
         Lines::fit(rows, columns, self.weights[slot].dtype()).ok_or_else(|| Error::OutOfRange {
             name: edges.name.clone(),
         })
+    }
+
+    /// Whether all weights of a parameter are finite, and their sum too.
+    pub fn is_finite(&self, slot: usize) -> bool {
+        let sums = self.into_heads(slot, &self.ones(slot), Power::One);
+        sums.iter().all(|sum| sum.is_finite())
+    }
+
+    /// A factor of 1 per tail line.
+    pub fn ones(&self, slot: usize) -> Vec<f64> {
+        vec![1.0; self.wiring.edges[slot].tails.len()]
+    }
+
+    /// Sum of w g over the edges out of every tail line, and `[w, g]` of single entries.
+    pub fn tail_dots(&self, slot: usize, g: Tensor<2>, at: &[usize]) -> (Vec<f64>, Vec<[f64; 2]>) {
+        let Matrix { tails, groups, .. } = self.wiring.edges[slot].matrix;
+        self.how
+            .dots(self.weights[slot].clone(), g, tails, groups, at)
+    }
+
+    /// Squares and dot products by head line, with a factor per tail line.
+    pub fn head_sums(&self, slot: usize, g: Tensor<2>, tails: &[f64]) -> HeadSums {
+        let Matrix {
+            tails: side,
+            groups,
+            ..
+        } = self.wiring.edges[slot].matrix;
+        let w = self.weights[slot].clone();
+        self.how.head_sums(w, g, side.other(), groups, tails)
+    }
+
+    /// Sum of factor |w|^p over the edges into every head line, with a factor per tail line.
+    pub fn into_heads(&self, slot: usize, tails: &[f64], p: Power) -> Vec<f64> {
+        let Matrix {
+            tails: side,
+            groups,
+            ..
+        } = self.wiring.edges[slot].matrix;
+        let w = self.weights[slot].clone();
+        self.how.powers(w, side.other(), groups, tails, p)
+    }
+
+    /// Sum of factor |w|^p over the edges out of every tail line, with a factor per head line.
+    pub fn out_of_tails(&self, slot: usize, heads: &[f64], p: Power) -> Vec<f64> {
+        let Matrix {
+            tails: side,
+            groups,
+            ..
+        } = self.wiring.edges[slot].matrix;
+        self.how
+            .powers(self.weights[slot].clone(), side, groups, heads, p)
     }
 
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
@@ -50,8 +111,7 @@ impl Network<'_> {
 pub(crate) struct Update {
     pub of_weights: Lines,
     pub of_other: Lines,
-    pub at: Vec<usize>,
-    pub values: Vec<f64>,
+    pub fixed: Entries,
 }
 
 /// The coordinates around one network and gradient.

@@ -11,19 +11,17 @@
 //!
 //! Nothing is divided by an ordinary weight.
 
-use crate::skeleton::Tree;
-use crate::wiring::Wiring;
+use crate::skeleton::Branches;
 
 /// S of every class.
 ///
 /// `outgoing[b]` is the sum of u over all edges out of b, `free[b]` is u of the Out edge of b. Entry 0 is not read.
-pub(crate) fn sums(wiring: &Wiring, tree: &Tree, outgoing: &[f64], free: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; wiring.hidden() + 1];
-    for class in wiring.hidden_classes().rev() {
-        let b = class.index();
+pub(crate) fn sums(branches: &Branches, outgoing: &[f64], free: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; outgoing.len()];
+    for b in (1..sums.len()).rev() {
         sums[b] += outgoing[b] - free[b];
-        if tree.in_is_free(wiring, class) {
-            sums[wiring.tail(tree.in_edge(class)).index()] += sums[b];
+        if branches.in_is_free[b] {
+            sums[branches.in_tail[b]] += sums[b];
         }
     }
     sums

@@ -16,7 +16,7 @@ use burn::tensor::Tensor;
 
 use super::chart::{Network, Survey, Update};
 use crate::error::Error;
-use crate::kernels::{ColumnSums, Lines, Power};
+use crate::kernels::{Entries, HeadSums, Lines, Power};
 use crate::wiring::{Class, Wiring};
 
 /// Half of a signal's mean square passes a ReLU.
@@ -67,11 +67,8 @@ impl NormChart {
 
     fn sum_up(&self, network: Network, mut norms: Norms) -> Result<Vec<f64>, Error> {
         for &slot in &self.order {
-            let rows: Vec<f64> = norms.tails(slot)?.iter().map(|a| a * a).collect();
-            let squares =
-                network
-                    .how
-                    .column_powers(network.weights[slot].clone(), &rows, Power::Two);
+            let tails: Vec<f64> = norms.tails(slot)?.iter().map(|a| a * a).collect();
+            let squares = network.into_heads(slot, &tails, Power::Two);
             self.count(&mut norms, slot, &squares);
         }
         norms.finish()
@@ -93,11 +90,10 @@ impl NormChart {
         let wiring = network.wiring;
         let mut norms = Norms::new(wiring);
         let mut dots = vec![0.0; wiring.hidden() + 1];
-        let mut sums: Vec<Option<ColumnSums>> = vec![None; wiring.edges.len()];
+        let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
         for &slot in &self.order {
-            let rows = norms.tails(slot)?;
-            let (w, g) = (network.weights[slot].clone(), gradients[slot].clone());
-            let of = network.how.column_sums(w, g, &rows);
+            let tails = norms.tails(slot)?;
+            let of = network.head_sums(slot, gradients[slot].clone(), &tails);
             if !of.dots.iter().all(|dot| dot.is_finite()) {
                 return Err(network.not_finite(slot));
             }
@@ -176,8 +172,8 @@ pub(crate) struct NormSurvey<'a> {
     norms: Vec<f64>,
     /// Q, by class.
     dots: Vec<f64>,
-    /// Column sums, by parameter.
-    sums: Vec<ColumnSums>,
+    /// Sums by head line, by parameter.
+    sums: Vec<HeadSums>,
 }
 
 impl NormSurvey<'_> {
@@ -189,15 +185,15 @@ impl NormSurvey<'_> {
         self.chart.in_set(self.network.wiring, slot, head)
     }
 
-    /// Adds up `of(slot, column)` over the In-set columns of every class, and turns the sums of squares of the
-    /// moved rows into the factors that bring them back to their spheres.
+    /// Adds up `of(slot, line)` over the In-set lines of every class, and turns these sums of squares of moved
+    /// coordinates into the factors that bring them back to their spheres.
     fn renormalisation(&self, of: impl Fn(usize, usize, Class) -> f64) -> Vec<f64> {
         let wiring = self.network.wiring;
         let mut squares = vec![0.0; wiring.hidden() + 1];
         for (slot, edges) in wiring.edges.iter().enumerate() {
-            for (column, &head) in edges.heads.iter().enumerate() {
+            for (line, &head) in edges.heads.iter().enumerate() {
                 if self.in_set(slot, head) {
-                    squares[head.index()] += of(slot, column, head);
+                    squares[head.index()] += of(slot, line, head);
                 }
             }
         }
@@ -227,18 +223,22 @@ impl Survey for NormSurvey<'_> {
         };
         let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
         let w = self.network.weights[slot].clone();
-        Ok(self.network.how.combine(g, &of_gradient, w, &of_weights))
+        let none = Entries::default();
+        Ok(self
+            .network
+            .how
+            .combine(g, &of_gradient, w, &of_weights, &none))
     }
 
     fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
         let wiring = self.network.wiring;
-        // |v - lr dL/dv|^2 of a column, from its sums of squares and products.
-        let back = self.renormalisation(|slot, column, head| {
+        // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
+        let back = self.renormalisation(|slot, line, head| {
             let (lr, sums, a) = (lr[slot], &self.sums[slot], self.a(head));
             let shift = KAPPA * self.dots[head.index()];
-            let v_v = sums.squares[column] / (a * a);
-            let v_g = sums.dots[column];
-            let g_g = sums.gradient_squares[column] * (a * a);
+            let v_v = sums.squares[line] / (a * a);
+            let v_g = sums.dots[line];
+            let g_g = sums.gradient_squares[line] * (a * a);
             let along = v_g - shift * v_v;
             let size = g_g - 2.0 * shift * v_g + shift * shift * v_v;
             v_v - 2.0 * lr * along + lr * lr * size
@@ -261,22 +261,21 @@ impl Survey for NormSurvey<'_> {
                         |c| -lr / (self.a(c) * self.a(c)),
                         |c| self.a(c) * self.a(c) * back(c),
                     )?,
-                    at: Vec::new(),
-                    values: Vec::new(),
+                    fixed: Entries::default(),
                 })
             })
             .collect()
     }
 
     fn allocate(&self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
-        let squares: Vec<Vec<f64>> = moved
-            .iter()
-            .map(|v| {
-                let ones = vec![1.0; v.dims()[0]];
-                self.network.how.column_powers(v.clone(), &ones, Power::Two)
-            })
+        let values = Network {
+            weights: moved,
+            ..self.network
+        };
+        let squares: Vec<Vec<f64>> = (0..moved.len())
+            .map(|slot| values.into_heads(slot, &values.ones(slot), Power::Two))
             .collect();
-        let back = self.renormalisation(|slot, column, _| squares[slot][column]);
+        let back = self.renormalisation(|slot, line, _| squares[slot][line]);
         (0..moved.len())
             .map(|slot| {
                 let back = |head: Class| match self.in_set(slot, head) {
@@ -290,8 +289,7 @@ impl Survey for NormSurvey<'_> {
                         |c| 1.0 / self.a(c),
                         |c| self.a(c) * back(c),
                     )?,
-                    at: Vec::new(),
-                    values: Vec::new(),
+                    fixed: Entries::default(),
                 })
             })
             .collect()

@@ -5,9 +5,9 @@ use burn::tensor::Tensor;
 use super::chart::{Network, Survey, Update};
 use super::{allocation, gradient, values};
 use crate::error::Error;
-use crate::kernels::Lines;
+use crate::kernels::{Entries, Lines};
 use crate::rescale;
-use crate::skeleton::{Edge, Tree};
+use crate::skeleton::{Branches, Edge, Tree};
 use crate::wiring::{Class, Wiring};
 
 /// The floor guard's setting and what it refers to.
@@ -31,32 +31,70 @@ pub(crate) struct SkeletonChart {
     pub tree: Tree,
     pub floor: Option<Floor>,
     pub normalisation: Option<Normalisation>,
-    /// Whether the In edge of a class is free.
-    in_is_free: Vec<bool>,
-    out_order: Vec<Class>,
-    /// In and Out edges by parameter.
-    into: Vec<Entries>,
-    out: Vec<Entries>,
+    branches: Branches,
+    /// The skeleton's edges by parameter.
+    parts: Vec<Part>,
 }
 
-/// Skeleton edges within one parameter.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Entries {
+/// Skeleton edges within one parameter: first In edges that move, then In edges that are free, then Out edges.
+#[derive(Debug, Clone, PartialEq)]
+struct Part {
     at: Vec<usize>,
     class: Vec<usize>,
+    moving: usize,
+    ins: usize,
 }
 
-fn entries(wiring: &Wiring, of: impl Fn(Class) -> Edge) -> Vec<Entries> {
-    let mut by_parameter = vec![Entries::default(); wiring.edges.len()];
-    for class in wiring.hidden_classes() {
-        let edge = of(class);
-        by_parameter[edge.edges].at.push(wiring.flat(edge));
-        by_parameter[edge.edges].class.push(class.index());
+impl Part {
+    /// In edges that have a coordinate, with their classes.
+    fn moving(&self) -> impl Iterator<Item = (usize, usize)> {
+        let classes = self.class.iter().copied();
+        self.at.iter().copied().zip(classes).take(self.moving)
     }
-    by_parameter
+
+    /// Free edges, which stay as they are.
+    fn free(&self) -> &[usize] {
+        &self.at[self.ins..]
+    }
+
+    /// Takes what belongs to every entry, in order, apart into values of In and of Out edges by class.
+    fn scatter(&self, values: impl Iterator<Item = f64>, ins: &mut [f64], outs: &mut [f64]) {
+        for (at, (&class, value)) in self.class.iter().zip(values).enumerate() {
+            match at < self.ins {
+                true => ins[class] = value,
+                false => outs[class] = value,
+            }
+        }
+    }
 }
 
-/// The products along the skeleton and the single weights they are made of, by class.
+fn parts(wiring: &Wiring, tree: &Tree, branches: &Branches) -> Vec<Part> {
+    let mut moving = vec![Vec::new(); wiring.edges.len()];
+    let (mut still, mut outs) = (moving.clone(), moving.clone());
+    for class in wiring.hidden_classes() {
+        let (into, out) = (tree.in_edge(class), tree.out_edge(class));
+        let ins = match branches.in_is_free[class.index()] {
+            true => &mut still,
+            false => &mut moving,
+        };
+        ins[into.edges].push((wiring.flat(into), class.index()));
+        outs[out.edges].push((wiring.flat(out), class.index()));
+    }
+    let lists = moving.into_iter().zip(still).zip(outs);
+    let part = |((moving, still), outs): ((Vec<(usize, usize)>, Vec<_>), Vec<_>)| {
+        let (first, ins) = (moving.len(), moving.len() + still.len());
+        let (at, class) = [moving, still, outs].concat().into_iter().unzip();
+        Part {
+            at,
+            class,
+            moving: first,
+            ins,
+        }
+    };
+    lists.map(part).collect()
+}
+
+/// The single weights of the skeleton and the products along it, by class.
 pub(crate) struct Products {
     in_weight: Vec<f64>,
     out_weight: Vec<f64>,
@@ -66,14 +104,10 @@ pub(crate) struct Products {
 
 impl SkeletonChart {
     pub fn new(wiring: &Wiring, tree: Tree) -> Self {
+        let branches = Branches::of(wiring, &tree);
         Self {
-            into: entries(wiring, |class| tree.in_edge(class)),
-            out: entries(wiring, |class| tree.out_edge(class)),
-            in_is_free: wiring
-                .classes()
-                .map(|class| !class.is_ground() && tree.in_is_free(wiring, class))
-                .collect(),
-            out_order: wiring.out_order(),
+            parts: parts(wiring, &tree, &branches),
+            branches,
             tree,
             floor: None,
             normalisation: None,
@@ -114,51 +148,43 @@ impl SkeletonChart {
     /// # Errors
     /// A skeleton weight is zero, or a product leaves the range of f64.
     pub fn products(&self, network: Network) -> Result<Products, Error> {
-        let wiring = network.wiring;
-        let mut in_weight = vec![1.0; wiring.hidden() + 1];
-        let mut out_weight = vec![1.0; wiring.hidden() + 1];
-        for (slot, w) in network.weights.iter().enumerate() {
-            scatter(
-                &mut in_weight,
-                &self.into[slot],
-                network.how.gather(w.clone(), &self.into[slot].at),
-            );
-            scatter(
-                &mut out_weight,
-                &self.out[slot],
-                network.how.gather(w.clone(), &self.out[slot].at),
-            );
+        let mut in_weight = vec![1.0; network.wiring.hidden() + 1];
+        let mut out_weight = in_weight.clone();
+        for (part, w) in self.parts.iter().zip(network.weights) {
+            let entries = network.how.gather(w.clone(), &part.at);
+            part.scatter(entries.into_iter(), &mut in_weight, &mut out_weight);
         }
-        let pin = values::in_products(wiring, &self.tree, &in_weight);
-        let pout = values::out_products(wiring, &self.tree, &self.out_order, &out_weight);
-        for class in wiring.hidden_classes() {
-            let b = class.index();
-            for (weight, product, edge) in [
-                (in_weight[b], pin[b], self.tree.in_edge(class)),
-                (out_weight[b], pout[b], self.tree.out_edge(class)),
-            ] {
-                let name = || wiring.edges[edge.edges].name.clone();
-                if weight == 0.0 {
-                    return Err(Error::ZeroSkeleton {
-                        name: name(),
-                        tail: edge.tail,
-                        head: edge.head,
-                    });
-                }
-                if !weight.is_finite() {
-                    return Err(Error::NonFiniteWeight { name: name() });
-                }
-                if !product.is_normal() {
-                    return Err(Error::OutOfRange { name: name() });
-                }
-            }
-        }
-        Ok(Products {
+        self.products_of(network.wiring, in_weight, out_weight)
+    }
+
+    fn products_of(
+        &self,
+        wiring: &Wiring,
+        in_weight: Vec<f64>,
+        out_weight: Vec<f64>,
+    ) -> Result<Products, Error> {
+        let products = Products {
+            pin: values::in_products(&self.branches, &in_weight),
+            pout: values::out_products(&self.branches, &out_weight),
             in_weight,
             out_weight,
-            pin,
-            pout,
-        })
+        };
+        for class in wiring.hidden_classes() {
+            let b = class.index();
+            check(
+                wiring,
+                self.tree.in_edge(class),
+                products.in_weight[b],
+                products.pin[b],
+            )?;
+            check(
+                wiring,
+                self.tree.out_edge(class),
+                products.out_weight[b],
+                products.pout[b],
+            )?;
+        }
+        Ok(products)
     }
 
     pub fn survey<'a>(
@@ -167,52 +193,44 @@ impl SkeletonChart {
         gradients: &[Tensor<2>],
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let wiring = network.wiring;
-        let classes = wiring.hidden() + 1;
-        let mut outgoing = vec![0.0; classes];
-        let mut in_gradient = vec![0.0; classes];
-        let mut out_gradient = vec![0.0; classes];
-        for (slot, (w, g)) in network.weights.iter().zip(gradients).enumerate() {
-            let dots = network.how.row_dots(w.clone(), g.clone());
+        let zero = vec![0.0; wiring.hidden() + 1];
+        let (mut outgoing, mut in_gradient) = (zero.clone(), zero.clone());
+        let (mut free, mut in_path_gradient) = (zero.clone(), zero);
+        let mut in_weight = vec![1.0; wiring.hidden() + 1];
+        let mut out_weight = in_weight.clone();
+        for (slot, g) in gradients.iter().enumerate() {
+            let part = &self.parts[slot];
+            let (dots, entries) = network.tail_dots(slot, g.clone(), &part.at);
             for (tail, dot) in wiring.edges[slot].tails.iter().zip(dots) {
                 if !dot.is_finite() {
                     return Err(network.not_finite(slot));
                 }
                 outgoing[tail.index()] += dot;
             }
-            scatter(
-                &mut in_gradient,
-                &self.into[slot],
-                network.how.gather(g.clone(), &self.into[slot].at),
+            part.scatter(
+                entries.iter().map(|[w, _]| *w),
+                &mut in_weight,
+                &mut out_weight,
             );
-            scatter(
-                &mut out_gradient,
-                &self.out[slot],
-                network.how.gather(g.clone(), &self.out[slot].at),
-            );
+            part.scatter(entries.iter().map(|[_, g]| *g), &mut in_gradient, &mut free);
         }
-        let products = self.products(network)?;
-        let free: Vec<f64> = products
-            .out_weight
-            .iter()
-            .zip(&out_gradient)
-            .map(|(w, g)| w * g)
-            .collect();
-        let sums = gradient::sums(wiring, &self.tree, &outgoing, &free);
+        let products = self.products_of(wiring, in_weight, out_weight)?;
+        free.iter_mut()
+            .zip(&products.out_weight)
+            .for_each(|(g, w)| *g *= w);
+        let sums = gradient::sums(&self.branches, &outgoing, &free);
 
         let (mut tail, mut head) = (products.pin.clone(), products.pout.clone());
         if let Some(size) = &self.normalisation {
             tail.iter_mut().zip(&size.tail).for_each(|(t, s)| *t /= s);
             head.iter_mut().zip(&size.head).for_each(|(d, s)| *d /= s);
         }
-        let mut in_value = vec![1.0; classes];
-        let mut in_path_gradient = vec![0.0; classes];
-        for class in wiring.hidden_classes() {
-            let b = class.index();
-            let from = wiring.tail(self.tree.in_edge(class)).index();
-            in_value[b] = tail[from] * products.in_weight[b] * head[b];
-            if !self.in_is_free[b] {
-                let u = in_gradient[b] * products.in_weight[b];
-                in_path_gradient[b] = (u - sums[b]) / in_value[b];
+        let mut in_value = vec![1.0; wiring.hidden() + 1];
+        for b in 1..in_value.len() {
+            let w = products.in_weight[b];
+            in_value[b] = tail[self.branches.in_tail[b]] * w * head[b];
+            if !self.branches.in_is_free[b] {
+                in_path_gradient[b] = (in_gradient[b] * w - sums[b]) / in_value[b];
             }
         }
         Ok(SkeletonSurvey {
@@ -227,10 +245,23 @@ impl SkeletonChart {
     }
 }
 
-fn scatter(by_class: &mut [f64], entries: &Entries, values: Vec<f64>) {
-    for (&class, value) in entries.class.iter().zip(values) {
-        by_class[class] = value;
+/// Whether a skeleton weight and the product that it ends are fit to divide by.
+fn check(wiring: &Wiring, edge: Edge, weight: f64, product: f64) -> Result<(), Error> {
+    if weight != 0.0 && product.is_normal() {
+        return Ok(());
     }
+    let name = wiring.edges[edge.edges].name.clone();
+    Err(if weight == 0.0 {
+        Error::ZeroSkeleton {
+            name,
+            tail: edge.tail,
+            head: edge.head,
+        }
+    } else if weight.is_finite() {
+        Error::OutOfRange { name }
+    } else {
+        Error::NonFiniteWeight { name }
+    })
 }
 
 /// Basis path values around one network and gradient, by class.
@@ -248,34 +279,25 @@ pub(crate) struct SkeletonSurvey<'a> {
 }
 
 impl SkeletonSurvey<'_> {
-    /// The In edges of a parameter that have a coordinate.
-    fn moving(&self, slot: usize) -> impl Iterator<Item = (usize, usize)> {
-        let Entries { at, class } = &self.chart.into[slot];
-        let free = &self.chart.in_is_free;
-        at.iter()
-            .copied()
-            .zip(class.iter().copied())
-            .filter(|&(_, class)| !free[class])
-    }
-
     /// rho of every class from the change of the In edges' path values.
     fn ratios(&self, change: &[f64]) -> Result<Ratios, Error> {
-        let wiring = self.network.wiring;
-        let mut r = vec![1.0; wiring.hidden() + 1];
-        for class in wiring.hidden_classes() {
-            let b = class.index();
-            if self.chart.in_is_free[b] {
-                continue;
-            }
+        let SkeletonChart {
+            branches,
+            floor,
+            tree,
+            ..
+        } = self.chart;
+        let mut r = vec![1.0; change.len()];
+        for b in (1..r.len()).filter(|&b| !branches.in_is_free[b]) {
             r[b] = 1.0 + change[b] / self.in_value[b];
-            if let Some(floor) = &self.chart.floor {
+            if let Some(floor) = floor {
                 let value = self.products.pin[b] * self.products.pout[b];
                 r[b] = allocation::floored(r[b], value, floor.at_start[b], floor.tau);
             }
             if !r[b].is_finite() || r[b] == 0.0 {
-                let edge = self.chart.tree.in_edge(class);
+                let edge = tree.ins[b - 1];
                 return Err(Error::Singular {
-                    name: wiring.edges[edge.edges].name.clone(),
+                    name: self.network.wiring.edges[edge.edges].name.clone(),
                     tail: edge.tail,
                     head: edge.head,
                     value: r[b],
@@ -283,30 +305,27 @@ impl SkeletonSurvey<'_> {
             }
         }
         Ok(Ratios {
-            rho: allocation::ratios(wiring, &self.chart.tree, &r),
+            rho: allocation::ratios(branches, &r),
             r,
         })
     }
 
     /// The skeleton weights after the step: In edges by their ratio, free edges as they are.
-    fn skeleton_entries(&self, slot: usize, ratios: &Ratios) -> (Vec<usize>, Vec<f64>) {
-        let wiring = self.network.wiring;
-        let (mut at, mut values): (Vec<usize>, Vec<f64>) = self
-            .moving(slot)
-            .map(|(at, b)| {
-                let tail = wiring.tail(self.chart.tree.ins[b - 1]).index();
-                (
-                    at,
-                    self.products.in_weight[b] * ratios.r[b] / ratios.rho[tail],
-                )
-            })
-            .unzip();
-        let out = &self.chart.out[slot];
-        at.extend(&out.at);
-        values.extend(out.class.iter().map(|&b| self.products.out_weight[b]));
-        (at, values)
+    fn skeleton_entries(&self, slot: usize, ratios: &Ratios) -> Entries {
+        let part = &self.chart.parts[slot];
+        let moved = part.moving().map(|(_, b)| {
+            let rho = ratios.rho[self.chart.branches.in_tail[b]];
+            self.products.in_weight[b] * ratios.r[b] / rho
+        });
+        let outs = part.class[part.ins..].iter();
+        let free = outs.map(|&b| self.products.out_weight[b]);
+        Entries {
+            values: moved.chain(free).collect(),
+            at: [&part.at[..part.moving], part.free()].concat(),
+        }
     }
 
+    /// The update with factors `tail(class) / rho` and `head(class)` of the other matrix.
     fn update(
         &self,
         slot: usize,
@@ -314,19 +333,15 @@ impl SkeletonSurvey<'_> {
         tail: impl Fn(usize) -> f64,
         head: impl Fn(usize) -> f64,
     ) -> Result<Update, Error> {
-        let rho = &ratios.rho;
-        let (at, values) = self.skeleton_entries(slot, ratios);
+        let rho = |class: Class| ratios.rho[class.index()];
         Ok(Update {
-            of_weights: self
-                .network
-                .lines(slot, |c| 1.0 / rho[c.index()], |_| 1.0)?,
+            of_weights: self.network.lines(slot, |c| 1.0 / rho(c), |_| 1.0)?,
             of_other: self.network.lines(
                 slot,
-                |c| tail(c.index()) / rho[c.index()],
+                |c| tail(c.index()) / rho(c),
                 |c| head(c.index()),
             )?,
-            at,
-            values,
+            fixed: self.skeleton_entries(slot, ratios),
         })
     }
 }
@@ -344,7 +359,7 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn fixed(&self, slot: usize) -> &[usize] {
-        &self.chart.out[slot].at
+        self.chart.parts[slot].free()
     }
 
     fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error> {
@@ -353,50 +368,48 @@ impl Survey for SkeletonSurvey<'_> {
             |c| 1.0 / self.tail[c.index()],
             |c| 1.0 / self.head[c.index()],
         )?;
-        let (mut at, mut values): (Vec<usize>, Vec<f64>) = self
-            .moving(slot)
-            .map(|(at, b)| (at, self.in_path_gradient[b]))
-            .unzip();
-        at.extend(self.fixed(slot));
-        values.resize(at.len(), 0.0);
+        let part = &self.chart.parts[slot];
+        let moving = part.moving().map(|(_, b)| self.in_path_gradient[b]);
+        let free = part.free().iter().map(|_| 0.0);
+        let entries = Entries {
+            values: moving.chain(free).collect(),
+            at: [&part.at[..part.moving], part.free()].concat(),
+        };
         let g = self.network.how.scale(g, &by);
-        Ok(self.network.how.put(g, &at, &values))
+        Ok(self.network.how.put(g, &entries))
     }
 
     fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
         let mut change = vec![0.0; self.in_value.len()];
-        for (slot, &lr) in lr.iter().enumerate() {
-            for (_, b) in self.moving(slot) {
+        for (part, &lr) in self.chart.parts.iter().zip(lr) {
+            for (_, b) in part.moving() {
                 change[b] = -lr * self.in_path_gradient[b];
             }
         }
         let ratios = self.ratios(&change)?;
-        lr.iter()
-            .enumerate()
-            .map(|(slot, &lr)| {
-                let tail = |b: usize| -lr / (self.tail[b] * self.tail[b]);
-                let head = |b: usize| 1.0 / (self.head[b] * self.head[b]);
-                self.update(slot, &ratios, tail, head)
-            })
-            .collect()
+        let update = |(slot, &lr): (usize, &f64)| {
+            let tail = |b: usize| -lr / (self.tail[b] * self.tail[b]);
+            let head = |b: usize| 1.0 / (self.head[b] * self.head[b]);
+            self.update(slot, &ratios, tail, head)
+        };
+        lr.iter().enumerate().map(update).collect()
     }
 
     fn allocate(&self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
         let mut change = vec![0.0; self.in_value.len()];
-        for (slot, moved) in moved.iter().enumerate() {
-            let (at, classes): (Vec<usize>, Vec<usize>) = self.moving(slot).unzip();
+        for (part, moved) in self.chart.parts.iter().zip(moved) {
+            let (at, classes): (Vec<usize>, Vec<usize>) = part.moving().unzip();
             let values = self.network.how.gather(moved.clone(), &at);
             for (b, value) in classes.into_iter().zip(values) {
                 change[b] = value - self.in_value[b];
             }
         }
         let ratios = self.ratios(&change)?;
-        (0..moved.len())
-            .map(|slot| {
-                let tail = |b: usize| 1.0 / self.tail[b];
-                let head = |b: usize| 1.0 / self.head[b];
-                self.update(slot, &ratios, tail, head)
-            })
-            .collect()
+        let update = |slot| {
+            let tail = |b: usize| 1.0 / self.tail[b];
+            let head = |b: usize| 1.0 / self.head[b];
+            self.update(slot, &ratios, tail, head)
+        };
+        (0..moved.len()).map(update).collect()
     }
 }

@@ -1,65 +1,111 @@
 //! The reference: every operation as the formula reads, in tensor operations of any backend.
+//!
+//! A matrix of G groups of rows is a tensor `[G, rows / G, columns]` here.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{ColumnSums, Lines, Power};
+use super::{Entries, HeadSums, Lines, Power, Side};
 
-fn column_of(x: &Tensor<2>, values: &[f64]) -> Tensor<2> {
-    let data = TensorData::new(values.to_vec(), [values.len(), 1]);
-    Tensor::from_data(data, (&x.device(), x.dtype()))
+fn grouped(x: &Tensor<2>, groups: usize) -> Tensor<3> {
+    let [rows, columns] = x.dims();
+    x.clone().reshape([groups, rows / groups, columns])
 }
 
-fn row_of(x: &Tensor<2>, values: &[f64]) -> Tensor<2> {
-    let data = TensorData::new(values.to_vec(), [1, values.len()]);
-    Tensor::from_data(data, (&x.device(), x.dtype()))
+/// A factor per line of one side, to be multiplied with a grouped matrix.
+fn along(x: &Tensor<3>, side: Side, values: &[f64]) -> Tensor<3> {
+    let [groups, rows, columns] = x.dims();
+    let shape = match side {
+        Side::Rows => [groups, rows, 1],
+        Side::Columns => [groups, 1, columns],
+    };
+    Tensor::from_data(
+        TensorData::new(values.to_vec(), shape),
+        (&x.device(), x.dtype()),
+    )
 }
 
-fn read(x: Tensor<2>) -> Vec<f64> {
-    x.into_data().iter::<f64>().collect()
+/// Sum over the entries of every line of one side.
+fn sum(x: Tensor<3>, side: Side) -> Vec<f64> {
+    let sums = match side {
+        Side::Rows => x.sum_dim(2),
+        Side::Columns => x.sum_dim(1),
+    };
+    sums.into_data().iter::<f64>().collect()
 }
 
-fn power(w: Tensor<2>, p: Power) -> Tensor<2> {
+fn power(w: Tensor<3>, p: Power) -> Tensor<3> {
     match p {
         Power::One => w.abs(),
         Power::Two => w.clone() * w,
     }
 }
 
-pub fn row_dots(w: Tensor<2>, g: Tensor<2>) -> Vec<f64> {
-    read((w * g).sum_dim(1))
+pub fn dots(
+    w: Tensor<2>,
+    g: Tensor<2>,
+    side: Side,
+    groups: usize,
+    at: &[usize],
+) -> (Vec<f64>, Vec<[f64; 2]>) {
+    let entries = match at {
+        [] => Vec::new(),
+        at => {
+            let (w, g) = (gather(w.clone(), at), gather(g.clone(), at));
+            w.into_iter().zip(g).map(|(w, g)| [w, g]).collect()
+        }
+    };
+    (sum(grouped(&(w * g), groups), side), entries)
 }
 
-pub fn column_sums(w: Tensor<2>, g: Tensor<2>, rows: &[f64]) -> ColumnSums {
-    let factor = column_of(&w, rows);
-    ColumnSums {
-        squares: read(power(w.clone() * factor.clone(), Power::Two).sum_dim(0)),
-        dots: read((w * g.clone()).sum_dim(0)),
-        gradient_squares: read(power(g / factor, Power::Two).sum_dim(0)),
+pub fn head_sums(
+    w: Tensor<2>,
+    g: Tensor<2>,
+    heads: Side,
+    groups: usize,
+    tails: &[f64],
+) -> HeadSums {
+    let (w, g) = (grouped(&w, groups), grouped(&g, groups));
+    let factor = along(&w, heads.other(), tails);
+    HeadSums {
+        squares: sum(power(w.clone() * factor.clone(), Power::Two), heads),
+        dots: sum(w * g.clone(), heads),
+        gradient_squares: sum(power(g / factor, Power::Two), heads),
     }
 }
 
-pub fn row_powers(w: Tensor<2>, columns: &[f64], p: Power) -> Vec<f64> {
-    let factor = row_of(&w, columns);
-    read((power(w, p) * factor).sum_dim(1))
-}
-
-pub fn column_powers(w: Tensor<2>, rows: &[f64], p: Power) -> Vec<f64> {
-    let factor = column_of(&w, rows);
-    read((power(w, p) * factor).sum_dim(0))
+pub fn powers(w: Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+    let w = grouped(&w, groups);
+    let factor = along(&w, side.other(), others);
+    sum(power(w, p) * factor, side)
 }
 
 pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
-    let (rows, columns) = (column_of(&x, &by.rows), row_of(&x, &by.columns));
-    x * rows * columns
+    let (shape, x) = (x.dims(), grouped(&x, by.groups(&x)));
+    let rows = along(&x, Side::Rows, &by.rows);
+    let columns = along(&x, Side::Columns, &by.columns);
+    (x * rows * columns).reshape(shape)
 }
 
-pub fn combine(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
-    scale(x, of_x) + scale(y, of_y)
+pub fn combine(
+    x: Tensor<2>,
+    of_x: &Lines,
+    y: Tensor<2>,
+    of_y: &Lines,
+    fixed: &Entries,
+) -> Tensor<2> {
+    put(scale(x, of_x) + scale(y, of_y), fixed)
 }
 
-pub fn allocate(w: Tensor<2>, moved: Tensor<2>, v: &Lines, a: &Lines, b: &Lines) -> Tensor<2> {
+pub fn allocate(
+    w: Tensor<2>,
+    moved: Tensor<2>,
+    v: &Lines,
+    of_w: &Lines,
+    of_change: &Lines,
+    fixed: &Entries,
+) -> Tensor<2> {
     let change = moved - scale(w.clone(), v);
-    combine(w, a, change, b)
+    combine(w, of_w, change, of_change, fixed)
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {
@@ -77,11 +123,14 @@ pub fn gather(x: Tensor<2>, at: &[usize]) -> Vec<f64> {
     entries.into_data().iter::<f64>().collect()
 }
 
-pub fn put(x: Tensor<2>, at: &[usize], values: &[f64]) -> Tensor<2> {
+pub fn put(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
+    if entries.at.is_empty() {
+        return x;
+    }
     let shape = x.dims();
-    let data = TensorData::new(values.to_vec(), [values.len()]);
+    let data = TensorData::new(entries.values.clone(), [entries.values.len()]);
     let values = Tensor::<1>::from_data(data, (&x.device(), x.dtype()));
-    let index = indices(&x, at);
+    let index = indices(&x, &entries.at);
     flat(&x)
         .scatter(0, index, values, IndexingUpdateOp::Assign)
         .reshape(shape)

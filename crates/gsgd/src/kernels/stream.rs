@@ -1,17 +1,22 @@
 //! One pass over the memory of a CPU tensor per operation; the only hot loops of the crate.
 //!
-//! Loops run over rows and, within a row, over blocks of 16 entries that the compiler turns into vector
-//! instructions. Sums keep 16 running totals and are added up in f64. No result depends on the number of threads.
+//! Loops run along rows, compiled for the vector instructions that the machine is found to have. A large matrix is
+//! cut into blocks of rows that all cores share; the cut depends on the shape alone and partial sums are added up in
+//! order, so no result depends on the number of threads.
 
-use std::ops::{Add, AddAssign, Mul, Sub};
+use std::ops::{Add, AddAssign, Mul, Range, Sub};
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, Element, Tensor};
+use pulp::Arch;
 
-use super::{ColumnSums, Lines, Power};
+use super::{Entries, HeadSums, Lines, Power, Side};
 
-const BLOCK: usize = 16;
+/// Running totals in a sum along a row.
+const LANES: usize = 16;
+/// Entries of a block of rows.
+const BLOCK: usize = 1 << 15;
 
 trait Real:
     Element + bytemuck::Pod + Add<Output = Self> + AddAssign + Sub<Output = Self> + Mul<Output = Self>
@@ -23,9 +28,11 @@ trait Real:
 
 impl Real for f32 {
     const ZERO: Self = 0.0;
+    #[inline(always)]
     fn of(value: f64) -> Self {
         value as f32
     }
+    #[inline(always)]
     fn wide(self) -> f64 {
         self.into()
     }
@@ -33,9 +40,11 @@ impl Real for f32 {
 
 impl Real for f64 {
     const ZERO: Self = 0.0;
+    #[inline(always)]
     fn of(value: f64) -> Self {
         value
     }
+    #[inline(always)]
     fn wide(self) -> f64 {
         self
     }
@@ -81,90 +90,152 @@ macro_rules! by_dtype {
     };
 }
 
-pub fn row_dots(w: Tensor<2>, g: Tensor<2>) -> Vec<f64> {
-    let rows = w.dims()[0];
-    let (w, g) = (memory(w), memory(g));
-    by_dtype!(w, E => dots(w.storage::<E>(), g.storage::<E>(), rows))
+/// Rows and columns of a matrix, and the groups of rows that have columns of their own.
+#[derive(Clone, Copy)]
+struct Grid {
+    rows: usize,
+    columns: usize,
+    groups: usize,
 }
 
-fn dots<E: Real>(w: &[E], g: &[E], rows: usize) -> Vec<f64> {
-    let columns = w.len() / rows;
-    w.chunks_exact(columns)
-        .zip(g.chunks_exact(columns))
-        .map(|(w, g)| dot(w, g))
-        .collect()
+impl Grid {
+    fn of(x: &Tensor<2>, groups: usize) -> Self {
+        let [rows, columns] = x.dims();
+        Self {
+            rows,
+            columns,
+            groups,
+        }
+    }
+
+    /// The row's part of a list with an entry per column of every group.
+    #[inline(always)]
+    fn columns_at(self, row: usize) -> Range<usize> {
+        let group = match self.groups {
+            1 => 0,
+            groups => row / (self.rows / groups),
+        };
+        group * self.columns..(group + 1) * self.columns
+    }
+
+    #[inline(always)]
+    fn line(self, row: usize) -> Range<usize> {
+        row * self.columns..(row + 1) * self.columns
+    }
+
+    fn rows_per_block(self) -> usize {
+        (BLOCK / self.columns).max(1)
+    }
+
+    /// `work` on every block of rows, results in order.
+    fn blocks<R: Send>(self, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+        let step = self.rows_per_block();
+        let block = |at: usize| work(at * step..self.rows.min((at + 1) * step));
+        let count = self.rows.div_ceil(step);
+        #[cfg(feature = "rayon")]
+        if count > 3 {
+            use rayon::prelude::*;
+            return (0..count).into_par_iter().map(block).collect();
+        }
+        (0..count).map(block).collect()
+    }
+
+    /// `work(row, line of x, line of y)` on every row.
+    #[inline(always)]
+    fn change<E: Real>(self, x: &mut [E], y: &[E], work: impl Fn(usize, &mut [E], &[E]) + Sync) {
+        let step = self.rows_per_block();
+        let (block, columns, arch) = (step * self.columns, self.columns, Arch::new());
+        let run = |(at, (x, y)): (usize, (&mut [E], &[E]))| {
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    let lines = x.chunks_exact_mut(columns).zip(y.chunks_exact(columns));
+                    for (row, (x, y)) in lines.enumerate() {
+                        work(at * step + row, x, y);
+                    }
+                },
+            );
+        };
+        #[cfg(feature = "rayon")]
+        if x.len() > 3 * block {
+            use rayon::prelude::*;
+            x.par_chunks_mut(block)
+                .zip(y.par_chunks(block))
+                .enumerate()
+                .for_each(run);
+            return;
+        }
+        x.chunks_mut(block)
+            .zip(y.chunks(block))
+            .enumerate()
+            .for_each(run);
+    }
+
+    /// A number per row: `of(row, line)`.
+    #[inline(always)]
+    fn per_row(self, of: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
+        let arch = Arch::new();
+        let block = |rows: Range<usize>| {
+            arch.dispatch(
+                #[inline(always)]
+                || rows.map(&of).collect::<Vec<f64>>(),
+            )
+        };
+        let mut blocks = self.blocks(block);
+        match blocks.len() {
+            1 => blocks.remove(0),
+            _ => blocks.concat(),
+        }
+    }
+
+    /// N numbers per column of every group, summed over the group's rows: `add(row, totals of the row's columns)`.
+    #[inline(always)]
+    fn per_column<const N: usize>(
+        self,
+        add: impl Fn(usize, [&mut [f64]; N]) + Sync,
+    ) -> [Vec<f64>; N] {
+        let arch = Arch::new();
+        let block = |rows: Range<usize>| {
+            let mut totals = [(); N].map(|()| vec![0.0; self.groups * self.columns]);
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    for row in rows {
+                        let at = self.columns_at(row);
+                        add(row, totals.each_mut().map(|t| &mut t[at.clone()]));
+                    }
+                },
+            );
+            totals
+        };
+        let mut blocks = self.blocks(block).into_iter();
+        let mut totals = blocks.next().expect("a parameter has rows");
+        for block in blocks {
+            for (total, part) in totals.iter_mut().zip(block) {
+                total.iter_mut().zip(part).for_each(|(t, p)| *t += p);
+            }
+        }
+        totals
+    }
 }
 
-fn dot<E: Real>(a: &[E], b: &[E]) -> f64 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<BLOCK>(), b.as_chunks::<BLOCK>());
-    let mut totals = [E::ZERO; BLOCK];
+/// Sum of `of(a, b)` along a row in 16 running totals.
+#[inline(always)]
+fn sum_along<A: Copy, B: Copy, T: Real>(a: &[A], b: &[B], of: impl Fn(A, B) -> T) -> f64 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut totals = [T::ZERO; LANES];
     for (a, b) in a.iter().zip(b) {
         for ((total, &a), &b) in totals.iter_mut().zip(a).zip(b) {
-            *total += a * b;
+            *total += of(a, b);
         }
     }
     for ((total, &a), &b) in totals.iter_mut().zip(a_rest).zip(b_rest) {
-        *total += a * b;
+        *total += of(a, b);
     }
     totals.iter().map(|total| total.wide()).sum()
 }
 
-pub fn column_sums(w: Tensor<2>, g: Tensor<2>, rows: &[f64]) -> ColumnSums {
-    let columns = w.dims()[1];
-    let (w, g) = (memory(w), memory(g));
-    by_dtype!(w, E => sums(w.storage::<E>(), g.storage::<E>(), rows, columns))
-}
-
-fn sums<E: Real>(w: &[E], g: &[E], rows: &[f64], columns: usize) -> ColumnSums {
-    let mut of = ColumnSums {
-        squares: vec![0.0; columns],
-        dots: vec![0.0; columns],
-        gradient_squares: vec![0.0; columns],
-    };
-    for ((w, g), &factor) in w
-        .chunks_exact(columns)
-        .zip(g.chunks_exact(columns))
-        .zip(rows)
-    {
-        let inverse = 1.0 / factor;
-        let sums = of
-            .squares
-            .iter_mut()
-            .zip(&mut of.dots)
-            .zip(&mut of.gradient_squares);
-        for (((square, dot), gradient), (&w, &g)) in sums.zip(w.iter().zip(g)) {
-            let (w, g) = (w.wide(), g.wide());
-            *square += (w * factor) * (w * factor);
-            *dot += w * g;
-            *gradient += (g * inverse) * (g * inverse);
-        }
-    }
-    of
-}
-
-pub fn row_powers(w: Tensor<2>, columns: &[f64], p: Power) -> Vec<f64> {
-    let w = memory(w);
-    by_dtype!(w, E => w
-        .storage::<E>()
-        .chunks_exact(columns.len())
-        .map(|row| row_power(row, columns, p))
-        .collect())
-}
-
-fn row_power<E: Real>(row: &[E], columns: &[f64], p: Power) -> f64 {
-    let ((w, w_rest), (c, c_rest)) = (row.as_chunks::<BLOCK>(), columns.as_chunks::<BLOCK>());
-    let mut totals = [0.0; BLOCK];
-    for (w, c) in w.iter().zip(c) {
-        for ((total, &w), &c) in totals.iter_mut().zip(w).zip(c) {
-            *total += c * power(w, p);
-        }
-    }
-    for ((total, &w), &c) in totals.iter_mut().zip(w_rest).zip(c_rest) {
-        *total += c * power(w, p);
-    }
-    totals.iter().sum()
-}
-
+#[inline(always)]
 fn power<E: Real>(w: E, p: Power) -> f64 {
     match p {
         Power::One => w.wide().abs(),
@@ -172,71 +243,217 @@ fn power<E: Real>(w: E, p: Power) -> f64 {
     }
 }
 
-pub fn column_powers(w: Tensor<2>, rows: &[f64], p: Power) -> Vec<f64> {
-    let mut totals = vec![0.0; w.dims()[1]];
+pub fn dots(
+    w: Tensor<2>,
+    g: Tensor<2>,
+    side: Side,
+    groups: usize,
+    at: &[usize],
+) -> (Vec<f64>, Vec<[f64; 2]>) {
+    let grid = Grid::of(&w, groups);
+    let (w, g) = (memory(w), memory(g));
+    by_dtype!(w, E => {
+        let (w, g) = (w.storage::<E>(), g.storage::<E>());
+        let entries = at.iter().map(|&i| [w[i].wide(), g[i].wide()]).collect();
+        (line_dots(grid, w, g, side), entries)
+    })
+}
+
+fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
+    match side {
+        Side::Rows => grid.per_row(
+            #[inline(always)]
+            |row| sum_along(&w[grid.line(row)], &g[grid.line(row)], |w, g| w * g),
+        ),
+        Side::Columns => {
+            let [totals] = grid.per_column(
+                #[inline(always)]
+                |row, [totals]| {
+                    let line = w[grid.line(row)].iter().zip(&g[grid.line(row)]);
+                    for (total, (&w, &g)) in totals.iter_mut().zip(line) {
+                        *total += w.wide() * g.wide();
+                    }
+                },
+            );
+            totals
+        }
+    }
+}
+
+pub fn head_sums(
+    w: Tensor<2>,
+    g: Tensor<2>,
+    heads: Side,
+    groups: usize,
+    tails: &[f64],
+) -> HeadSums {
+    let grid = Grid::of(&w, groups);
+    let (w, g) = (memory(w), memory(g));
+    let inverse: Vec<f64> = tails.iter().map(|factor| 1.0 / factor).collect();
+    by_dtype!(w, E => {
+        let (w, g) = (w.storage::<E>(), g.storage::<E>());
+        match heads {
+            Side::Columns => columns_of_sums(grid, w, g, tails, &inverse),
+            Side::Rows => rows_of_sums(grid, w, g, tails, &inverse),
+        }
+    })
+}
+
+fn columns_of_sums<E: Real>(
+    grid: Grid,
+    w: &[E],
+    g: &[E],
+    tails: &[f64],
+    inverse: &[f64],
+) -> HeadSums {
+    let [squares, dots, gradient_squares] = grid.per_column(
+        #[inline(always)]
+        |row, [squares, dots, gradient_squares]| {
+            let (factor, inverse) = (tails[row], inverse[row]);
+            let line = w[grid.line(row)].iter().zip(&g[grid.line(row)]);
+            let totals = squares.iter_mut().zip(dots).zip(gradient_squares);
+            for (((square, dot), gradient), (&w, &g)) in totals.zip(line) {
+                let (w, g) = (w.wide(), g.wide());
+                *square += (w * factor) * (w * factor);
+                *dot += w * g;
+                *gradient += (g * inverse) * (g * inverse);
+            }
+        },
+    );
+    HeadSums {
+        squares,
+        dots,
+        gradient_squares,
+    }
+}
+
+fn rows_of_sums<E: Real>(grid: Grid, w: &[E], g: &[E], tails: &[f64], inverse: &[f64]) -> HeadSums {
+    let square = |x: E, factor: f64| (x.wide() * factor) * (x.wide() * factor);
+    HeadSums {
+        squares: grid.per_row(
+            #[inline(always)]
+            |row| sum_along(&w[grid.line(row)], &tails[grid.columns_at(row)], square),
+        ),
+        dots: line_dots(grid, w, g, Side::Rows),
+        gradient_squares: grid.per_row(
+            #[inline(always)]
+            |row| sum_along(&g[grid.line(row)], &inverse[grid.columns_at(row)], square),
+        ),
+    }
+}
+
+pub fn powers(w: Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+    let grid = Grid::of(&w, groups);
     let w = memory(w);
     by_dtype!(w, E => {
-        for (row, &factor) in w.storage::<E>().chunks_exact(totals.len()).zip(rows) {
-            for (total, &w) in totals.iter_mut().zip(row) {
-                *total += factor * power(w, p);
+        let w = w.storage::<E>();
+        match side {
+            Side::Rows => grid.per_row(
+                #[inline(always)]
+                |row| sum_along(&w[grid.line(row)], &others[grid.columns_at(row)], |w, c| c * power(w, p)),
+            ),
+            Side::Columns => {
+                let [totals] = grid.per_column(
+                    #[inline(always)]
+                    |row, [totals]| {
+                        let factor = others[row];
+                        for (total, &w) in totals.iter_mut().zip(&w[grid.line(row)]) {
+                            *total += factor * power(w, p);
+                        }
+                    },
+                );
+                totals
             }
         }
-    });
-    totals
+    })
 }
 
 pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
+    let grid = Grid::of(&x, by.groups(&x));
     let mut x = memory(x);
     by_dtype!(x, E => {
-        let columns = narrow::<E>(&by.columns);
-        for (x, &row) in x.storage_mut::<E>().chunks_exact_mut(columns.len()).zip(&by.rows) {
-            let row = E::of(row);
-            for (x, &column) in x.iter_mut().zip(&columns) {
-                *x = (*x * row) * column;
-            }
-        }
+        let (rows, columns) = (narrow::<E>(&by.rows), narrow::<E>(&by.columns));
+        let x = x.storage_mut::<E>();
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (row, x) in x.chunks_exact_mut(grid.columns).enumerate() {
+                    for (x, &column) in x.iter_mut().zip(&columns[grid.columns_at(row)]) {
+                        *x = (*x * rows[row]) * column;
+                    }
+                }
+            },
+        );
     });
     tensor(x)
 }
 
-pub fn combine(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
+pub fn combine(
+    x: Tensor<2>,
+    of_x: &Lines,
+    y: Tensor<2>,
+    of_y: &Lines,
+    fixed: &Entries,
+) -> Tensor<2> {
+    let grid = Grid::of(&x, of_x.groups(&x));
     let (mut x, y) = (memory(x), memory(y));
     by_dtype!(x, E => {
-        let (xc, yc) = (narrow::<E>(&of_x.columns), narrow::<E>(&of_y.columns));
-        let rows = of_x.rows.iter().zip(&of_y.rows);
-        let lines = x.storage_mut::<E>().chunks_exact_mut(xc.len());
-        for ((x, y), (&xr, &yr)) in lines.zip(y.storage::<E>().chunks_exact(xc.len())).zip(rows) {
-            let (xr, yr) = (E::of(xr), E::of(yr));
-            for ((x, &y), (&xc, &yc)) in x.iter_mut().zip(y).zip(xc.iter().zip(&yc)) {
-                *x = (*x * xr) * xc + (y * yr) * yc;
-            }
-        }
+        let (xr, xc) = (narrow::<E>(&of_x.rows), narrow::<E>(&of_x.columns));
+        let (yr, yc) = (narrow::<E>(&of_y.rows), narrow::<E>(&of_y.columns));
+        let entries = x.storage_mut::<E>();
+        grid.change(
+            entries,
+            y.storage::<E>(),
+            #[inline(always)]
+            |row, x, y| {
+                let (xr, yr, at) = (xr[row], yr[row], grid.columns_at(row));
+                let columns = xc[at.clone()].iter().zip(&yc[at]);
+                for ((x, &y), (&xc, &yc)) in x.iter_mut().zip(y).zip(columns) {
+                    *x = (*x * xr) * xc + (y * yr) * yc;
+                }
+            },
+        );
+        set(entries, fixed);
     });
     tensor(x)
 }
 
-pub fn allocate(w: Tensor<2>, moved: Tensor<2>, v: &Lines, a: &Lines, b: &Lines) -> Tensor<2> {
+pub fn allocate(
+    w: Tensor<2>,
+    moved: Tensor<2>,
+    v: &Lines,
+    of_w: &Lines,
+    of_change: &Lines,
+    fixed: &Entries,
+) -> Tensor<2> {
+    let grid = Grid::of(&w, v.groups(&w));
     let (mut w, moved) = (memory(w), memory(moved));
     by_dtype!(w, E => {
-        let columns: Vec<[E; 3]> = v
-            .columns
-            .iter()
-            .zip(&a.columns)
-            .zip(&b.columns)
-            .map(|((&v, &a), &b)| [E::of(v), E::of(a), E::of(b)])
-            .collect();
-        let rows = v.rows.iter().zip(&a.rows).zip(&b.rows);
-        let lines = w.storage_mut::<E>().chunks_exact_mut(columns.len());
-        let moved = moved.storage::<E>().chunks_exact(columns.len());
-        for ((w, moved), ((&vr, &ar), &br)) in lines.zip(moved).zip(rows) {
-            let (vr, ar, br) = (E::of(vr), E::of(ar), E::of(br));
-            for ((w, &moved), &[vc, ac, bc]) in w.iter_mut().zip(moved).zip(&columns) {
-                let change = moved - (*w * vr) * vc;
-                *w = (*w * ar) * ac + (change * br) * bc;
-            }
-        }
+        let [v, a, b] = [v, of_w, of_change]
+            .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
+        let entries = w.storage_mut::<E>();
+        grid.change(
+            entries,
+            moved.storage::<E>(),
+            #[inline(always)]
+            |row, w, moved| {
+                let (vr, ar, br, at) = (v.0[row], a.0[row], b.0[row], grid.columns_at(row));
+                let columns = v.1[at.clone()].iter().zip(&a.1[at.clone()]).zip(&b.1[at]);
+                for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
+                    let change = moved - (*w * vr) * vc;
+                    *w = (*w * ar) * ac + (change * br) * bc;
+                }
+            },
+        );
+        set(entries, fixed);
     });
     tensor(w)
+}
+
+fn set<E: Real>(x: &mut [E], entries: &Entries) {
+    for (&at, &value) in entries.at.iter().zip(&entries.values) {
+        x[at] = E::of(value);
+    }
 }
 
 pub fn gather(x: Tensor<2>, at: &[usize]) -> Vec<f64> {
@@ -247,13 +464,8 @@ pub fn gather(x: Tensor<2>, at: &[usize]) -> Vec<f64> {
     })
 }
 
-pub fn put(x: Tensor<2>, at: &[usize], values: &[f64]) -> Tensor<2> {
+pub fn put(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
     let mut x = memory(x);
-    by_dtype!(x, E => {
-        let entries = x.storage_mut::<E>();
-        for (&i, &value) in at.iter().zip(values) {
-            entries[i] = E::of(value);
-        }
-    });
+    by_dtype!(x, E => set(x.storage_mut::<E>(), entries));
     tensor(x)
 }

@@ -242,16 +242,12 @@ impl GSpaceConfig {
 }
 
 fn check_finite(network: Network) -> Result<(), Error> {
-    for (w, edges) in network.weights.iter().zip(&network.wiring.edges) {
-        let ones = vec![1.0; edges.tails.len()];
-        let sums = network.how.column_powers(w.clone(), &ones, Power::One);
-        if !sums.iter().all(|sum| sum.is_finite()) {
-            return Err(Error::NonFiniteWeight {
-                name: edges.name.clone(),
-            });
-        }
+    match (0..network.weights.len()).find(|&slot| !network.is_finite(slot)) {
+        Some(slot) => Err(Error::NonFiniteWeight {
+            name: network.wiring.edges[slot].name.clone(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The least size of a paper skeleton's weight against its unit's root mean square.
@@ -268,32 +264,24 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
             Ok(network.how.scale(network.weights[slot].clone(), &by))
         })
         .collect::<Result<_, Error>>()?;
-    let mean_squares = |by_row: bool| -> Vec<Vec<f64>> {
-        let means = balanced.iter().map(|w| {
-            let [rows, columns] = w.dims();
-            let (sums, count) = match by_row {
-                true => (
-                    network
-                        .how
-                        .row_powers(w.clone(), &vec![1.0; columns], Power::Two),
-                    columns,
-                ),
-                false => (
-                    network
-                        .how
-                        .column_powers(w.clone(), &vec![1.0; rows], Power::Two),
-                    rows,
-                ),
-            };
-            sums.iter().map(|sum| sum / count as f64).collect()
-        });
-        means.collect()
+    let balanced = Network {
+        weights: &balanced,
+        ..network
     };
-    let (by_row, by_column) = (mean_squares(true), mean_squares(false));
+    let means = |sums: Vec<f64>, of: usize| sums.into_iter().map(|sum| sum / of as f64).collect();
+    let (mut into, mut out): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
+    for (slot, edges) in wiring.edges.iter().enumerate() {
+        let heads = vec![1.0; edges.heads.len()];
+        let (tails, groups) = (balanced.ones(slot), edges.matrix.groups);
+        let sums = balanced.into_heads(slot, &tails, Power::Two);
+        into.push(means(sums, tails.len() / groups));
+        let sums = balanced.out_of_tails(slot, &heads, Power::Two);
+        out.push(means(sums, heads.len() / groups));
+    }
     let check = |edge: Edge, mean_square: f64| {
         let weight = network
             .how
-            .gather(balanced[edge.edges].clone(), &[wiring.flat(edge)])[0];
+            .gather(balanced.weights[edge.edges].clone(), &[wiring.flat(edge)])[0];
         let ratio = weight.abs() / mean_square.sqrt();
         if ratio >= LEAST {
             return Ok(());
@@ -307,9 +295,9 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
         })
     };
     for class in wiring.hidden_classes() {
-        let (into, out) = (tree.in_edge(class), tree.out_edge(class));
-        check(into, by_column[into.edges][into.head])?;
-        check(out, by_row[out.edges][out.tail])?;
+        let (first, last) = (tree.in_edge(class), tree.out_edge(class));
+        check(first, into[first.edges][first.head])?;
+        check(last, out[last.edges][last.tail])?;
     }
     Ok(())
 }

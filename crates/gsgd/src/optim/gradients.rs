@@ -9,7 +9,6 @@ use burn::tensor::Tensor;
 
 use crate::coordinates::Network;
 use crate::error::Error;
-use crate::kernels::Power;
 use crate::params;
 use crate::wiring::Wiring;
 
@@ -30,43 +29,52 @@ pub(super) fn check_rate(lr: f64) -> Result<(), Error> {
     }
 }
 
-/// Takes the gradients of the wired parameters out of `grads`, as matrices; those of unwired ones stay, checked.
+/// The wired parameters' weights and gradients as matrices, from one visit of the model.
+pub(super) struct Matrices {
+    pub weights: Vec<Tensor<2>>,
+    pub gradients: Vec<Tensor<2>>,
+}
+
+/// Takes the gradients of the wired parameters out of `grads`; those of unwired ones stay, checked.
 ///
 /// # Errors
-/// A gradient is missing, has another shape than its parameter or, for an unwired one, is not finite. (Wired ones
-/// are checked by the sums that a step needs anyway.)
+/// A parameter is missing; a gradient is missing, has another shape than in the wiring or, for an unwired one, is not
+/// finite. (Wired ones are checked by the sums that a step needs anyway.)
 pub(super) fn take<M: Module>(
     model: &M,
     wiring: &Wiring,
     slots: &HashMap<ParamId, usize>,
     grads: &mut GradientsParams,
-) -> Result<Vec<Tensor<2>>, Error> {
+) -> Result<Matrices, Error> {
     let mut taker = Taker {
         wiring,
         slots,
         grads,
-        found: vec![None; wiring.edges.len()],
+        weights: vec![None; wiring.edges.len()],
+        gradients: vec![None; wiring.edges.len()],
         error: None,
     };
     model.visit(&mut taker);
     if let Some(error) = taker.error {
         return Err(error);
     }
-    let mut gradients = Vec::with_capacity(taker.found.len());
-    for (gradient, edges) in taker.found.into_iter().zip(&wiring.edges) {
-        gradients.push(gradient.ok_or_else(|| Error::MissingGradient {
-            name: edges.name.clone(),
-        })?);
-    }
-    Ok(gradients)
+    let weights = params::all(taker.weights, wiring, |name| Error::MissingParameter {
+        name,
+    })?;
+    let gradients = params::all(taker.gradients, wiring, |name| Error::MissingGradient {
+        name,
+    })?;
+    Ok(Matrices { weights, gradients })
 }
 
 /// Checks gradients for optimisers that need no sums of them.
 pub(super) fn check_finite(network: Network, gradients: &[Tensor<2>]) -> Result<(), Error> {
-    for (slot, g) in gradients.iter().enumerate() {
-        let ones = vec![1.0; g.dims()[0]];
-        let sums = network.how.column_powers(g.clone(), &ones, Power::One);
-        if !sums.iter().all(|sum| sum.is_finite()) {
+    let of_gradients = Network {
+        weights: gradients,
+        ..network
+    };
+    for slot in 0..gradients.len() {
+        if !of_gradients.is_finite(slot) {
             return Err(network.not_finite(slot));
         }
     }
@@ -77,19 +85,27 @@ struct Taker<'a> {
     wiring: &'a Wiring,
     slots: &'a HashMap<ParamId, usize>,
     grads: &'a mut GradientsParams,
-    found: Vec<Option<Tensor<2>>>,
+    weights: Vec<Option<Tensor<2>>>,
+    gradients: Vec<Option<Tensor<2>>>,
     error: Option<Error>,
 }
 
 impl ModuleVisitor for Taker<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(&slot) = self.slots.get(&param.id) {
-            let Some(gradient) = self.grads.remove::<D>(param.id) else {
-                return;
-            };
-            match params::matrix(gradient, &self.wiring.edges[slot]) {
-                Ok(gradient) => self.found[slot] = Some(gradient),
+            let edges = &self.wiring.edges[slot];
+            match params::matrix(param.val().inner(), edges) {
+                Ok(weights) => self.weights[slot] = Some(weights),
                 Err(error) => self.fail(error),
+            }
+            match self
+                .grads
+                .remove::<D>(param.id)
+                .map(|g| params::matrix(g, edges))
+            {
+                None => {}
+                Some(Ok(gradient)) => self.gradients[slot] = Some(gradient),
+                Some(Err(error)) => self.fail(error),
             }
             return;
         }

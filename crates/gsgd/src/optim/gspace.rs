@@ -7,10 +7,10 @@ use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Tensor;
 
-use super::gradients;
-use crate::coordinates::{Chart, Network, Survey};
+use super::gradients::{self, Matrices};
+use crate::coordinates::{Chart, Network, Survey, Update};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Power};
+use crate::kernels::{Arithmetic, Entries, Power};
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::Wiring;
@@ -34,10 +34,16 @@ pub(super) enum Inner {
 /// The function's trajectory does not depend on how the network is scaled.
 #[derive(Clone)]
 pub struct GSpace {
+    space: Space,
+    pub(super) inner: Inner,
+}
+
+/// The change of coordinates, without what steps them.
+#[derive(Clone)]
+struct Space {
     wiring: Wiring,
     slots: HashMap<ParamId, usize>,
-    pub(super) chart: Chart,
-    pub(super) inner: Inner,
+    chart: Chart,
     clip_norm: Option<f64>,
     how: Arithmetic,
 }
@@ -50,24 +56,29 @@ impl GSpace {
         clip_norm: Option<f64>,
         how: Arithmetic,
     ) -> Self {
-        Self {
-            slots: params::slots(&wiring),
+        let slots = params::slots(&wiring);
+        let space = Space {
+            slots,
             wiring,
             chart,
-            inner,
             clip_norm,
             how,
-        }
+        };
+        Self { space, inner }
+    }
+
+    pub(super) fn chart(&self) -> &Chart {
+        &self.space.chart
     }
 
     /// The wiring the optimiser works on.
     pub fn wiring(&self) -> &Wiring {
-        &self.wiring
+        &self.space.wiring
     }
 
     /// The skeleton, where the coordinates have one.
     pub fn skeleton(&self) -> Option<&Tree> {
-        match &self.chart {
+        match &self.space.chart {
             Chart::Skeleton(chart) => Some(&chart.tree),
             Chart::Norm(_) => None,
         }
@@ -92,9 +103,9 @@ impl GSpace {
         grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
         let lr = lr.into();
-        match self.inner {
-            Inner::Descent => self.descend(lr, model, grads),
-            Inner::Lifted(_) => self.lift(lr, model, grads),
+        match &mut self.inner {
+            Inner::Descent => self.space.descend(lr, model, grads),
+            Inner::Lifted(optim) => self.space.lift(optim, lr, model, grads),
         }
     }
 
@@ -107,10 +118,20 @@ impl GSpace {
     pub fn path_space<M: Module>(
         &self,
         model: &M,
+        grads: GradientsParams,
+    ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
+        self.space.path_space(model, grads)
+    }
+}
+
+impl Space {
+    fn path_space<M: Module>(
+        &self,
+        model: &M,
         mut grads: GradientsParams,
     ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
-        let weights = params::read(model, &self.wiring)?;
-        let gradients = gradients::take(model, &self.wiring, &self.slots, &mut grads)?;
+        let Matrices { weights, gradients } =
+            gradients::take(model, &self.wiring, &self.slots, &mut grads)?;
         let survey = self.survey(&weights, &gradients)?;
         self.to_path_space(&*survey, &weights, gradients)
     }
@@ -120,12 +141,15 @@ impl GSpace {
         weights: &'a [Tensor<2>],
         gradients: &[Tensor<2>],
     ) -> Result<Box<dyn Survey + 'a>, Error> {
-        let network = Network {
+        self.chart.survey(self.network(weights), gradients)
+    }
+
+    fn network<'a>(&'a self, weights: &'a [Tensor<2>]) -> Network<'a> {
+        Network {
             wiring: &self.wiring,
             weights,
             how: self.how,
-        };
-        self.chart.survey(network, gradients)
+        }
     }
 
     fn to_path_space(
@@ -138,8 +162,11 @@ impl GSpace {
         for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
             let v = self.how.scale(w.clone(), &survey.lines(slot)?);
             let fixed = survey.fixed(slot);
-            let v = self.how.put(v, fixed, &vec![0.0; fixed.len()]);
-            moved.push((v, survey.gradient(slot, g)?));
+            let zero = Entries {
+                at: fixed.to_vec(),
+                values: vec![0.0; fixed.len()],
+            };
+            moved.push((self.how.put(v, &zero), survey.gradient(slot, g)?));
         }
         Ok(moved)
     }
@@ -152,8 +179,8 @@ impl GSpace {
     ) -> Result<M, Rejected<M>> {
         let prepare = |grads: &mut GradientsParams| {
             let rates = gradients::rates(&lr, &self.wiring)?;
-            let weights = params::read(&model, &self.wiring)?;
-            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            let Matrices { weights, gradients } =
+                gradients::take(&model, &self.wiring, &self.slots, grads)?;
             let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
             Ok((gradients, updates))
         };
@@ -163,10 +190,13 @@ impl GSpace {
         };
         let mut gradients: Vec<Option<Tensor<2>>> = gradients.into_iter().map(Some).collect();
         let model = params::map(model, &self.wiring, &self.slots, |slot, w| {
-            let update = &updates[slot];
+            let Update {
+                of_weights,
+                of_other,
+                fixed,
+            } = &updates[slot];
             let g = gradients[slot].take().expect("a parameter is mapped once");
-            let w = self.how.combine(w, &update.of_weights, g, &update.of_other);
-            self.how.put(w, &update.at, &update.values)
+            self.how.combine(w, of_weights, g, of_other, fixed)
         });
         if grads.is_empty() {
             return Ok(model);
@@ -175,92 +205,74 @@ impl GSpace {
     }
 
     fn lift<M: Module>(
-        &mut self,
+        &self,
+        optim: &mut ModuleOptimizer,
         lr: ModuleLearningRate,
         model: M,
         mut grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
-        let prepare = |grads: &mut GradientsParams| {
+        let step = |grads: &mut GradientsParams| {
             gradients::rates(&lr, &self.wiring)?;
-            let weights = params::read(&model, &self.wiring)?;
-            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
-            Ok((weights, gradients))
+            let Matrices { weights, gradients } =
+                gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            let survey = self.survey(&weights, &gradients)?;
+            let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
+            self.clip(&mut path_space);
+            let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
+            let updates = survey.allocate(&params::read(&moved, &self.wiring)?)?;
+            let lines = (0..updates.len()).map(|slot| survey.lines(slot));
+            let lines = lines.collect::<Result<Vec<_>, Error>>()?;
+            drop(survey);
+            Ok((moved, weights, updates, lines))
         };
-        let (weights, gradients) = match prepare(&mut grads) {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(Rejected { model, error }),
-        };
-
-        // Taken out for the duration of the step, so that the survey can hold on to the rest of `self`.
-        let mut inner = std::mem::replace(&mut self.inner, Inner::Descent);
-        let stepped = self.step_lifted(&mut inner, lr, &model, grads, &weights, gradients);
-        self.inner = inner;
-
-        let (moved, updates) = match stepped {
+        let (moved, weights, updates, lines) = match step(&mut grads) {
             Ok(stepped) => stepped,
             Err(error) => return Err(Rejected { model, error }),
         };
         drop(model);
         let mut weights: Vec<Option<Tensor<2>>> = weights.into_iter().map(Some).collect();
-        Ok(params::map(
-            moved,
-            &self.wiring,
-            &self.slots,
-            |slot, moved| {
-                let (update, v) = &updates[slot];
-                let w = weights[slot].take().expect("a parameter is mapped once");
-                let w = self
-                    .how
-                    .allocate(w, moved, v, &update.of_weights, &update.of_other);
-                self.how.put(w, &update.at, &update.values)
-            },
-        ))
+        let allocate = |slot: usize, moved| {
+            let Update {
+                of_weights,
+                of_other,
+                fixed,
+            } = &updates[slot];
+            let w = weights[slot].take().expect("a parameter is mapped once");
+            self.how
+                .allocate(w, moved, &lines[slot], of_weights, of_other, fixed)
+        };
+        Ok(params::map(moved, &self.wiring, &self.slots, allocate))
     }
 
-    /// The model with stepped path values in place of its weights, and how to get back from there.
-    #[allow(clippy::type_complexity)]
-    fn step_lifted<M: Module>(
+    /// The model with stepped path values in place of its weights.
+    fn step_values<M: Module>(
         &self,
-        inner: &mut Inner,
+        optim: &mut ModuleOptimizer,
         lr: ModuleLearningRate,
         model: &M,
         mut grads: GradientsParams,
-        weights: &[Tensor<2>],
-        gradients: Vec<Tensor<2>>,
-    ) -> Result<(M, Vec<(crate::coordinates::Update, crate::kernels::Lines)>), Error> {
-        let survey = self.survey(weights, &gradients)?;
-        let mut path_space = self.to_path_space(&*survey, weights, gradients)?;
-        self.clip(&mut path_space);
-        let (mut values, path_gradients): (Vec<Option<Tensor<2>>>, Vec<Tensor<2>>) =
+        path_space: Vec<(Tensor<2>, Tensor<2>)>,
+    ) -> M {
+        let (mut values, gradients): (Vec<Option<Tensor<2>>>, Vec<Tensor<2>>) =
             path_space.into_iter().map(|(v, g)| (Some(v), g)).unzip();
-        for (edges, gradient) in self.wiring.edges.iter().zip(path_gradients) {
-            match edges.shape.len() {
-                1 => grads.register::<1>(edges.id, gradient.reshape([edges.shape[0] as i32])),
-                _ => grads.register::<2>(edges.id, gradient),
-            }
+        for (edges, gradient) in self.wiring.edges.iter().zip(gradients) {
+            params::register(&mut grads, edges, gradient);
         }
         let in_path_space = params::map(model.clone(), &self.wiring, &self.slots, |slot, _| {
             values[slot].take().expect("a parameter is mapped once")
         });
-        let moved = match inner {
-            Inner::Lifted(optim) => optim.step(lr, in_path_space, grads),
-            Inner::Descent => in_path_space,
-        };
-        let updates = survey.allocate(&params::read(&moved, &self.wiring)?)?;
-        let lines = (0..updates.len()).map(|slot| survey.lines(slot));
-        let lines = lines.collect::<Result<Vec<_>, _>>()?;
-        Ok((moved, updates.into_iter().zip(lines).collect()))
+        optim.step(lr, in_path_space, grads)
     }
 
+    /// Scales dL/dv down to the clip norm.
     fn clip(&self, path_space: &mut [(Tensor<2>, Tensor<2>)]) {
         let Some(largest) = self.clip_norm else {
             return;
         };
-        let squares = path_space.iter().map(|(_, gradient)| {
-            let ones = vec![1.0; gradient.dims()[0]];
-            let columns = self.how.column_powers(gradient.clone(), &ones, Power::Two);
-            columns.iter().sum::<f64>()
-        });
+        let gradients: Vec<Tensor<2>> = path_space.iter().map(|(_, g)| g.clone()).collect();
+        let network = self.network(&gradients);
+        let squares = (0..gradients.len())
+            .flat_map(|slot| network.into_heads(slot, &network.ones(slot), Power::Two));
         let norm = squares.sum::<f64>().sqrt();
         if norm > largest {
             for (_, gradient) in path_space {

@@ -8,14 +8,14 @@ use super::Unwired;
 use super::scaled::{Factors, Scaled};
 use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
-use crate::kernels::{Lines, Power};
+use crate::kernels::Power;
 use crate::paths::PathSums;
 use crate::wiring::{Homogeneous, Wiring};
 
 /// Path-SGD with p = 2 (Neyshabur, Salakhutdinov and Srebro 2015): `w <- w - lr g / kappa`.
 ///
 /// `kappa_e` is the derivative of the squared path norm with respect to `w_e^2`: the sum over paths up to the tail,
-/// times the sum over paths from the head, of squared path values without e. It is a product of a row and a column
+/// times the sum over paths from the head, of squared path values without e. It is a product of a tail and a head
 /// factor, computed at every step from the weights alone, without a forward or backward pass of the network. A weight
 /// that no path with a non-zero value passes (kappa = 0) also has gradient 0 and stays.
 ///
@@ -55,21 +55,18 @@ impl PathSgd {
     }
 }
 
-/// `w' = w - lr / kappa g`, by row and column of every parameter.
+/// `w' = w - lr / kappa g`, by tail and head of every parameter.
 fn factors(network: Network, rates: &[f64]) -> Result<Vec<Factors>, Error> {
     let sums = PathSums::forward(network, Power::Two);
     let around = sums.around(network, Power::Two);
     let inverse = |sum: &f64| if *sum == 0.0 { 0.0 } else { 1.0 / sum };
     let parameters = around.iter().zip(rates).enumerate();
     let factors = parameters.map(|(slot, ((to, from), lr))| {
-        let rows = to.iter().map(|sum| -lr * inverse(sum)).collect();
-        let columns = from.iter().map(inverse).collect();
-        let dtype = network.weights[slot].dtype();
+        let tails = to.iter().map(|sum| -lr * inverse(sum)).collect();
+        let heads = from.iter().map(inverse).collect();
         Ok(Factors {
             of_weights: network.lines(slot, |_| 1.0, |_| 1.0)?,
-            of_gradient: Lines::fit(rows, columns, dtype).ok_or_else(|| Error::OutOfRange {
-                name: network.wiring.edges[slot].name.clone(),
-            })?,
+            of_gradient: network.fit(slot, tails, heads)?,
         })
     });
     factors.collect()

@@ -6,10 +6,11 @@ use burn::module::{Module, ParamId};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, SgdConfig};
 
-use super::{Unwired, gradients};
+use super::Unwired;
+use super::gradients::{self, Matrices};
 use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Lines};
+use crate::kernels::{Arithmetic, Entries, Lines};
 use crate::params;
 use crate::wiring::{Homogeneous, Wiring};
 
@@ -47,8 +48,8 @@ impl Scaled {
         let how = Arithmetic::Streamed;
         let prepare = |grads: &mut GradientsParams| {
             let rates = gradients::rates(&lr, &self.wiring)?;
-            let weights = params::read(&model, &self.wiring)?;
-            let gradients = gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            let Matrices { weights, gradients } =
+                gradients::take(&model, &self.wiring, &self.slots, grads)?;
             let network = Network {
                 wiring: &self.wiring,
                 weights: &weights,
@@ -68,7 +69,7 @@ impl Scaled {
                 of_weights,
                 of_gradient,
             } = &factors[slot];
-            how.combine(w, of_weights, g, of_gradient)
+            how.combine(w, of_weights, g, of_gradient, &Entries::default())
         });
         if grads.is_empty() {
             return Ok(model);

@@ -43,7 +43,7 @@ impl GSpace {
         let mut tensors = Vec::new();
         let mut scalars = vec![("format".to_string(), Scalar::from(FORMAT))];
         let mut metadata = vec![("wiring".to_string(), signature(self.wiring()))];
-        match &self.chart {
+        match self.chart() {
             Chart::Norm(_) => metadata.push(("chart".into(), "norm".into())),
             Chart::Skeleton(chart) => {
                 metadata.push(("chart".into(), "skeleton".into()));

@@ -1,7 +1,6 @@
 //! Path norm and basis-path norm, without enumerating paths.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 
 use crate::coordinates::{Network, SkeletonChart};
 use crate::error::Error;
@@ -42,19 +41,18 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
     let chart = SkeletonChart::new(wiring, tree.clone());
     let products = chart.products(network)?;
     let mut total = 0.0;
-    for (slot, w) in weights.iter().enumerate() {
-        let edges = &wiring.edges[slot];
+    for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads: Vec<f64> = edges
             .heads
             .iter()
             .map(|c| products.pout[c.index()].powi(2))
             .collect();
-        let rows = network.how.row_powers(w.clone(), &heads, Power::Two);
+        let sums = network.out_of_tails(slot, &heads, Power::Two);
         let tails = edges.tails.iter().map(|c| products.pin[c.index()].powi(2));
-        total += rows
+        total += sums
             .iter()
             .zip(tails)
-            .map(|(row, tail)| row * tail)
+            .map(|(sum, tail)| sum * tail)
             .sum::<f64>();
     }
     for class in wiring.hidden_classes() {
@@ -86,11 +84,9 @@ impl PathSums {
             let sums = match source {
                 Source::Input => vec![1.0; wiring.widths[node]],
                 Source::Layer { from, weight, bias } => {
-                    let w = network.weights[*weight].clone();
-                    let mut sums = network.how.column_powers(w, &to[*from], p);
+                    let mut sums = network.into_heads(*weight, &to[*from], p);
                     if let Some(bias) = bias {
-                        let b = network.weights[*bias].clone();
-                        let biases = network.how.column_powers(b, &[1.0], p);
+                        let biases = network.into_heads(*bias, &[1.0], p);
                         sums.iter_mut().zip(biases).for_each(|(sum, b)| *sum += b);
                     }
                     sums
@@ -114,7 +110,7 @@ impl PathSums {
         Self { to, norm }
     }
 
-    /// For every parameter, the sum over paths up to each row and from each column: their product is the path
+    /// For every parameter, the sum over paths up to each tail and from each head: their product is the path
     /// norm's derivative with respect to |w|^p.
     pub fn around(&self, network: Network, p: Power) -> Vec<(Vec<f64>, Vec<f64>)> {
         let wiring = network.wiring;
@@ -136,8 +132,7 @@ impl PathSums {
                     weight,
                     bias,
                 } => {
-                    let w: Tensor<2> = network.weights[*weight].clone();
-                    add(&mut from[*x], network.how.row_powers(w, &sums, p));
+                    add(&mut from[*x], network.out_of_tails(*weight, &sums, p));
                     if let Some(bias) = bias {
                         around[*bias] = (vec![1.0], sums.clone());
                     }

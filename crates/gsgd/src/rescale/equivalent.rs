@@ -57,13 +57,12 @@ pub fn equivalent<A: Module, B: Module>(
     for (slot, edges) in a_wiring.edges.iter().enumerate() {
         let read = |w: &burn::tensor::Tensor<2>| w.to_data().iter::<f64>().collect::<Vec<f64>>();
         let (a, b) = (read(&a_weights[slot]), read(&b_weights[slot]));
-        let columns = edges.heads.len();
-        for (column, &head) in edges.heads.iter().enumerate() {
+        for (line, &head) in edges.heads.iter().enumerate() {
             let (mut worst, mut size) = (0.0f64, 0.0);
-            for (row, &tail) in edges.tails.iter().enumerate() {
-                let at = row * columns + column;
-                let (expected, found) =
-                    (a[at] * scaling.factor(head) / scaling.factor(tail), b[at]);
+            for tail in edges.tails_of(line) {
+                let at = edges.flat(tail, line).expect("these lines share an edge");
+                let factor = scaling.factor(head) / scaling.factor(edges.tails[tail]);
+                let (expected, found) = (a[at] * factor, b[at]);
                 worst = worst.max((expected - found).abs());
                 size += found * found + expected * expected;
             }
@@ -73,7 +72,7 @@ pub fn equivalent<A: Module, B: Module>(
             };
             if difference > tolerance || difference.is_nan() {
                 let unit = match head.is_ground() {
-                    true => format!("output {column} of {}", edges.name),
+                    true => format!("output {line} of {}", edges.name),
                     false => a_wiring.unit(head),
                 };
                 return Ok(Equivalence::Different {
@@ -107,7 +106,7 @@ fn same_wiring(a: &Wiring, b: &Wiring) -> Result<(), Error> {
                 x.name, x.shape, y.name, y.shape
             ));
         }
-        if x.tails != y.tails || x.heads != y.heads {
+        if (&x.tails, &x.heads, x.matrix) != (&y.tails, &y.heads, y.matrix) {
             return differ(format!(
                 "`{}` and `{}` connect other classes",
                 x.name, y.name

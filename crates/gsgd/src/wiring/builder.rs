@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::module::ParamId;
 use burn::nn::Linear;
 
+use super::Matrix;
 use super::classes::Union;
 use crate::error::WiringError;
 
@@ -57,6 +58,7 @@ pub(super) struct Call {
     pub shape: Vec<usize>,
     pub tails: Vec<u32>,
     pub heads: Vec<u32>,
+    pub matrix: Matrix,
     pub is_bias: bool,
     pub node: usize,
 }
@@ -141,6 +143,7 @@ impl WiringBuilder {
             shape: vec![d_input, d_output],
             tails,
             heads: heads.clone(),
+            matrix: Matrix::DENSE,
             is_bias: false,
             node,
         });
@@ -152,6 +155,7 @@ impl WiringBuilder {
                 shape: vec![d_output],
                 tails: vec![0],
                 heads: heads.clone(),
+                matrix: Matrix::DENSE,
                 is_bias: true,
                 node,
             })

@@ -6,6 +6,7 @@
 
 mod builder;
 mod classes;
+mod edges;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
@@ -15,6 +16,8 @@ use burn::module::{Module, ParamId};
 pub(crate) use builder::Source;
 pub use builder::{Channels, WiringBuilder};
 pub use classes::Class;
+pub use edges::Edges;
+pub(crate) use edges::Matrix;
 
 use crate::error::{Error, WiringError};
 use crate::params;
@@ -44,53 +47,7 @@ pub trait Homogeneous {
     fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels;
 }
 
-/// One parameter seen as edges: row r and column c of the matrix is the edge `tails[r] -> heads[c]`.
-///
-/// A linear weight `[d_input, d_output]` is that matrix itself; a bias `[d_output]` is one row with the ground as
-/// tail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edges {
-    pub(crate) id: ParamId,
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) tails: Vec<Class>,
-    pub(crate) heads: Vec<Class>,
-    pub(crate) is_bias: bool,
-}
-
-impl Edges {
-    /// The parameter's path in the module, such as `layers.0.weight`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The parameter's shape in the module.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The class each row reads.
-    pub fn tails(&self) -> &[Class] {
-        &self.tails
-    }
-
-    /// The class each column writes.
-    pub fn heads(&self) -> &[Class] {
-        &self.heads
-    }
-
-    /// Whether this is a bias.
-    pub fn is_bias(&self) -> bool {
-        self.is_bias
-    }
-
-    /// The number of edges, that is of scalar weights.
-    pub fn count(&self) -> usize {
-        self.tails.len() * self.heads.len()
-    }
-}
-
-/// One end of a class: a column (writer) or row (reader) of a parameter.
+/// One end of a class: a line of heads (writer) or of tails (reader) of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
     pub edges: usize,
@@ -104,9 +61,9 @@ pub struct Wiring {
     pub(crate) nodes: Vec<Source>,
     pub(crate) widths: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
-    /// Columns that write each class, in the order of the forward pass.
+    /// Lines that write each class, in the order of the forward pass.
     pub(crate) writers: Vec<Vec<End>>,
-    /// Rows that read each class, in the order of the forward pass.
+    /// Lines that read each class, in the order of the forward pass.
     pub(crate) readers: Vec<Vec<End>>,
     /// Position of the first writer (the ground: -1).
     pub(crate) ord_in: Vec<i64>,
@@ -169,6 +126,7 @@ impl Wiring {
                 shape: call.shape,
                 tails,
                 heads,
+                matrix: call.matrix,
                 is_bias: call.is_bias,
             });
         }

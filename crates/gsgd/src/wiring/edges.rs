@@ -1,0 +1,157 @@
+//! One parameter seen as edges between classes.
+
+use std::ops::Range;
+
+use burn::module::ParamId;
+
+use super::Class;
+use crate::kernels::Side;
+
+/// One parameter seen as edges: every scalar weight leads from the class of its tail line to that of its head line.
+///
+/// | parameter | shape | tail lines | head lines |
+/// |---|---|---|---|
+/// | linear weight | `[d_input, d_output]` | inputs | outputs |
+/// | bias | `[d_output]` | the ground | outputs |
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edges {
+    pub(crate) id: ParamId,
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) tails: Vec<Class>,
+    pub(crate) heads: Vec<Class>,
+    pub(crate) matrix: Matrix,
+    pub(crate) is_bias: bool,
+}
+
+/// How a parameter's memory is a matrix of its tail and head lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Matrix {
+    /// Which side the tails are on.
+    pub tails: Side,
+    /// Groups of rows with columns of their own; a line of one group and one of another share no edge.
+    pub groups: usize,
+    /// Consecutive columns that belong to one channel.
+    pub taps: usize,
+    /// The one of them that a skeleton of index modulo takes.
+    pub centre: usize,
+}
+
+impl Matrix {
+    /// A row per tail, a column per head.
+    pub const DENSE: Self = Self {
+        tails: Side::Rows,
+        groups: 1,
+        taps: 1,
+        centre: 0,
+    };
+}
+
+/// Consecutive lines of a side that belong to one channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taps {
+    pub count: usize,
+    pub centre: usize,
+}
+
+impl Taps {
+    pub fn is_centre(self, line: usize) -> bool {
+        line % self.count == self.centre
+    }
+
+    /// Among `lines`, the central one of the channel that index modulo gives for channel `index`.
+    pub fn modulo(self, index: usize, lines: Range<usize>) -> usize {
+        let channels = lines.len() / self.count;
+        lines.start + index % channels * self.count + self.centre
+    }
+}
+
+impl Edges {
+    /// The parameter's path in the module, such as `layers.0.weight`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The parameter's shape in the module.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The class of every tail line.
+    pub fn tails(&self) -> &[Class] {
+        &self.tails
+    }
+
+    /// The class of every head line.
+    pub fn heads(&self) -> &[Class] {
+        &self.heads
+    }
+
+    /// Whether this is a bias.
+    pub fn is_bias(&self) -> bool {
+        self.is_bias
+    }
+
+    /// The number of edges, that is of scalar weights.
+    pub fn count(&self) -> usize {
+        self.tails.len() * self.heads.len() / self.matrix.groups
+    }
+
+    /// Rows and columns of the matrix.
+    pub(crate) fn dims(&self) -> [usize; 2] {
+        let (rows, columns) = match self.matrix.tails {
+            Side::Rows => (&self.tails, &self.heads),
+            Side::Columns => (&self.heads, &self.tails),
+        };
+        [rows.len(), columns.len() / self.matrix.groups]
+    }
+
+    pub(crate) fn tail_taps(&self) -> Taps {
+        self.taps(Side::Columns == self.matrix.tails)
+    }
+
+    pub(crate) fn head_taps(&self) -> Taps {
+        self.taps(Side::Rows == self.matrix.tails)
+    }
+
+    fn taps(&self, on_columns: bool) -> Taps {
+        match on_columns {
+            true => Taps {
+                count: self.matrix.taps,
+                centre: self.matrix.centre,
+            },
+            false => Taps {
+                count: 1,
+                centre: 0,
+            },
+        }
+    }
+
+    /// The tail lines that share edges with a head line.
+    pub(crate) fn tails_of(&self, head: usize) -> Range<usize> {
+        partners(head, self.heads.len(), self.tails.len(), self.matrix.groups)
+    }
+
+    /// The head lines that share edges with a tail line.
+    pub(crate) fn heads_of(&self, tail: usize) -> Range<usize> {
+        partners(tail, self.tails.len(), self.heads.len(), self.matrix.groups)
+    }
+
+    /// The index of the edge between two lines in the row-major matrix, if they share one.
+    pub(crate) fn flat(&self, tail: usize, head: usize) -> Option<usize> {
+        let known = tail < self.tails.len() && head < self.heads.len();
+        if !known || !self.tails_of(head).contains(&tail) {
+            return None;
+        }
+        let [_, columns] = self.dims();
+        Some(match self.matrix.tails {
+            Side::Rows => tail * columns + head % columns,
+            Side::Columns => head * columns + tail % columns,
+        })
+    }
+}
+
+fn partners(line: usize, own: usize, others: usize, groups: usize) -> Range<usize> {
+    let (group, size) = (line / (own / groups), others / groups);
+    group * size..(group + 1) * size
+}
