@@ -24,7 +24,7 @@ pub fn skeleton_to_one<M: Module>(
         return Err(Rejected { model, error });
     }
     let mut ones = vec![Entries::default(); wiring.edges.len()];
-    for &edge in tree.ins.iter().chain(&tree.outs) {
+    for &edge in tree.ins.iter().chain(&tree.outs).flatten() {
         let entries = &mut ones[edge.edges];
         entries.at.push(wiring.flat(edge));
         entries.values.push(1.0);

@@ -94,7 +94,15 @@ pub(crate) fn matrix<const D: usize>(tensor: Tensor<D>, edges: &Edges) -> Result
             found: tensor.dims().to_vec(),
         });
     }
-    Ok(tensor.reshape(edges.dims()))
+    Ok(reshaped(tensor, edges.dims()))
+}
+
+/// The tensor in another shape, for nothing where it has that shape already.
+fn reshaped<const A: usize, const B: usize>(tensor: Tensor<A>, shape: [usize; B]) -> Tensor<B> {
+    if tensor.dims().as_slice() == shape.as_slice() {
+        return Tensor::from_dispatch(tensor.into_dispatch());
+    }
+    tensor.reshape(shape)
 }
 
 /// Registers the gradient of a parameter, given as a matrix, in the parameter's own shape.
@@ -151,8 +159,8 @@ impl<F: FnMut(usize, Tensor<2>) -> Tensor<2>> ModuleMapper for Writer<'_, F> {
         let (id, tensor, mapper) = param.consume();
         let context = Context::of(&tensor);
         let shape = tensor.dims();
-        let matrix = tensor.inner().reshape(edges.dims());
-        let changed = (self.change)(slot, matrix).reshape(shape);
+        let matrix = reshaped(tensor.inner(), edges.dims());
+        let changed = reshaped((self.change)(slot, matrix), shape);
         Param::from_mapped_value(id, context.restore(changed, id), mapper)
     }
 }

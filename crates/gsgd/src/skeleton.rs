@@ -8,7 +8,7 @@
 use burn::tensor::Tensor;
 
 use crate::error::Error;
-use crate::wiring::{Class, End, Wiring};
+use crate::wiring::{Class, End, Kind, Wiring};
 
 /// Which edges make the skeleton.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,31 +36,34 @@ pub struct Edge {
     pub head: usize,
 }
 
-/// In and Out edge of every hidden class.
+/// In and Out edge of every hidden class, as far as its [`Kind`] has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    /// In edge of class 1, 2, ..., H.
-    pub ins: Vec<Edge>,
-    /// Out edge of class 1, 2, ..., H.
-    pub outs: Vec<Edge>,
+    /// In edge of class 1, 2, ..., H; none of a sink.
+    pub ins: Vec<Option<Edge>>,
+    /// Out edge of class 1, 2, ..., H; of grounded classes only.
+    pub outs: Vec<Option<Edge>>,
 }
 
 impl Tree {
     /// The In edge of a hidden class.
-    pub fn in_edge(&self, class: Class) -> Edge {
+    pub fn in_edge(&self, class: Class) -> Option<Edge> {
         self.ins[class.index() - 1]
     }
 
     /// The Out edge of a hidden class.
-    pub fn out_edge(&self, class: Class) -> Edge {
+    pub fn out_edge(&self, class: Class) -> Option<Edge> {
         self.outs[class.index() - 1]
     }
 
-    /// Whether the In edge of the class is also a free (Out) edge, of its tail.
+    /// Whether the In edge of the class is held fixed: as the Out edge of its tail, or since the class is floating.
     pub fn in_is_free(&self, wiring: &Wiring, class: Class) -> bool {
-        let into = self.in_edge(class);
+        let Some(into) = self.in_edge(class) else {
+            return true;
+        };
         let tail = wiring.tail(into);
-        !tail.is_ground() && self.out_edge(tail) == into
+        let is_out = !tail.is_ground() && self.out_edge(tail) == Some(into);
+        is_out || wiring.kind(class) == Kind::Floating
     }
 
     /// Checks that the edges exist, belong to their classes and lead to the ground.
@@ -80,58 +83,21 @@ impl Tree {
         };
         for class in wiring.hidden_classes() {
             let (into, out) = (self.in_edge(class), self.out_edge(class));
-            if !exists(into) || !exists(out) {
-                return wrong(format!("no such skeleton edge of {}", wiring.unit(class)));
+            let kind = wiring.kind(class);
+            let complete =
+                (into.is_some(), out.is_some()) == (kind != Kind::Sink, kind == Kind::Grounded);
+            let unit = || wiring.unit(class);
+            if !complete || !into.into_iter().chain(out).all(exists) {
+                return wrong(format!("no such skeleton edge of {}", unit()));
             }
-            if wiring.head(into) != class || !wiring.may_be_in(into) {
-                return wrong(format!(
-                    "the In edge of {} does not lead to it",
-                    wiring.unit(class)
-                ));
+            if into.is_some_and(|e| wiring.head(e) != class || !wiring.may_be_in(e)) {
+                return wrong(format!("the In edge of {} does not lead to it", unit()));
             }
-            if wiring.tail(out) != class || !wiring.may_be_out(out) {
-                return wrong(format!(
-                    "the Out edge of {} does not leave it",
-                    wiring.unit(class)
-                ));
+            if out.is_some_and(|e| wiring.tail(e) != class || !wiring.may_be_out(e)) {
+                return wrong(format!("the Out edge of {} does not leave it", unit()));
             }
         }
         Ok(())
-    }
-}
-
-/// The skeleton as two trees of classes, by class; entry 0, the ground's, is not read.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Branches {
-    /// The class that the In edge comes from; it has a smaller index.
-    pub in_tail: Vec<usize>,
-    /// Whether the In edge is also the Out edge of its tail, and so free.
-    pub in_is_free: Vec<bool>,
-    /// The class that the Out edge leads to.
-    pub out_head: Vec<usize>,
-    /// Hidden classes in an order in which every Out edge leads to an earlier one or the ground.
-    pub out_order: Vec<usize>,
-}
-
-impl Branches {
-    pub fn of(wiring: &Wiring, tree: &Tree) -> Self {
-        let by_class = |of: &dyn Fn(Class) -> Class| {
-            let hidden = wiring.hidden_classes().map(|class| of(class).index());
-            std::iter::once(0).chain(hidden).collect()
-        };
-        Self {
-            in_tail: by_class(&|class| wiring.tail(tree.in_edge(class))),
-            out_head: by_class(&|class| wiring.head(tree.out_edge(class))),
-            in_is_free: wiring
-                .classes()
-                .map(|class| !class.is_ground() && tree.in_is_free(wiring, class))
-                .collect(),
-            out_order: wiring
-                .out_order()
-                .iter()
-                .map(|class| class.index())
-                .collect(),
-        }
     }
 }
 
@@ -162,10 +128,13 @@ impl Wiring {
         at.expect("skeletons are made of edges that exist")
     }
 
-    /// Hidden classes such that every Out edge leads to an earlier one or the ground.
-    pub(crate) fn out_order(&self) -> Vec<Class> {
-        let mut order: Vec<Class> = self.hidden_classes().collect();
-        order.sort_by_key(|class| std::cmp::Reverse(self.ord_out[class.index()]));
+    /// Grounded classes such that every Out edge leads to an earlier one or the ground.
+    pub(crate) fn out_order(&self) -> Vec<usize> {
+        let grounded = self
+            .hidden_classes()
+            .filter(|&class| self.kind(class) == Kind::Grounded);
+        let mut order: Vec<usize> = grounded.map(Class::index).collect();
+        order.sort_by_key(|&b| std::cmp::Reverse(self.ord_out[b]));
         order
     }
 
@@ -187,6 +156,15 @@ impl Wiring {
         })
     }
 
+    /// The lines that read a class on a way to the ground without batch norm.
+    fn grounded_readers(&self, class: Class) -> impl Iterator<Item = End> {
+        let ends = self.readers[class.index()].iter().copied();
+        ends.filter(|&end| {
+            let grounded = |edge: Edge| self.kind(self.head(edge)) == Kind::Grounded;
+            self.edges_from(end).any(grounded)
+        })
+    }
+
     fn weight_writers(&self, class: Class) -> impl Iterator<Item = End> {
         let ends = self.writers[class.index()].iter().copied();
         ends.filter(|end| !self.edges[end.edges].is_bias)
@@ -196,40 +174,44 @@ impl Wiring {
 /// The paper's skeleton: index modulo, through the centre tap of a convolution.
 pub fn paper(wiring: &Wiring) -> Tree {
     let into = |class: Class| {
-        let first = wiring.weight_writers(class).next();
-        let first = first.expect("a hidden class has a weight layer that writes it");
+        let first = wiring.weight_writers(class).next()?;
         let edges = &wiring.edges[first.edges];
         let (tails, heads) = (edges.tail_taps(), edges.head_taps());
         let central = wiring
             .weight_writers(class)
             .find(|end| end.edges == first.edges && heads.is_centre(end.line));
         let End { edges: at, line } = central.unwrap_or(first);
-        Edge {
+        Some(Edge {
             edges: at,
             tail: tails.modulo(line / heads.count, edges.tails_of(line)),
             head: line,
-        }
+        })
     };
     let out = |class: Class| {
-        let readers = &wiring.readers[class.index()];
-        let last = *readers
-            .last()
-            .expect("a hidden class is read on its way to the output");
+        let readers: Vec<End> = wiring.grounded_readers(class).collect();
+        let last = *readers.last()?;
         let edges = &wiring.edges[last.edges];
         let (tails, heads) = (edges.tail_taps(), edges.head_taps());
         let central = readers
             .iter()
             .find(|end| end.edges == last.edges && tails.is_centre(end.line));
         let End { edges: at, line } = *central.unwrap_or(&last);
-        Edge {
+        Some(Edge {
             edges: at,
             tail: line,
             head: heads.modulo(line / tails.count, edges.heads_of(line)),
-        }
+        })
     };
+    let kind = |class: Class| wiring.kind(class);
     Tree {
-        ins: wiring.hidden_classes().map(into).collect(),
-        outs: wiring.hidden_classes().map(out).collect(),
+        ins: wiring
+            .hidden_classes()
+            .map(|class| into(class).filter(|_| kind(class) != Kind::Sink))
+            .collect(),
+        outs: wiring
+            .hidden_classes()
+            .map(|class| out(class).filter(|_| kind(class) == Kind::Grounded))
+            .collect(),
     }
 }
 
@@ -248,33 +230,33 @@ pub(crate) fn largest(wiring: &Wiring, weights: &[Tensor<2>]) -> Tree {
     for class in wiring.hidden_classes() {
         let edges = wiring
             .weight_writers(class)
+            .filter(|_| wiring.kind(class) != Kind::Sink)
             .flat_map(|end| wiring.edges_into(end))
             .filter(|&edge| wiring.may_be_in(edge));
         let value = |edge: Edge| pin[wiring.tail(edge).index()] * weight(edge);
         let best = first_largest(edges, |edge| value(edge).abs());
-        pin[class.index()] = value(best);
+        pin[class.index()] = best.map_or(1.0, value);
         ins.push(best);
     }
 
     let mut pout = vec![1.0; wiring.hidden() + 1];
-    let mut outs = ins.clone();
-    for class in wiring.out_order() {
-        let edges = wiring.readers[class.index()]
+    let mut outs = vec![None; wiring.hidden()];
+    for b in wiring.out_order() {
+        let edges = wiring.readers[b]
             .iter()
             .flat_map(|&end| wiring.edges_from(end))
             .filter(|&edge| wiring.may_be_out(edge));
         let value = |edge: Edge| weight(edge) * pout[wiring.head(edge).index()];
         let best = first_largest(edges, |edge| value(edge).abs());
-        pout[class.index()] = value(best);
-        outs[class.index() - 1] = best;
+        pout[b] = best.map_or(1.0, value);
+        outs[b - 1] = best;
     }
     Tree { ins, outs }
 }
 
-fn first_largest(edges: impl Iterator<Item = Edge>, size: impl Fn(Edge) -> f64) -> Edge {
+fn first_largest(edges: impl Iterator<Item = Edge>, size: impl Fn(Edge) -> f64) -> Option<Edge> {
     edges
         .map(|edge| (size(edge), edge))
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
-        .expect("a hidden class has edges on both sides")
-        .1
+        .map(|(_, edge)| edge)
 }

@@ -102,13 +102,13 @@ impl Golden {
         let weights: Vec<usize> = (0..wiring.edges().len())
             .filter(|&e| !wiring.edges()[e].is_bias())
             .collect();
-        let edges = |pairs: &Vec<[usize; 2]>, layer: usize| -> Vec<Edge> {
+        let edges = |pairs: &Vec<[usize; 2]>, layer: usize| -> Vec<Option<Edge>> {
             let edge = |&[tail, head]: &[usize; 2]| Edge {
                 edges: weights[layer],
                 tail,
                 head,
             };
-            pairs.iter().map(edge).collect()
+            pairs.iter().map(edge).map(Some).collect()
         };
         Tree {
             ins: (0..)

@@ -6,21 +6,36 @@
 //! rho(ground) = 1
 //! rho(b)      = rho(tail In(b)) if In(b) is free, R(b) otherwise
 //! w'_e        = (w_e + dv_e / (T(tail) D(head))) / rho(tail)    e not free
-//!             = w_e                                            e free
+//!               times rho(head) if the head is floating
+//!               times radius / |v + dv| if the head is a sink
+//!             = w_e                                             e free
 //! ```
 
-use crate::skeleton::Branches;
+use super::unit::{Place, Unit};
 
-/// rho of every class, from the ratios R of the classes whose In edge is not free.
-pub(crate) fn ratios(branches: &Branches, r: &[f64]) -> Vec<f64> {
-    let mut rho = vec![1.0; r.len()];
-    for b in 1..rho.len() {
-        rho[b] = match branches.in_is_free[b] {
-            true => rho[branches.in_tail[b]],
-            false => r[b],
+/// rho of every class where each In edge that moves changes by `change(unit)`; on failure the class, and the ratio that
+/// is no number to divide by.
+pub(crate) fn ratios(
+    places: &[Place],
+    tau: Option<f64>,
+    units: &mut [Unit],
+    change: impl Fn(usize, &Unit) -> f64,
+) -> Result<(), (usize, f64)> {
+    for b in 1..units.len() {
+        let (place, unit) = (&places[b], &units[b]);
+        units[b].rho = if place.in_is_free {
+            units[place.in_tail].rho
+        } else {
+            let r = 1.0 + change(b, unit) / unit.in_value;
+            let value = unit.pin * unit.pout;
+            let r = tau.map_or(r, |tau| floored(r, value, place.at_start, tau));
+            if !r.is_finite() || r == 0.0 {
+                return Err((b, r));
+            }
+            r
         };
     }
-    rho
+    Ok(())
 }
 
 /// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start;
@@ -28,8 +43,8 @@ pub(crate) fn ratios(branches: &Branches, r: &[f64]) -> Vec<f64> {
 ///
 /// `R <- min(max(R, min(tau |v0| / |v|, 1)), 1 / tau)`. Unchanged by rescaling; bounds by 1 / tau^2 how much the
 /// coordinates can amplify the lr.
-pub(crate) fn floored(r: f64, value: f64, at_start: f64, tau: f64) -> f64 {
-    r.max((tau * at_start.abs() / value.abs()).min(1.0))
+fn floored(r: f64, value: f64, at_start: f64, tau: f64) -> f64 {
+    r.max((tau * at_start / value.abs()).min(1.0))
         .min(1.0 / tau)
 }
 

@@ -15,7 +15,12 @@ pub(crate) struct Network<'a> {
     pub how: Arithmetic,
 }
 
-impl Network<'_> {
+impl<'a> Network<'a> {
+    /// The same wiring with other matrices.
+    pub fn at(&self, weights: &'a [Tensor<2>]) -> Self {
+        Self { weights, ..*self }
+    }
+
     /// Factors of one parameter's lines from factors per class, in the range of its floating point type.
     pub fn lines(
         &self,
@@ -43,7 +48,7 @@ impl Network<'_> {
 
     /// Whether all weights of a parameter are finite, and their sum too.
     pub fn is_finite(&self, slot: usize) -> bool {
-        let sums = self.into_heads(slot, &self.ones(slot), Power::One);
+        let sums = self.powers_by_head(slot, &self.ones(slot), Power::One);
         sums.iter().all(|sum| sum.is_finite())
     }
 
@@ -71,7 +76,7 @@ impl Network<'_> {
     }
 
     /// Sum of factor |w|^p over the edges into every head line, with a factor per tail line.
-    pub fn into_heads(&self, slot: usize, tails: &[f64], p: Power) -> Vec<f64> {
+    pub fn powers_by_head(&self, slot: usize, tails: &[f64], p: Power) -> Vec<f64> {
         let Matrix {
             tails: side,
             groups,
@@ -82,7 +87,7 @@ impl Network<'_> {
     }
 
     /// Sum of factor |w|^p over the edges out of every tail line, with a factor per head line.
-    pub fn out_of_tails(&self, slot: usize, heads: &[f64], p: Power) -> Vec<f64> {
+    pub fn powers_by_tail(&self, slot: usize, heads: &[f64], p: Power) -> Vec<f64> {
         let Matrix {
             tails: side,
             groups,
@@ -126,10 +131,10 @@ pub(crate) trait Survey {
     fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error>;
 
     /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
-    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error>;
+    fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error>;
 
     /// The weights at new path values, from weights and the change of the path values.
-    fn allocate(&self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error>;
+    fn allocate(&mut self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error>;
 }
 
 /// A chart of the positively scale-invariant space.

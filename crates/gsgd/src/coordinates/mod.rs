@@ -15,11 +15,13 @@ mod chart;
 pub(crate) mod gradient;
 pub(crate) mod norm;
 mod skeletal;
+mod unit;
 pub(crate) mod values;
 
 pub(crate) use chart::{Chart, Network, Survey, Update};
 pub(crate) use norm::NormChart;
-pub(crate) use skeletal::{Floor, Normalisation, SkeletonChart};
+pub(crate) use skeletal::SkeletonChart;
+pub(crate) use unit::Factors;
 
 /// The coordinates an optimiser works in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -68,7 +68,7 @@ impl NormChart {
     fn sum_up(&self, network: Network, mut norms: Norms) -> Result<Vec<f64>, Error> {
         for &slot in &self.order {
             let tails: Vec<f64> = norms.tails(slot)?.iter().map(|a| a * a).collect();
-            let squares = network.into_heads(slot, &tails, Power::Two);
+            let squares = network.powers_by_head(slot, &tails, Power::Two);
             self.count(&mut norms, slot, &squares);
         }
         norms.finish()
@@ -230,7 +230,7 @@ impl Survey for NormSurvey<'_> {
             .combine(g, &of_gradient, w, &of_weights, &none))
     }
 
-    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
+    fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {
         let wiring = self.network.wiring;
         // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
         let back = self.renormalisation(|slot, line, head| {
@@ -267,13 +267,10 @@ impl Survey for NormSurvey<'_> {
             .collect()
     }
 
-    fn allocate(&self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
-        let values = Network {
-            weights: moved,
-            ..self.network
-        };
+    fn allocate(&mut self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
+        let values = self.network.at(moved);
         let squares: Vec<Vec<f64>> = (0..moved.len())
-            .map(|slot| values.into_heads(slot, &values.ones(slot), Power::Two))
+            .map(|slot| values.powers_by_head(slot, &values.ones(slot), Power::Two))
             .collect();
         let back = self.renormalisation(|slot, line, _| squares[slot][line]);
         (0..moved.len())

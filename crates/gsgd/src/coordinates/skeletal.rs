@@ -3,46 +3,35 @@
 use burn::tensor::Tensor;
 
 use super::chart::{Network, Survey, Update};
+use super::unit::{Factors, Place, Unit};
 use super::{allocation, gradient, values};
 use crate::error::Error;
-use crate::kernels::{Entries, Lines};
+use crate::kernels::{Entries, HeadSums, Lines, Power};
 use crate::rescale;
-use crate::skeleton::{Branches, Edge, Tree};
-use crate::wiring::{Class, Wiring};
-
-/// The floor guard's setting and what it refers to.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Floor {
-    pub tau: f64,
-    /// |path value| of the In edge of every class at the start; entry 0 is not read.
-    pub at_start: Vec<f64>,
-}
-
-/// Sizes of Pin and Pout at the start in the balanced network, by class: S0(e) = tail * head.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Normalisation {
-    pub tail: Vec<f64>,
-    pub head: Vec<f64>,
-}
+use crate::skeleton::{Edge, Tree};
+use crate::wiring::{Class, Edges, Kind, Wiring};
 
 /// Values of basis paths as coordinates, normalised or plain, with or without the floor guard.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SkeletonChart {
     pub tree: Tree,
-    pub floor: Option<Floor>,
-    pub normalisation: Option<Normalisation>,
-    branches: Branches,
-    /// The skeleton's edges by parameter.
+    /// tau of the floor guard.
+    pub floor: Option<f64>,
+    pub normalised: bool,
+    pub places: Vec<Place>,
+    out_order: Vec<usize>,
     parts: Vec<Part>,
 }
 
-/// Skeleton edges within one parameter: first In edges that move, then In edges that are free, then Out edges.
+/// What the skeleton has in one parameter: first In edges that move, then In edges that are free, then Out edges.
 #[derive(Debug, Clone, PartialEq)]
 struct Part {
     at: Vec<usize>,
     class: Vec<usize>,
     moving: usize,
     ins: usize,
+    /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.
+    beyond_grounded: bool,
 }
 
 impl Part {
@@ -52,139 +41,119 @@ impl Part {
         self.at.iter().copied().zip(classes).take(self.moving)
     }
 
-    /// Free edges, which stay as they are.
+    /// Free edges, which stay as they are. (One that is In and Out edge is listed twice.)
     fn free(&self) -> &[usize] {
-        &self.at[self.ins..]
-    }
-
-    /// Takes what belongs to every entry, in order, apart into values of In and of Out edges by class.
-    fn scatter(&self, values: impl Iterator<Item = f64>, ins: &mut [f64], outs: &mut [f64]) {
-        for (at, (&class, value)) in self.class.iter().zip(values).enumerate() {
-            match at < self.ins {
-                true => ins[class] = value,
-                false => outs[class] = value,
-            }
-        }
+        &self.at[self.moving..]
     }
 }
 
-fn parts(wiring: &Wiring, tree: &Tree, branches: &Branches) -> Vec<Part> {
-    let mut moving = vec![Vec::new(); wiring.edges.len()];
-    let (mut still, mut outs) = (moving.clone(), moving.clone());
+fn parts(wiring: &Wiring, tree: &Tree) -> Vec<Part> {
+    let mut lists = vec![[const { Vec::new() }; 3]; wiring.edges.len()];
     for class in wiring.hidden_classes() {
-        let (into, out) = (tree.in_edge(class), tree.out_edge(class));
-        let ins = match branches.in_is_free[class.index()] {
-            true => &mut still,
-            false => &mut moving,
+        let mut put = |edge: Option<Edge>, list: usize| {
+            if let Some(edge) = edge {
+                lists[edge.edges][list].push((wiring.flat(edge), class.index()));
+            }
         };
-        ins[into.edges].push((wiring.flat(into), class.index()));
-        outs[out.edges].push((wiring.flat(out), class.index()));
+        put(tree.in_edge(class), tree.in_is_free(wiring, class).into());
+        put(tree.out_edge(class), 2);
     }
-    let lists = moving.into_iter().zip(still).zip(outs);
-    let part = |((moving, still), outs): ((Vec<(usize, usize)>, Vec<_>), Vec<_>)| {
-        let (first, ins) = (moving.len(), moving.len() + still.len());
-        let (at, class) = [moving, still, outs].concat().into_iter().unzip();
+    let part = |(edges, lists): (&Edges, [Vec<(usize, usize)>; 3])| {
+        let [moving, still, _] = lists.each_ref().map(Vec::len);
+        let (at, class) = lists.concat().into_iter().unzip();
+        let mut heads = edges.heads.iter();
         Part {
             at,
             class,
-            moving: first,
-            ins,
+            moving,
+            ins: moving + still,
+            beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
         }
     };
-    lists.map(part).collect()
-}
-
-/// The single weights of the skeleton and the products along it, by class.
-pub(crate) struct Products {
-    in_weight: Vec<f64>,
-    out_weight: Vec<f64>,
-    pub pin: Vec<f64>,
-    pub pout: Vec<f64>,
+    wiring.edges.iter().zip(lists).map(part).collect()
 }
 
 impl SkeletonChart {
     pub fn new(wiring: &Wiring, tree: Tree) -> Self {
-        let branches = Branches::of(wiring, &tree);
         Self {
-            parts: parts(wiring, &tree, &branches),
-            branches,
+            places: Place::list(wiring, &tree),
+            out_order: wiring.out_order(),
+            parts: parts(wiring, &tree),
             tree,
             floor: None,
-            normalisation: None,
+            normalised: false,
         }
     }
 
     /// The guard with its reference taken at this network.
     pub fn with_floor(mut self, network: Network, tau: f64) -> Result<Self, Error> {
-        let Products { pin, pout, .. } = self.products(network)?;
-        let at_start = pin
-            .iter()
-            .zip(&pout)
-            .map(|(pin, pout)| (pin * pout).abs())
-            .collect();
-        self.floor = Some(Floor { tau, at_start });
+        let products = self.products(network)?;
+        for (place, at) in self.places.iter_mut().zip(products) {
+            place.at_start = (at.pin * at.pout).abs();
+        }
+        self.floor = Some(tau);
         Ok(self)
     }
 
     /// Normalised coordinates with their sizes taken at this network, balanced.
     pub fn with_normalisation(mut self, network: Network) -> Result<Self, Error> {
-        let Products { pin, pout, .. } = self.products(network)?;
+        let products = self.products(network)?;
         let scaling = rescale::balancing(network, rescale::Balance::default())?.scaling;
-        let factor = |class: Class| scaling.factor(class);
-        let classes = || network.wiring.classes();
-        self.normalisation = Some(Normalisation {
-            tail: classes()
-                .map(|c| (pin[c.index()] * factor(c)).abs())
-                .collect(),
-            head: classes()
-                .map(|c| (pout[c.index()] / factor(c)).abs())
-                .collect(),
-        });
+        for ((place, at), class) in self
+            .places
+            .iter_mut()
+            .zip(products)
+            .zip(network.wiring.classes())
+        {
+            place.size = Factors {
+                tail: (at.pin * scaling.factor(class)).abs(),
+                head: (at.pout / scaling.factor(class)).abs(),
+            };
+        }
+        self.normalised = true;
         Ok(self)
     }
 
-    /// Pin and Pout of every class.
+    /// The length of a sink's row of coordinates: that of a row of He weights in normalised coordinates.
+    fn radius(&self) -> f64 {
+        match self.normalised {
+            true => std::f64::consts::SQRT_2,
+            false => 1.0,
+        }
+    }
+
+    /// The units with their skeleton weights and Pin and Pout.
     ///
     /// # Errors
     /// A skeleton weight is zero, or a product leaves the range of f64.
-    pub fn products(&self, network: Network) -> Result<Products, Error> {
-        let mut in_weight = vec![1.0; network.wiring.hidden() + 1];
-        let mut out_weight = in_weight.clone();
+    pub fn products(&self, network: Network) -> Result<Vec<Unit>, Error> {
+        let mut units = vec![Unit::UNKNOWN; self.places.len()];
         for (part, w) in self.parts.iter().zip(network.weights) {
             let entries = network.how.gather(w.clone(), &part.at);
-            part.scatter(entries.into_iter(), &mut in_weight, &mut out_weight);
+            for (at, (&class, w)) in part.class.iter().zip(entries).enumerate() {
+                match at < part.ins {
+                    true => units[class].in_weight = w,
+                    false => units[class].out_weight = w,
+                }
+            }
         }
-        self.products_of(network.wiring, in_weight, out_weight)
+        values::products(&self.places, &self.out_order, &mut units);
+        self.check(network.wiring, &units)?;
+        Ok(units)
     }
 
-    fn products_of(
-        &self,
-        wiring: &Wiring,
-        in_weight: Vec<f64>,
-        out_weight: Vec<f64>,
-    ) -> Result<Products, Error> {
-        let products = Products {
-            pin: values::in_products(&self.branches, &in_weight),
-            pout: values::out_products(&self.branches, &out_weight),
-            in_weight,
-            out_weight,
-        };
-        for class in wiring.hidden_classes() {
-            let b = class.index();
-            check(
-                wiring,
-                self.tree.in_edge(class),
-                products.in_weight[b],
-                products.pin[b],
-            )?;
-            check(
-                wiring,
-                self.tree.out_edge(class),
-                products.out_weight[b],
-                products.pout[b],
-            )?;
+    /// Whether skeleton weights and the products that they end are fit to divide by.
+    fn check(&self, wiring: &Wiring, units: &[Unit]) -> Result<(), Error> {
+        let fit = |weight: f64, product: f64| weight != 0.0 && product.is_normal();
+        for (b, unit) in units.iter().enumerate().skip(1) {
+            if !fit(unit.in_weight, unit.pin) {
+                return Err(unfit(wiring, self.tree.ins[b - 1], unit.in_weight));
+            }
+            if !fit(unit.out_weight, unit.pout) {
+                return Err(unfit(wiring, self.tree.outs[b - 1], unit.out_weight));
+            }
         }
-        Ok(products)
+        Ok(())
     }
 
     pub fn survey<'a>(
@@ -193,169 +162,194 @@ impl SkeletonChart {
         gradients: &[Tensor<2>],
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let wiring = network.wiring;
-        let zero = vec![0.0; wiring.hidden() + 1];
-        let (mut outgoing, mut in_gradient) = (zero.clone(), zero.clone());
-        let (mut free, mut in_path_gradient) = (zero.clone(), zero);
-        let mut in_weight = vec![1.0; wiring.hidden() + 1];
-        let mut out_weight = in_weight.clone();
-        for (slot, g) in gradients.iter().enumerate() {
-            let part = &self.parts[slot];
+        let mut units = vec![Unit::UNKNOWN; self.places.len()];
+        for ((slot, g), part) in gradients.iter().enumerate().zip(&self.parts) {
             let (dots, entries) = network.tail_dots(slot, g.clone(), &part.at);
+            let mut total = 0.0;
             for (tail, dot) in wiring.edges[slot].tails.iter().zip(dots) {
-                if !dot.is_finite() {
-                    return Err(network.not_finite(slot));
-                }
-                outgoing[tail.index()] += dot;
+                units[tail.index()].outgoing += dot;
+                total += dot;
             }
-            part.scatter(
-                entries.iter().map(|[w, _]| *w),
-                &mut in_weight,
-                &mut out_weight,
-            );
-            part.scatter(entries.iter().map(|[_, g]| *g), &mut in_gradient, &mut free);
+            if !f64::is_finite(total) {
+                return Err(network.not_finite(slot));
+            }
+            let (ins, outs) = entries.split_at(part.ins);
+            let classes = part.class.split_at(part.ins);
+            for (&b, &[w, g]) in classes.0.iter().zip(ins) {
+                (units[b].in_weight, units[b].in_gradient) = (w, g);
+            }
+            for (&b, &[w, g]) in classes.1.iter().zip(outs) {
+                (units[b].out_weight, units[b].out_gradient) = (w, g);
+            }
         }
-        let products = self.products_of(wiring, in_weight, out_weight)?;
-        free.iter_mut()
-            .zip(&products.out_weight)
-            .for_each(|(g, w)| *g *= w);
-        let sums = gradient::sums(&self.branches, &outgoing, &free);
+        values::products(&self.places, &self.out_order, &mut units);
+        self.check(wiring, &units)?;
 
-        let (mut tail, mut head) = (products.pin.clone(), products.pout.clone());
-        if let Some(size) = &self.normalisation {
-            tail.iter_mut().zip(&size.tail).for_each(|(t, s)| *t /= s);
-            head.iter_mut().zip(&size.head).for_each(|(d, s)| *d /= s);
-        }
-        let mut in_value = vec![1.0; wiring.hidden() + 1];
-        for b in 1..in_value.len() {
-            let w = products.in_weight[b];
-            in_value[b] = tail[self.branches.in_tail[b]] * w * head[b];
-            if !self.branches.in_is_free[b] {
-                in_path_gradient[b] = (in_gradient[b] * w - sums[b]) / in_value[b];
+        let mut head_sums = vec![None; gradients.len()];
+        for ((slot, g), part) in gradients.iter().enumerate().zip(&self.parts) {
+            if part.beyond_grounded {
+                let edges = &wiring.edges[slot];
+                let tails = edges.tails.iter().map(|c| units[c.index()].factor.tail);
+                let sums = network.head_sums(slot, g.clone(), &tails.collect::<Vec<_>>());
+                for (line, head) in edges.heads.iter().enumerate() {
+                    units[head.index()].squares += sums.squares[line];
+                    units[head.index()].incoming += sums.dots[line];
+                }
+                head_sums[slot] = Some(sums);
             }
         }
+        values::in_values(&self.places, self.radius(), &mut units);
+        gradient::in_edges(&self.places, &mut units);
         Ok(SkeletonSurvey {
             chart: self,
             network,
-            products,
-            tail,
-            head,
-            in_value,
-            in_path_gradient,
+            units,
+            head_sums,
         })
     }
 }
 
-/// Whether a skeleton weight and the product that it ends are fit to divide by.
-fn check(wiring: &Wiring, edge: Edge, weight: f64, product: f64) -> Result<(), Error> {
-    if weight != 0.0 && product.is_normal() {
-        return Ok(());
-    }
-    let name = wiring.edges[edge.edges].name.clone();
-    Err(if weight == 0.0 {
-        Error::ZeroSkeleton {
-            name,
-            tail: edge.tail,
-            head: edge.head,
-        }
+fn unfit(wiring: &Wiring, edge: Option<Edge>, weight: f64) -> Error {
+    let (name, tail, head) = match edge {
+        Some(edge) => (wiring.edges[edge.edges].name.clone(), edge.tail, edge.head),
+        None => (String::new(), 0, 0),
+    };
+    if weight == 0.0 {
+        Error::ZeroSkeleton { name, tail, head }
     } else if weight.is_finite() {
         Error::OutOfRange { name }
     } else {
         Error::NonFiniteWeight { name }
-    })
+    }
 }
 
-/// Basis path values around one network and gradient, by class.
+/// Basis path values around one network and gradient.
 pub(crate) struct SkeletonSurvey<'a> {
     chart: &'a SkeletonChart,
     network: Network<'a>,
-    products: Products,
-    /// T and D: Pin and Pout, over their sizes at the start in normalised coordinates.
-    tail: Vec<f64>,
-    head: Vec<f64>,
-    /// Path value of the In edge, in these coordinates.
-    in_value: Vec<f64>,
-    /// dL/dv of the In edge where it is not free.
-    in_path_gradient: Vec<f64>,
+    units: Vec<Unit>,
+    /// Sums by head line of the parameters that lead to floating classes or sinks.
+    head_sums: Vec<Option<HeadSums>>,
 }
 
 impl SkeletonSurvey<'_> {
-    /// rho of every class from the change of the In edges' path values.
-    fn ratios(&self, change: &[f64]) -> Result<Ratios, Error> {
+    fn unit(&self, class: Class) -> &Unit {
+        &self.units[class.index()]
+    }
+
+    /// Finds rho of every class, where In edges change by `change`.
+    fn find_ratios(&mut self, change: impl Fn(usize, &Unit) -> f64) -> Result<(), Error> {
         let SkeletonChart {
-            branches,
+            places,
             floor,
             tree,
             ..
         } = self.chart;
-        let mut r = vec![1.0; change.len()];
-        for b in (1..r.len()).filter(|&b| !branches.in_is_free[b]) {
-            r[b] = 1.0 + change[b] / self.in_value[b];
-            if let Some(floor) = floor {
-                let value = self.products.pin[b] * self.products.pout[b];
-                r[b] = allocation::floored(r[b], value, floor.at_start[b], floor.tau);
-            }
-            if !r[b].is_finite() || r[b] == 0.0 {
-                let edge = tree.ins[b - 1];
-                return Err(Error::Singular {
-                    name: self.network.wiring.edges[edge.edges].name.clone(),
-                    tail: edge.tail,
-                    head: edge.head,
-                    value: r[b],
-                });
-            }
-        }
-        Ok(Ratios {
-            rho: allocation::ratios(branches, &r),
-            r,
+        let found = allocation::ratios(places, *floor, &mut self.units, change);
+        found.map_err(|(b, value)| match tree.ins[b - 1] {
+            Some(edge) => Error::Singular {
+                name: self.network.wiring.edges[edge.edges].name.clone(),
+                tail: edge.tail,
+                head: edge.head,
+                value,
+            },
+            None => unfit(self.network.wiring, None, value),
         })
     }
 
     /// The skeleton weights after the step: In edges by their ratio, free edges as they are.
-    fn skeleton_entries(&self, slot: usize, ratios: &Ratios) -> Entries {
+    fn skeleton_entries(&self, slot: usize) -> Entries {
         let part = &self.chart.parts[slot];
-        let moved = part.moving().map(|(_, b)| {
-            let rho = ratios.rho[self.chart.branches.in_tail[b]];
-            self.products.in_weight[b] * ratios.r[b] / rho
-        });
-        let outs = part.class[part.ins..].iter();
-        let free = outs.map(|&b| self.products.out_weight[b]);
+        let after = |(at, &b): (usize, &usize)| {
+            let (place, unit) = (&self.chart.places[b], &self.units[b]);
+            if at < part.moving {
+                unit.in_weight * unit.rho / self.units[place.in_tail].rho
+            } else if at < part.ins {
+                unit.in_weight
+            } else {
+                unit.out_weight
+            }
+        };
         Entries {
-            values: moved.chain(free).collect(),
-            at: [&part.at[..part.moving], part.free()].concat(),
+            values: part.class.iter().enumerate().map(after).collect(),
+            at: part.at.clone(),
         }
     }
 
-    /// The update with factors `tail(class) / rho` and `head(class)` of the other matrix.
+    /// How far the gradient of coordinates on a sink's sphere is taken back along them; 0 elsewhere.
+    fn along(&self, class: Class) -> f64 {
+        match self.chart.places[class.index()].kind {
+            Kind::Sink => self.unit(class).incoming / self.chart.radius().powi(2),
+            _ => 0.0,
+        }
+    }
+
+    /// Finds the factors that bring rows back: of sinks, whose moved coordinates have the sums of squares `lengths`,
+    /// and of floating classes.
+    fn bring_back(&mut self, lengths: &[f64]) {
+        let radius = self.chart.radius();
+        for ((place, unit), length) in self.chart.places.iter().zip(&mut self.units).zip(lengths) {
+            unit.back = match place.kind {
+                Kind::Grounded => 1.0,
+                Kind::Floating => unit.rho,
+                Kind::Sink => radius / length.sqrt(),
+            };
+        }
+    }
+
+    /// |v - lr dL/dv|^2 of every sink, from its sums of squares and products.
+    fn lengths(&self, lr: &[f64]) -> Vec<f64> {
+        let mut lengths = vec![0.0; self.units.len()];
+        for (slot, sums) in self.head_sums.iter().enumerate() {
+            let Some(sums) = sums else { continue };
+            let lr = lr[slot];
+            for (line, &head) in self.network.wiring.edges[slot].heads.iter().enumerate() {
+                let (along, d) = (self.along(head), self.unit(head).factor.head);
+                let v_v = sums.squares[line] * d * d;
+                let v_g = sums.dots[line];
+                let g_g = sums.gradient_squares[line] / (d * d);
+                let slope = v_g - along * v_v;
+                let size = g_g - 2.0 * along * v_g + along * along * v_v;
+                lengths[head.index()] += v_v - 2.0 * lr * slope + lr * lr * size;
+            }
+        }
+        lengths
+    }
+
+    /// The update whose other matrix has factors `tail(unit) / rho` and `head(unit)`, and whose weights into sinks are
+    /// multiplied with `keep(class)`.
     fn update(
         &self,
         slot: usize,
-        ratios: &Ratios,
-        tail: impl Fn(usize) -> f64,
-        head: impl Fn(usize) -> f64,
+        tail: impl Fn(&Unit) -> f64,
+        head: impl Fn(&Unit) -> f64,
+        keep: impl Fn(Class) -> f64,
     ) -> Result<Update, Error> {
-        let rho = |class: Class| ratios.rho[class.index()];
+        let edges = &self.network.wiring.edges[slot];
+        let tails = edges.tails.iter().map(|&class| {
+            let unit = self.unit(class);
+            let keep = 1.0 / unit.rho;
+            (keep, tail(unit) * keep)
+        });
+        let heads = edges.heads.iter().map(|&class| {
+            let unit = self.unit(class);
+            (keep(class) * unit.back, head(unit) * unit.back)
+        });
+        let (of_weights, of_other): (Vec<_>, Vec<_>) = tails.unzip();
+        let (heads_of_weights, heads_of_other) = heads.unzip();
         Ok(Update {
-            of_weights: self.network.lines(slot, |c| 1.0 / rho(c), |_| 1.0)?,
-            of_other: self.network.lines(
-                slot,
-                |c| tail(c.index()) / rho(c),
-                |c| head(c.index()),
-            )?,
-            fixed: self.skeleton_entries(slot, ratios),
+            of_weights: self.network.fit(slot, of_weights, heads_of_weights)?,
+            of_other: self.network.fit(slot, of_other, heads_of_other)?,
+            fixed: self.skeleton_entries(slot),
         })
     }
 }
 
-/// R of the In edges and rho, by class.
-struct Ratios {
-    r: Vec<f64>,
-    rho: Vec<f64>,
-}
-
 impl Survey for SkeletonSurvey<'_> {
     fn lines(&self, slot: usize) -> Result<Lines, Error> {
+        let factor = |class: Class| self.unit(class).factor;
         self.network
-            .lines(slot, |c| self.tail[c.index()], |c| self.head[c.index()])
+            .lines(slot, |c| factor(c).tail, |c| factor(c).head)
     }
 
     fn fixed(&self, slot: usize) -> &[usize] {
@@ -363,53 +357,69 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error> {
-        let by = self.network.lines(
-            slot,
-            |c| 1.0 / self.tail[c.index()],
-            |c| 1.0 / self.head[c.index()],
-        )?;
+        let factor = |class: Class| self.unit(class).factor;
+        let by = self
+            .network
+            .lines(slot, |c| 1.0 / factor(c).tail, |c| 1.0 / factor(c).head)?;
         let part = &self.chart.parts[slot];
-        let moving = part.moving().map(|(_, b)| self.in_path_gradient[b]);
+        let moving = part.moving().map(|(_, b)| self.units[b].in_path_gradient);
         let free = part.free().iter().map(|_| 0.0);
         let entries = Entries {
             values: moving.chain(free).collect(),
-            at: [&part.at[..part.moving], part.free()].concat(),
+            at: part.at.clone(),
         };
-        let g = self.network.how.scale(g, &by);
-        Ok(self.network.how.put(g, &entries))
+        if !part.beyond_grounded {
+            let g = self.network.how.scale(g, &by);
+            return Ok(self.network.how.put(g, &entries));
+        }
+        let along = self.network.lines(
+            slot,
+            |c| factor(c).tail,
+            |c| -factor(c).head * self.along(c),
+        )?;
+        let w = self.network.weights[slot].clone();
+        Ok(self.network.how.combine(g, &by, w, &along, &entries))
     }
 
-    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
-        let mut change = vec![0.0; self.in_value.len()];
-        for (part, &lr) in self.chart.parts.iter().zip(lr) {
-            for (_, b) in part.moving() {
-                change[b] = -lr * self.in_path_gradient[b];
-            }
-        }
-        let ratios = self.ratios(&change)?;
+    fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {
+        let ins = &self.chart.tree.ins;
+        self.find_ratios(|b, unit| match ins[b - 1] {
+            Some(edge) => -lr[edge.edges] * unit.in_path_gradient,
+            None => 0.0,
+        })?;
+        self.bring_back(&self.lengths(lr));
         let update = |(slot, &lr): (usize, &f64)| {
-            let tail = |b: usize| -lr / (self.tail[b] * self.tail[b]);
-            let head = |b: usize| 1.0 / (self.head[b] * self.head[b]);
-            self.update(slot, &ratios, tail, head)
+            let tail = |unit: &Unit| -lr / (unit.factor.tail * unit.factor.tail);
+            let head = |unit: &Unit| 1.0 / (unit.factor.head * unit.factor.head);
+            self.update(slot, tail, head, |class| 1.0 + lr * self.along(class))
         };
         lr.iter().enumerate().map(update).collect()
     }
 
-    fn allocate(&self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
-        let mut change = vec![0.0; self.in_value.len()];
-        for (part, moved) in self.chart.parts.iter().zip(moved) {
+    fn allocate(&mut self, values: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
+        let mut change = vec![0.0; self.units.len()];
+        let mut lengths = change.clone();
+        let network = self.network.at(values);
+        for (slot, part) in self.chart.parts.iter().enumerate() {
             let (at, classes): (Vec<usize>, Vec<usize>) = part.moving().unzip();
-            let values = self.network.how.gather(moved.clone(), &at);
-            for (b, value) in classes.into_iter().zip(values) {
-                change[b] = value - self.in_value[b];
+            let entries = network.how.gather(values[slot].clone(), &at);
+            for (b, value) in classes.into_iter().zip(entries) {
+                change[b] = value - self.units[b].in_value;
+            }
+            if part.beyond_grounded {
+                let squares = network.powers_by_head(slot, &network.ones(slot), Power::Two);
+                for (head, square) in network.wiring.edges[slot].heads.iter().zip(squares) {
+                    lengths[head.index()] += square;
+                }
             }
         }
-        let ratios = self.ratios(&change)?;
+        self.find_ratios(|b, _| change[b])?;
+        self.bring_back(&lengths);
         let update = |slot| {
-            let tail = |b: usize| 1.0 / self.tail[b];
-            let head = |b: usize| 1.0 / self.head[b];
-            self.update(slot, &ratios, tail, head)
+            let tail = |unit: &Unit| 1.0 / unit.factor.tail;
+            let head = |unit: &Unit| 1.0 / unit.factor.head;
+            self.update(slot, tail, head, |_| 1.0)
         };
-        (0..moved.len()).map(update).collect()
+        (0..values.len()).map(update).collect()
     }
 }

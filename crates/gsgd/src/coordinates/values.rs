@@ -1,25 +1,48 @@
-//! Products along the skeleton (Meng et al. 2019, section 4.1).
+//! Products along the skeleton (Meng et al. 2019, section 4.1) and the factors of path values.
+//!
+//! ```text
+//! v_e = T(tail) w_e D(head)
+//! T(b) = Pin(b)
+//! D(b) = Pout(b)        b grounded
+//!      = 1 / T(b)       b floating
+//!      = radius / N(b)  b a sink, N the l2 norm of T(tail) w over the edges into b
+//! ```
+//!
+//! In normalised coordinates Pin and Pout are taken relative to their sizes at the start.
 
-use crate::skeleton::Branches;
+use super::unit::{Factors, Place, Unit};
+use crate::wiring::Kind;
 
-/// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`.
+/// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`; and Pout, the
+/// product of the weights on the out-path to the ground.
 ///
-/// `in_weights[b]` is the weight of the In edge of class b; entry 0 is not read.
-pub(crate) fn in_products(branches: &Branches, in_weights: &[f64]) -> Vec<f64> {
-    let mut pin = vec![1.0; in_weights.len()];
-    for b in 1..pin.len() {
-        pin[b] = pin[branches.in_tail[b]] * in_weights[b];
+/// `out_order` lists the classes such that every Out edge leads to an earlier one or the ground.
+pub(crate) fn products(places: &[Place], out_order: &[usize], units: &mut [Unit]) {
+    for b in 1..units.len() {
+        units[b].pin = units[places[b].in_tail].pin * units[b].in_weight;
     }
-    pin
+    for &b in out_order {
+        units[b].pout = units[places[b].out_head].pout * units[b].out_weight;
+    }
+    for (place, unit) in places.iter().zip(units) {
+        let tail = unit.pin / place.size.tail;
+        let head = match place.kind {
+            Kind::Grounded => unit.pout / place.size.head,
+            Kind::Floating | Kind::Sink => 1.0 / tail,
+        };
+        unit.factor = Factors { tail, head };
+    }
 }
 
-/// Pout of every class: the product of the weights on the out-path to the ground, `Pout(ground) = 1`.
-///
-/// `out_weights[b]` is the weight of the Out edge of class b; entry 0 is not read.
-pub(crate) fn out_products(branches: &Branches, out_weights: &[f64]) -> Vec<f64> {
-    let mut pout = vec![1.0; out_weights.len()];
-    for &b in &branches.out_order {
-        pout[b] = pout[branches.out_head[b]] * out_weights[b];
+/// D of the sinks, once their sums of squares are known, and then the coordinates of all In edges.
+pub(crate) fn in_values(places: &[Place], radius: f64, units: &mut [Unit]) {
+    for (place, unit) in places.iter().zip(units.iter_mut()) {
+        if place.kind == Kind::Sink {
+            unit.factor.head = radius / unit.squares.sqrt();
+        }
     }
-    pout
+    for b in 1..units.len() {
+        let tail = units[places[b].in_tail].factor.tail;
+        units[b].in_value = tail * units[b].in_weight * units[b].factor.head;
+    }
 }

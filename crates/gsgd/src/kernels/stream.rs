@@ -90,6 +90,23 @@ macro_rules! by_dtype {
     };
 }
 
+/// Runs `work`, compiled for the vector instructions of this machine.
+///
+/// Only what is inlined here is: closures on the way carry `#[inline(always)]` and are called directly, not through
+/// references or iterator adapters.
+#[inline(always)]
+fn vectorised<R>(work: impl FnMut() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    Arch::new().dispatch(Work(work))
+}
+
 /// Rows and columns of a matrix, and the groups of rows that have columns of their own.
 #[derive(Clone, Copy)]
 struct Grid {
@@ -144,9 +161,9 @@ impl Grid {
     #[inline(always)]
     fn change<E: Real>(self, x: &mut [E], y: &[E], work: impl Fn(usize, &mut [E], &[E]) + Sync) {
         let step = self.rows_per_block();
-        let (block, columns, arch) = (step * self.columns, self.columns, Arch::new());
+        let (block, columns) = (step * self.columns, self.columns);
         let run = |(at, (x, y)): (usize, (&mut [E], &[E]))| {
-            arch.dispatch(
+            vectorised(
                 #[inline(always)]
                 || {
                     let lines = x.chunks_exact_mut(columns).zip(y.chunks_exact(columns));
@@ -159,29 +176,29 @@ impl Grid {
         #[cfg(feature = "rayon")]
         if x.len() > 3 * block {
             use rayon::prelude::*;
-            x.par_chunks_mut(block)
-                .zip(y.par_chunks(block))
-                .enumerate()
-                .for_each(run);
+            let blocks = x.par_chunks_mut(block).zip(y.par_chunks(block));
+            blocks.enumerate().for_each(run);
             return;
         }
-        x.chunks_mut(block)
-            .zip(y.chunks(block))
-            .enumerate()
-            .for_each(run);
+        let blocks = x.chunks_mut(block).zip(y.chunks(block));
+        blocks.enumerate().for_each(run);
     }
 
     /// A number per row: `of(row, line)`.
     #[inline(always)]
     fn per_row(self, of: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
-        let arch = Arch::new();
-        let block = |rows: Range<usize>| {
-            arch.dispatch(
+        let mut blocks = self.blocks(|rows| {
+            vectorised(
                 #[inline(always)]
-                || rows.map(&of).collect::<Vec<f64>>(),
+                || {
+                    let mut totals = Vec::with_capacity(rows.len());
+                    for row in rows.clone() {
+                        totals.push(of(row));
+                    }
+                    totals
+                },
             )
-        };
-        let mut blocks = self.blocks(block);
+        });
         match blocks.len() {
             1 => blocks.remove(0),
             _ => blocks.concat(),
@@ -194,21 +211,21 @@ impl Grid {
         self,
         add: impl Fn(usize, [&mut [f64]; N]) + Sync,
     ) -> [Vec<f64>; N] {
-        let arch = Arch::new();
-        let block = |rows: Range<usize>| {
-            let mut totals = [(); N].map(|()| vec![0.0; self.groups * self.columns]);
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    for row in rows {
-                        let at = self.columns_at(row);
-                        add(row, totals.each_mut().map(|t| &mut t[at.clone()]));
-                    }
-                },
-            );
-            totals
-        };
-        let mut blocks = self.blocks(block).into_iter();
+        let mut blocks = self
+            .blocks(|rows| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let mut totals = [(); N].map(|()| vec![0.0; self.groups * self.columns]);
+                        for row in rows.clone() {
+                            let at = self.columns_at(row);
+                            add(row, totals.each_mut().map(|t| &mut t[at.clone()]));
+                        }
+                        totals
+                    },
+                )
+            })
+            .into_iter();
         let mut totals = blocks.next().expect("a parameter has rows");
         for block in blocks {
             for (total, part) in totals.iter_mut().zip(block) {
@@ -219,7 +236,7 @@ impl Grid {
     }
 }
 
-/// Sum of `of(a, b)` along a row in 16 running totals.
+/// Sum of `of(a, b)` along a row in 16 running totals, which are then added up in pairs.
 #[inline(always)]
 fn sum_along<A: Copy, B: Copy, T: Real>(a: &[A], b: &[B], of: impl Fn(A, B) -> T) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
@@ -229,10 +246,13 @@ fn sum_along<A: Copy, B: Copy, T: Real>(a: &[A], b: &[B], of: impl Fn(A, B) -> T
             *total += of(a, b);
         }
     }
-    for ((total, &a), &b) in totals.iter_mut().zip(a_rest).zip(b_rest) {
-        *total += of(a, b);
+    let mut rest = T::ZERO;
+    for (&a, &b) in a_rest.iter().zip(b_rest) {
+        rest += of(a, b);
     }
-    totals.iter().map(|total| total.wide()).sum()
+    let eight: [T; 8] = std::array::from_fn(|at| totals[at] + totals[at + 8]);
+    let four: [T; 4] = std::array::from_fn(|at| eight[at] + eight[at + 4]);
+    ((four[0] + four[2]) + (four[1] + four[3]) + rest).wide()
 }
 
 #[inline(always)]
@@ -374,7 +394,7 @@ pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
     by_dtype!(x, E => {
         let (rows, columns) = (narrow::<E>(&by.rows), narrow::<E>(&by.columns));
         let x = x.storage_mut::<E>();
-        Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (row, x) in x.chunks_exact_mut(grid.columns).enumerate() {
@@ -407,15 +427,20 @@ pub fn combine(
             #[inline(always)]
             |row, x, y| {
                 let (xr, yr, at) = (xr[row], yr[row], grid.columns_at(row));
-                let columns = xc[at.clone()].iter().zip(&yc[at]);
-                for ((x, &y), (&xc, &yc)) in x.iter_mut().zip(y).zip(columns) {
-                    *x = (*x * xr) * xc + (y * yr) * yc;
-                }
+                combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr);
             },
         );
         set(entries, fixed);
     });
     tensor(x)
+}
+
+/// The slices are arguments of a function so that the compiler knows that they do not overlap.
+#[inline(always)]
+fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E) {
+    for ((x, &y), (&xc, &yc)) in x.iter_mut().zip(y).zip(xc.iter().zip(yc)) {
+        *x = (*x * xr) * xc + (y * yr) * yc;
+    }
 }
 
 pub fn allocate(

@@ -264,18 +264,15 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
             Ok(network.how.scale(network.weights[slot].clone(), &by))
         })
         .collect::<Result<_, Error>>()?;
-    let balanced = Network {
-        weights: &balanced,
-        ..network
-    };
+    let balanced = network.at(&balanced);
     let means = |sums: Vec<f64>, of: usize| sums.into_iter().map(|sum| sum / of as f64).collect();
     let (mut into, mut out): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
     for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads = vec![1.0; edges.heads.len()];
         let (tails, groups) = (balanced.ones(slot), edges.matrix.groups);
-        let sums = balanced.into_heads(slot, &tails, Power::Two);
+        let sums = balanced.powers_by_head(slot, &tails, Power::Two);
         into.push(means(sums, tails.len() / groups));
-        let sums = balanced.out_of_tails(slot, &heads, Power::Two);
+        let sums = balanced.powers_by_tail(slot, &heads, Power::Two);
         out.push(means(sums, heads.len() / groups));
     }
     let check = |edge: Edge, mean_square: f64| {
@@ -295,9 +292,12 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
         })
     };
     for class in wiring.hidden_classes() {
-        let (first, last) = (tree.in_edge(class), tree.out_edge(class));
-        check(first, into[first.edges][first.head])?;
-        check(last, out[last.edges][last.tail])?;
+        if let Some(edge) = tree.in_edge(class) {
+            check(edge, into[edge.edges][edge.head])?;
+        }
+        if let Some(edge) = tree.out_edge(class) {
+            check(edge, out[edge.edges][edge.tail])?;
+        }
     }
     Ok(())
 }

@@ -69,10 +69,7 @@ pub(super) fn take<M: Module>(
 
 /// Checks gradients for optimisers that need no sums of them.
 pub(super) fn check_finite(network: Network, gradients: &[Tensor<2>]) -> Result<(), Error> {
-    let of_gradients = Network {
-        weights: gradients,
-        ..network
-    };
+    let of_gradients = network.at(gradients);
     for slot in 0..gradients.len() {
         if !of_gradients.is_finite(slot) {
             return Err(network.not_finite(slot));

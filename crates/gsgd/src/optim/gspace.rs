@@ -215,13 +215,13 @@ impl Space {
             gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, &self.slots, grads)?;
-            let survey = self.survey(&weights, &gradients)?;
+            let mut survey = self.survey(&weights, &gradients)?;
             let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
             self.clip(&mut path_space);
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
-            let updates = survey.allocate(&params::read(&moved, &self.wiring)?)?;
-            let lines = (0..updates.len()).map(|slot| survey.lines(slot));
+            let lines = (0..weights.len()).map(|slot| survey.lines(slot));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
+            let updates = survey.allocate(&params::read(&moved, &self.wiring)?)?;
             drop(survey);
             Ok((moved, weights, updates, lines))
         };
@@ -272,7 +272,7 @@ impl Space {
         let gradients: Vec<Tensor<2>> = path_space.iter().map(|(_, g)| g.clone()).collect();
         let network = self.network(&gradients);
         let squares = (0..gradients.len())
-            .flat_map(|slot| network.into_heads(slot, &network.ones(slot), Power::Two));
+            .flat_map(|slot| network.powers_by_head(slot, &network.ones(slot), Power::Two));
         let norm = squares.sum::<f64>().sqrt();
         if norm > largest {
             for (_, gradient) in path_space {

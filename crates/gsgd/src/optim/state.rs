@@ -10,7 +10,7 @@ use burn_pack::{Reader, Scalar, Writer};
 
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
-use crate::coordinates::{Chart, Floor, NormChart, Normalisation, SkeletonChart};
+use crate::coordinates::{Chart, Factors, NormChart, SkeletonChart};
 use crate::error::Error;
 use crate::params;
 use crate::skeleton::{Edge, Tree};
@@ -49,13 +49,18 @@ impl GSpace {
                 metadata.push(("chart".into(), "skeleton".into()));
                 tensors.push(integers("skeleton.in", &chart.tree.ins));
                 tensors.push(integers("skeleton.out", &chart.tree.outs));
-                if let Some(floor) = &chart.floor {
-                    scalars.push(("floor.tau".into(), Scalar::from(floor.tau)));
-                    tensors.push(numbers("floor.at_start", &floor.at_start));
+                let places = chart.places.iter();
+                if let Some(tau) = chart.floor {
+                    scalars.push(("floor.tau".into(), Scalar::from(tau)));
+                    tensors.push(numbers(
+                        "floor.at_start",
+                        places.clone().map(|p| p.at_start),
+                    ));
                 }
-                if let Some(size) = &chart.normalisation {
-                    tensors.push(numbers("normalisation.tail", &size.tail));
-                    tensors.push(numbers("normalisation.head", &size.head));
+                if chart.normalised {
+                    let tails = places.clone().map(|p| p.size.tail);
+                    tensors.push(numbers("normalisation.tail", tails));
+                    tensors.push(numbers("normalisation.head", places.map(|p| p.size.head)));
                 }
             }
         }
@@ -174,13 +179,17 @@ impl State {
         if let Some(tau) = self.scalars.get("floor.tau") {
             let tau = f64::try_from(*tau).map_err(|_| unfit("floor.tau is no number"))?;
             let at_start = self.numbers("floor.at_start", wiring)?;
-            chart.floor = Some(Floor { tau, at_start });
+            let pairs = chart.places.iter_mut().zip(at_start);
+            pairs.for_each(|(place, at_start)| place.at_start = at_start);
+            chart.floor = Some(tau);
         }
         if self.tensors.contains_key("normalisation.tail") {
-            chart.normalisation = Some(Normalisation {
-                tail: self.numbers("normalisation.tail", wiring)?,
-                head: self.numbers("normalisation.head", wiring)?,
-            });
+            let tails = self.numbers("normalisation.tail", wiring)?;
+            let heads = self.numbers("normalisation.head", wiring)?;
+            for (place, (tail, head)) in chart.places.iter_mut().zip(tails.into_iter().zip(heads)) {
+                place.size = Factors { tail, head };
+            }
+            chart.normalised = true;
         }
         Ok(Chart::Skeleton(chart))
     }
@@ -206,7 +215,7 @@ impl State {
         Ok(values)
     }
 
-    fn edges(&self, name: &str) -> Result<Vec<Edge>, Error> {
+    fn edges(&self, name: &str) -> Result<Vec<Option<Edge>>, Error> {
         let data = self.tensor(name)?;
         if data.dtype() != DType::I64 {
             return Err(unfit(format!("`{name}` holds {:?}", data.dtype())));
@@ -220,8 +229,7 @@ impl State {
                 head: index(2)?,
             })
         };
-        let edges: Option<Vec<Edge>> = values.chunks_exact(3).map(edge).collect();
-        edges.ok_or_else(|| unfit(format!("`{name}` holds a negative index")))
+        Ok(values.chunks_exact(3).map(edge).collect())
     }
 
     /// The inner optimiser's record, with the ids of the present model's parameters.
@@ -279,18 +287,21 @@ fn signature(wiring: &Wiring) -> String {
         .join("; ")
 }
 
-fn integers(name: &str, edges: &[Edge]) -> burn_pack::Tensor {
+/// A row `[edges, tail, head]` per class, -1 where it has no such edge.
+fn integers(name: &str, edges: &[Option<Edge>]) -> burn_pack::Tensor {
     let flat = edges
         .iter()
-        .flat_map(|e| [e.edges as i64, e.tail as i64, e.head as i64]);
+        .flat_map(|edge| edge.map_or([-1; 3], |e| [e.edges as i64, e.tail as i64, e.head as i64]));
     pack(
         name,
         TensorData::new(flat.collect::<Vec<_>>(), [edges.len(), 3]),
     )
 }
 
-fn numbers(name: &str, values: &[f64]) -> burn_pack::Tensor {
-    pack(name, TensorData::new(values.to_vec(), [values.len()]))
+fn numbers(name: &str, values: impl Iterator<Item = f64>) -> burn_pack::Tensor {
+    let values: Vec<f64> = values.collect();
+    let shape = [values.len()];
+    pack(name, TensorData::new(values, shape))
 }
 
 fn pack(name: &str, data: TensorData) -> burn_pack::Tensor {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::kernels::{Arithmetic, Power};
 use crate::params;
 use crate::skeleton::Tree;
-use crate::wiring::{Source, Wiring};
+use crate::wiring::{Class, Source, Wiring};
 
 /// The sum over all paths p of `|v_p|` or `v_p^2` (Neyshabur et al. 2015), by one pass over the weights.
 ///
@@ -40,28 +40,22 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
     };
     let chart = SkeletonChart::new(wiring, tree.clone());
     let products = chart.products(network)?;
+    let factor = |class: &Class| products[class.index()].factor;
     let mut total = 0.0;
     for (slot, edges) in wiring.edges.iter().enumerate() {
-        let heads: Vec<f64> = edges
-            .heads
-            .iter()
-            .map(|c| products.pout[c.index()].powi(2))
-            .collect();
-        let sums = network.out_of_tails(slot, &heads, Power::Two);
-        let tails = edges.tails.iter().map(|c| products.pin[c.index()].powi(2));
+        let heads: Vec<f64> = edges.heads.iter().map(|c| factor(c).head.powi(2)).collect();
+        let sums = network.powers_by_tail(slot, &heads, Power::Two);
+        let tails = edges.tails.iter().map(|c| factor(c).tail.powi(2));
         total += sums
             .iter()
             .zip(tails)
             .map(|(sum, tail)| sum * tail)
             .sum::<f64>();
     }
-    for class in wiring.hidden_classes() {
-        let out = tree.out_edge(class);
-        let free = network
-            .how
-            .gather(weights[out.edges].clone(), &[wiring.flat(out)])[0];
-        let (tail, head) = (wiring.tail(out).index(), wiring.head(out).index());
-        total -= (products.pin[tail] * free * products.pout[head]).powi(2);
+    let outs = tree.outs.iter().zip(&products[1..]);
+    for (out, unit) in outs.filter_map(|(out, unit)| Some((out.as_ref()?, unit))) {
+        let head = factor(&wiring.head(*out)).head;
+        total -= (unit.factor.tail * unit.out_weight * head).powi(2);
     }
     Ok(total)
 }
@@ -84,9 +78,9 @@ impl PathSums {
             let sums = match source {
                 Source::Input => vec![1.0; wiring.widths[node]],
                 Source::Layer { from, weight, bias } => {
-                    let mut sums = network.into_heads(*weight, &to[*from], p);
+                    let mut sums = network.powers_by_head(*weight, &to[*from], p);
                     if let Some(bias) = bias {
-                        let biases = network.into_heads(*bias, &[1.0], p);
+                        let biases = network.powers_by_head(*bias, &[1.0], p);
                         sums.iter_mut().zip(biases).for_each(|(sum, b)| *sum += b);
                     }
                     sums
@@ -132,7 +126,7 @@ impl PathSums {
                     weight,
                     bias,
                 } => {
-                    add(&mut from[*x], network.out_of_tails(*weight, &sums, p));
+                    add(&mut from[*x], network.powers_by_tail(*weight, &sums, p));
                     if let Some(bias) = bias {
                         around[*bias] = (vec![1.0], sums.clone());
                     }

@@ -128,7 +128,7 @@ fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 
             .iter()
             .map(|&t| scaling.factor(t).powi(-2))
             .collect();
-        let sums = network.into_heads(slot, &tails, Power::Two);
+        let sums = network.powers_by_head(slot, &tails, Power::Two);
         for (head, sum) in edges.heads.iter().zip(sums) {
             incoming[head.index()] += sum;
         }
@@ -140,7 +140,7 @@ fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 
             .iter()
             .map(|&h| scaling.factor(h).powi(2))
             .collect();
-        let sums = network.out_of_tails(slot, &heads, Power::Two);
+        let sums = network.powers_by_tail(slot, &heads, Power::Two);
         for (tail, sum) in edges.tails.iter().zip(sums) {
             outgoing[tail.index()] += sum;
         }

@@ -22,6 +22,17 @@ impl Class {
     }
 }
 
+/// How a class reaches the outputs; the ground itself is grounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Some way to an output passes no batch norm.
+    Grounded,
+    /// Read by weight layers, but every way to an output passes a batch norm.
+    Floating,
+    /// Read by batch norms alone: the scale of all weights into it has no effect on outputs.
+    Sink,
+}
+
 /// Disjoint sets of provisional classes; the ground, 0, stays the representative of its set.
 #[derive(Debug)]
 pub(super) struct Union {

@@ -15,7 +15,7 @@ use burn::module::{Module, ParamId};
 
 pub(crate) use builder::Source;
 pub use builder::{Channels, WiringBuilder};
-pub use classes::Class;
+pub use classes::{Class, Kind};
 pub use edges::Edges;
 pub(crate) use edges::Matrix;
 
@@ -67,8 +67,9 @@ pub struct Wiring {
     pub(crate) readers: Vec<Vec<End>>,
     /// Position of the first writer (the ground: -1).
     pub(crate) ord_in: Vec<i64>,
-    /// Position of the last reader (the ground: `i64::MAX`).
+    /// Position of the last reader on a way to the ground without batch norm (the ground: `i64::MAX`).
     pub(crate) ord_out: Vec<i64>,
+    kinds: Vec<Kind>,
     unwired: Vec<(ParamId, String)>,
 }
 
@@ -135,7 +136,6 @@ impl Wiring {
         let mut writers = vec![Vec::new(); classes];
         let mut readers = vec![Vec::new(); classes];
         let mut ord_in = vec![i64::MAX; classes];
-        let mut ord_out = vec![-1; classes];
         for (e, (edge, &position)) in edges.iter().zip(&at).enumerate() {
             for (line, head) in edge.heads.iter().enumerate() {
                 writers[head.index()].push(End { edges: e, line });
@@ -144,12 +144,11 @@ impl Wiring {
             }
             for (line, tail) in edge.tails.iter().enumerate() {
                 readers[tail.index()].push(End { edges: e, line });
-                let last = &mut ord_out[tail.index()];
-                *last = position.max(*last);
             }
         }
         ord_in[0] = -1;
-        ord_out[0] = i64::MAX;
+        let kinds = kinds(&edges, &readers);
+        let ord_out = last_readers(&edges, &at, &kinds);
 
         let wired: HashSet<ParamId> = edges.iter().map(|e| e.id).collect();
         Ok(Self {
@@ -165,6 +164,7 @@ impl Wiring {
             readers,
             ord_in,
             ord_out,
+            kinds,
             unwired: named
                 .into_iter()
                 .filter(|(id, _)| !wired.contains(id))
@@ -226,6 +226,11 @@ impl Wiring {
         (1..self.writers.len() as u32).map(Class)
     }
 
+    /// How a class reaches the outputs.
+    pub fn kind(&self, class: Class) -> Kind {
+        self.kinds[class.index()]
+    }
+
     /// A unit's name: the layer that first writes the class, and the unit's index there.
     pub fn unit(&self, class: Class) -> String {
         match self.writers[class.index()].first() {
@@ -235,6 +240,48 @@ impl Wiring {
             _ => "ground".into(),
         }
     }
+}
+
+/// How each class reaches the outputs: grounded where an edge leads to a grounded one.
+fn kinds(edges: &[Edges], readers: &[Vec<End>]) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = readers
+        .iter()
+        .map(|readers| match readers.is_empty() {
+            true => Kind::Sink,
+            false => Kind::Floating,
+        })
+        .collect();
+    kinds[0] = Kind::Grounded;
+    loop {
+        let grounded = |end: &End| {
+            let edges = &edges[end.edges];
+            let mut heads = edges.heads_of(end.line);
+            heads.any(|head| kinds[edges.heads[head].index()] == Kind::Grounded)
+        };
+        let more: Vec<usize> = (1..kinds.len())
+            .filter(|&b| kinds[b] == Kind::Floating && readers[b].iter().any(grounded))
+            .collect();
+        if more.is_empty() {
+            return kinds;
+        }
+        more.into_iter().for_each(|b| kinds[b] = Kind::Grounded);
+    }
+}
+
+/// Position of the last parameter that reads each class and leads to a grounded one.
+fn last_readers(edges: &[Edges], at: &[i64], kinds: &[Kind]) -> Vec<i64> {
+    let mut last = vec![-1; kinds.len()];
+    for (edges, &position) in edges.iter().zip(at) {
+        for (line, tail) in edges.tails.iter().enumerate() {
+            let mut heads = edges.heads_of(line);
+            if heads.any(|head| kinds[edges.heads[head].index()] == Kind::Grounded) {
+                let last = &mut last[tail.index()];
+                *last = position.max(*last);
+            }
+        }
+    }
+    last[0] = i64::MAX;
+    last
 }
 
 /// Which nodes lead to an output.
