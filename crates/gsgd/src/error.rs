@@ -173,9 +173,28 @@ pub enum Error {
 
     /// Paths cannot be followed through a function that is not positively homogeneous.
     #[error(
-        "the network has a function inside that is not positively homogeneous: its output is no sum over paths"
+        "the network has a batch norm or another function inside that is not positively homogeneous: its output is \
+         no sum over paths"
     )]
     Grounded,
+
+    /// Eq. (1) of the paper is computed for dense layers only.
+    #[error(
+        "`{name}` is a convolution: paths tell no positions apart, so outputs are computed for dense layers only"
+    )]
+    NotDense {
+        /// The parameter's path.
+        name: String,
+    },
+
+    /// A tool that does not work through batch norm.
+    #[error("{tool} does not work on a network with batch norm: {reason}")]
+    BatchNorm {
+        /// The tool.
+        tool: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
 
     /// An input vector has the wrong length.
     #[error("the network takes inputs of widths {expected:?}, got {found:?}")]

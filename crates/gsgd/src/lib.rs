@@ -95,4 +95,5 @@ pub use optim::{BalancedSgd, GSpace, GSpaceConfig, PathSgd, Unwired};
 pub use paths::{Path, Paths, Start, basis_path_norm, path_norm};
 pub use rescale::{Balance, Balanced, Equivalence, Scaling, balance, equivalent, to_canonical};
 pub use skeleton::{Edge, Skeleton, Tree, paper};
+pub use wiring::{BatchNormTreatment, SkipTreatment, WiringConfig};
 pub use wiring::{Channels, Class, Edges, Homogeneous, Kind, Wiring, WiringBuilder};

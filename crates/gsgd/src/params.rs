@@ -7,7 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 use crate::error::Error;
-use crate::wiring::{Edges, Wiring};
+use crate::wiring::{Edges, Follower, Wiring};
 
 /// Every float parameter with its path, in visit order.
 pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
@@ -142,6 +142,75 @@ pub(crate) fn map<M: Module>(
         slots,
         change,
     })
+}
+
+/// A copy of the model with running statistics of its own, up to date. (Clones of a batch norm share theirs.)
+pub(crate) fn detached<M: Module>(model: &M) -> M {
+    let copy = model.valid();
+    match is_autodiff(model) {
+        true => copy.train(),
+        false => copy,
+    }
+}
+
+fn is_autodiff<M: Module>(model: &M) -> bool {
+    struct Any(bool);
+    impl ModuleVisitor for Any {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 |= param.val().is_autodiff();
+        }
+    }
+    let mut any = Any(false);
+    model.visit(&mut any);
+    any.0
+}
+
+/// The model with every follower replaced by `change(follower, tensor)`.
+pub(crate) fn map_followers<M: Module>(
+    model: M,
+    wiring: &Wiring,
+    change: impl Fn(&Follower, Tensor<1>) -> Tensor<1>,
+) -> M {
+    struct Mapper<'a, F> {
+        wiring: &'a Wiring,
+        change: F,
+    }
+    impl<F: Fn(&Follower, Tensor<1>) -> Tensor<1>> ModuleMapper for Mapper<'_, F> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let mut followers = self.wiring.followers.iter();
+            let Some(follower) = followers.find(|follower| follower.id == param.id) else {
+                return param;
+            };
+            let (id, tensor, mapper) = param.consume();
+            let context = Context::of(&tensor);
+            let shape = tensor.dims();
+            let vector = reshaped(tensor.inner(), [follower.classes.len()]);
+            let changed = reshaped((self.change)(follower, vector), shape);
+            Param::from_mapped_value(id, context.restore(changed, id), mapper)
+        }
+    }
+    match wiring.followers.is_empty() {
+        true => model,
+        false => model.map(&mut Mapper { wiring, change }),
+    }
+}
+
+/// The values of every follower, in their order.
+pub(crate) fn read_followers<M: Module>(model: &M, wiring: &Wiring) -> Vec<Vec<f64>> {
+    struct Reader<'a>(&'a Wiring, Vec<Vec<f64>>);
+    impl ModuleVisitor for Reader<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let mut followers = self.0.followers.iter();
+            if let Some(at) = followers.position(|follower| follower.id == param.id) {
+                self.1[at] = param.val().into_data().iter::<f64>().collect();
+            }
+        }
+    }
+    let mut reader = Reader(wiring, vec![Vec::new(); wiring.followers.len()]);
+    if !wiring.followers.is_empty() {
+        detached(model).visit(&mut reader);
+    }
+    reader.1
 }
 
 struct Writer<'a, F> {

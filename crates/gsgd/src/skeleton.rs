@@ -8,7 +8,7 @@
 use burn::tensor::Tensor;
 
 use crate::error::Error;
-use crate::wiring::{Class, End, Kind, Wiring};
+use crate::wiring::{Class, End, Kind, Taps, Wiring};
 
 /// Which edges make the skeleton.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -171,35 +171,27 @@ impl Wiring {
     }
 }
 
-/// The paper's skeleton: index modulo, through the centre tap of a convolution.
+/// The paper's skeleton: index modulo, through the centre tap of a convolution and the middle one of a channel's
+/// flattened features.
 pub fn paper(wiring: &Wiring) -> Tree {
     let into = |class: Class| {
         let first = wiring.weight_writers(class).next()?;
         let edges = &wiring.edges[first.edges];
-        let (tails, heads) = (edges.tail_taps(), edges.head_taps());
-        let central = wiring
-            .weight_writers(class)
-            .find(|end| end.edges == first.edges && heads.is_centre(end.line));
-        let End { edges: at, line } = central.unwrap_or(first);
+        let (line, index) = central(wiring.weight_writers(class), first, edges.head_taps());
         Some(Edge {
-            edges: at,
-            tail: tails.modulo(line / heads.count, edges.tails_of(line)),
+            edges: first.edges,
+            tail: edges.tail_taps().modulo(index, edges.tails_of(line)),
             head: line,
         })
     };
     let out = |class: Class| {
-        let readers: Vec<End> = wiring.grounded_readers(class).collect();
-        let last = *readers.last()?;
+        let last = wiring.grounded_readers(class).last()?;
         let edges = &wiring.edges[last.edges];
-        let (tails, heads) = (edges.tail_taps(), edges.head_taps());
-        let central = readers
-            .iter()
-            .find(|end| end.edges == last.edges && tails.is_centre(end.line));
-        let End { edges: at, line } = *central.unwrap_or(&last);
+        let (line, index) = central(wiring.grounded_readers(class), last, edges.tail_taps());
         Some(Edge {
-            edges: at,
+            edges: last.edges,
             tail: line,
-            head: heads.modulo(line / tails.count, edges.heads_of(line)),
+            head: edges.head_taps().modulo(index, edges.heads_of(line)),
         })
     };
     let kind = |class: Class| wiring.kind(class);
@@ -213,6 +205,23 @@ pub fn paper(wiring: &Wiring) -> Tree {
             .map(|class| out(class).filter(|_| kind(class) == Kind::Grounded))
             .collect(),
     }
+}
+
+/// The central line of a class in the parameter of `end`, and the index of the class's channel there.
+fn central(ends: impl Iterator<Item = End>, end: End, taps: Taps) -> (usize, usize) {
+    let lines = ends
+        .filter(|other| other.edges == end.edges)
+        .map(|end| end.line);
+    let lines: Vec<usize> = lines.collect();
+    let line = match taps.count {
+        1 => lines[lines.len() / 2],
+        _ => lines
+            .iter()
+            .copied()
+            .find(|&line| taps.is_centre(line))
+            .unwrap_or(end.line),
+    };
+    (line, line / lines.len())
 }
 
 /// The largest skeleton of these weights: In by argmax |Pin(tail) w|, Out by argmax |w Pout(head)|.

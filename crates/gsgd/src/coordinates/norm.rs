@@ -2,25 +2,22 @@
 //!
 //! ```text
 //! A(ground) = 1
-//! A(b)      = sqrt(kappa * sum over In-set edges into b of (A(tail) w_e)^2),     kappa = 1/2
+//! A(b)      = sqrt(kappa(b) * sum over In-set edges into b of (A(tail) w_e)^2)
 //! v_e       = A(tail) w_e / A(head)
 //! dL/dv_e   = g_e A(head) / A(tail) - v_e kappa Q(head),   Q(b) = sum over In-set edges into b of g_e w_e
 //! step      : v' = v + dv, every In-set row renormalised;  w' = v' A(head) / A(tail)
 //! ```
 //!
 //! The In-set of a class are the edges of parameters all of whose tails are written before it. Each hidden class
-//! puts its In-set on a sphere, so m coordinates and H constraints make m - H dimensions. kappa = 1/2 because a
-//! ReLU passes half of its input's mean square.
+//! puts its In-set on a sphere, so m coordinates and H constraints make m - H dimensions. kappa = 1/2 for classes that
+//! weight layers write, because a ReLU passes half of its input's mean square; 1 for those of batch norms and for sinks.
 
 use burn::tensor::Tensor;
 
 use super::chart::{Network, Survey, Update};
 use crate::error::Error;
 use crate::kernels::{Entries, HeadSums, Lines, Power};
-use crate::wiring::{Class, Wiring};
-
-/// Half of a signal's mean square passes a ReLU.
-const KAPPA: f64 = 0.5;
+use crate::wiring::{Class, Kind, Wiring};
 
 /// Norm coordinates; all they need follows from the wiring.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +26,8 @@ pub(crate) struct NormChart {
     order: Vec<usize>,
     /// Position of the latest tail of each parameter.
     latest_tail: Vec<i64>,
+    /// By class.
+    kappa: Vec<f64>,
 }
 
 impl NormChart {
@@ -43,7 +42,11 @@ impl NormChart {
             .collect();
         let mut order: Vec<usize> = (0..wiring.edges.len()).collect();
         order.sort_by_key(|&slot| latest_tail[slot]);
-        Self { order, latest_tail }
+        Self {
+            order,
+            latest_tail,
+            kappa: wiring.classes().map(|class| kappa(wiring, class)).collect(),
+        }
     }
 
     fn in_set(&self, wiring: &Wiring, slot: usize, head: Class) -> bool {
@@ -55,14 +58,26 @@ impl NormChart {
     /// # Errors
     /// All weights into a unit are zero, or a product leaves the range of f64.
     pub fn norms(&self, network: Network) -> Result<Vec<f64>, Error> {
-        self.sum_up(network, Norms::new(network.wiring))
+        self.sum_up(network, self.nothing(network.wiring))
     }
 
     /// A of every class, 1 where all weights into a unit are zero.
     pub fn norms_or_one(&self, network: Network) -> Result<Vec<f64>, Error> {
-        let mut norms = Norms::new(network.wiring);
+        let mut norms = self.nothing(network.wiring);
         norms.dead = Some(1.0);
         self.sum_up(network, norms)
+    }
+
+    /// A before anything is summed up.
+    fn nothing<'a>(&'a self, wiring: &'a Wiring) -> Norms<'a> {
+        let mut squares = vec![0.0; self.kappa.len()];
+        squares[0] = 1.0;
+        Norms {
+            wiring,
+            kappa: &self.kappa,
+            squares,
+            dead: None,
+        }
     }
 
     fn sum_up(&self, network: Network, mut norms: Norms) -> Result<Vec<f64>, Error> {
@@ -88,7 +103,7 @@ impl NormChart {
         gradients: &[Tensor<2>],
     ) -> Result<NormSurvey<'a>, Error> {
         let wiring = network.wiring;
-        let mut norms = Norms::new(wiring);
+        let mut norms = self.nothing(wiring);
         let mut dots = vec![0.0; wiring.hidden() + 1];
         let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
         for &slot in &self.order {
@@ -115,27 +130,28 @@ impl NormChart {
     }
 }
 
+fn kappa(wiring: &Wiring, class: Class) -> f64 {
+    let mut writers = wiring.writers[class.index()].iter();
+    let first = writers.find(|end| !wiring.edges[end.edges].is_bias);
+    let by_layer = first.is_some_and(|end| wiring.edges[end.edges].shape.len() > 1);
+    match by_layer && !class.is_ground() && wiring.kind(class) != Kind::Sink {
+        true => 0.5,
+        false => 1.0,
+    }
+}
+
 /// A while it is being summed up.
 struct Norms<'a> {
     wiring: &'a Wiring,
+    kappa: &'a [f64],
     squares: Vec<f64>,
     /// A of a class without a weight that is not zero; an error where there is none.
     dead: Option<f64>,
 }
 
-impl<'a> Norms<'a> {
-    fn new(wiring: &'a Wiring) -> Self {
-        let mut squares = vec![0.0; wiring.hidden() + 1];
-        squares[0] = 1.0 / KAPPA;
-        Self {
-            wiring,
-            squares,
-            dead: None,
-        }
-    }
-
+impl Norms<'_> {
     fn of(&self, class: Class) -> Result<f64, Error> {
-        let norm = (KAPPA * self.squares[class.index()]).sqrt();
+        let norm = (self.kappa[class.index()] * self.squares[class.index()]).sqrt();
         if norm.is_normal() {
             return Ok(norm);
         }
@@ -181,6 +197,11 @@ impl NormSurvey<'_> {
         self.norms[class.index()]
     }
 
+    /// How far the gradient is taken back along v: kappa Q.
+    fn along(&self, class: Class) -> f64 {
+        self.chart.kappa[class.index()] * self.dots[class.index()]
+    }
+
     fn in_set(&self, slot: usize, head: Class) -> bool {
         self.chart.in_set(self.network.wiring, slot, head)
     }
@@ -197,9 +218,10 @@ impl NormSurvey<'_> {
                 }
             }
         }
-        squares
-            .iter()
-            .map(|square| 1.0 / (KAPPA * square).sqrt())
+        let kappa = self.chart.kappa.iter();
+        kappa
+            .zip(squares)
+            .map(|(kappa, square)| 1.0 / (kappa * square).sqrt())
             .collect()
     }
 }
@@ -218,7 +240,7 @@ impl Survey for NormSurvey<'_> {
             .network
             .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
         let projection = |head: Class| match self.in_set(slot, head) {
-            true => -KAPPA * self.dots[head.index()] / self.a(head),
+            true => -self.along(head) / self.a(head),
             false => 0.0,
         };
         let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
@@ -235,7 +257,7 @@ impl Survey for NormSurvey<'_> {
         // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
         let back = self.renormalisation(|slot, line, head| {
             let (lr, sums, a) = (lr[slot], &self.sums[slot], self.a(head));
-            let shift = KAPPA * self.dots[head.index()];
+            let shift = self.along(head);
             let v_v = sums.squares[line] / (a * a);
             let v_g = sums.dots[line];
             let g_g = sums.gradient_squares[line] * (a * a);
@@ -247,7 +269,7 @@ impl Survey for NormSurvey<'_> {
             .map(|slot| {
                 let lr = lr[slot];
                 let keep = |head: Class| match self.in_set(slot, head) {
-                    true => (1.0 + lr * KAPPA * self.dots[head.index()]) * back[head.index()],
+                    true => (1.0 + lr * self.along(head)) * back[head.index()],
                     false => 1.0,
                 };
                 let back = |head: Class| match self.in_set(slot, head) {

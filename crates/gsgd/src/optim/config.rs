@@ -12,7 +12,7 @@ use crate::kernels::{Arithmetic, Power};
 use crate::params;
 use crate::rescale::{self, Balance};
 use crate::skeleton::{self, Edge, Skeleton, Tree};
-use crate::wiring::{Homogeneous, Wiring};
+use crate::wiring::{Homogeneous, Wiring, WiringConfig};
 
 /// What happens to parameters that the wiring does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,8 +26,12 @@ pub enum Unwired {
 
 impl Unwired {
     /// The model's wiring, if it is as complete as this asks for.
-    pub(super) fn wiring<M: Module + Homogeneous>(self, model: &M) -> Result<Wiring, Error> {
-        let wiring = Wiring::of(model)?;
+    pub(super) fn wiring<M: Module + Homogeneous>(
+        self,
+        config: WiringConfig,
+        model: &M,
+    ) -> Result<Wiring, Error> {
+        let wiring = config.wire(model)?;
         let names: Vec<String> = wiring.unwired().map(String::from).collect();
         match self {
             Self::Refuse if !names.is_empty() => Err(Error::Unwired { names }),
@@ -46,6 +50,7 @@ impl Unwired {
 /// | floor | 0.5 | least size of a skeleton path's value, relative to the start | [0, 1) |
 /// | clip norm | none | largest l2 norm of dL/dv over all parameters | > 0 |
 /// | unwired | refuse | parameters the wiring leaves out | |
+/// | wiring | exact batch norm, whole-network skips | what batch norms and skips do to classes | |
 #[derive(Clone)]
 pub struct GSpaceConfig {
     inner: Inner,
@@ -54,6 +59,7 @@ pub struct GSpaceConfig {
     floor: Option<f64>,
     clip_norm: Option<f64>,
     unwired: Unwired,
+    wiring: WiringConfig,
     arithmetic: Arithmetic,
 }
 
@@ -109,6 +115,7 @@ impl GSpaceConfig {
             floor: Some(0.5),
             clip_norm: None,
             unwired: Unwired::default(),
+            wiring: WiringConfig::default(),
             arithmetic: Arithmetic::default(),
         }
     }
@@ -147,6 +154,12 @@ impl GSpaceConfig {
     /// What happens to parameters that the wiring does not use.
     pub fn with_unwired(mut self, unwired: Unwired) -> Self {
         self.unwired = unwired;
+        self
+    }
+
+    /// How batch norms and residual connections are wired.
+    pub fn with_wiring(mut self, wiring: WiringConfig) -> Self {
+        self.wiring = wiring;
         self
     }
 
@@ -193,7 +206,7 @@ impl GSpaceConfig {
                 allowed: "a finite number > 0",
             });
         }
-        self.unwired.wiring(model)
+        self.unwired.wiring(self.wiring, model)
     }
 
     pub(super) fn inner(&self) -> &Inner {

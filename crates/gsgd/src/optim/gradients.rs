@@ -106,6 +106,12 @@ impl ModuleVisitor for Taker<'_> {
             }
             return;
         }
+        let mut followers = self.wiring.followers.iter();
+        if followers.any(|follower| follower.id == param.id) {
+            // a bias that batch norm takes away again: left alone
+            self.grads.remove::<D>(param.id);
+            return;
+        }
         let unwired = self.wiring.unwired_parameters();
         let Some((_, name)) = unwired.iter().find(|(id, _)| *id == param.id) else {
             return;

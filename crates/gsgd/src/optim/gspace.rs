@@ -132,8 +132,29 @@ impl Space {
     ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
         let Matrices { weights, gradients } =
             gradients::take(model, &self.wiring, &self.slots, &mut grads)?;
+        let gradients = self.of_normed_layers(&weights, gradients)?;
         let survey = self.survey(&weights, &gradients)?;
         self.to_path_space(&*survey, &weights, gradients)
+    }
+
+    /// Gradients as the inverse chain rule takes them: multiplied by the norm of each unit's incoming weights where a
+    /// batch norm in the paper's treatment follows (Meng et al. 2019, section 5.1).
+    fn of_normed_layers(
+        &self,
+        weights: &[Tensor<2>],
+        gradients: Vec<Tensor<2>>,
+    ) -> Result<Vec<Tensor<2>>, Error> {
+        let network = self.network(weights);
+        let scaled = gradients.into_iter().enumerate().map(|(slot, g)| {
+            if !self.wiring.edges[slot].before_norm {
+                return Ok(g);
+            }
+            let ones = network.ones(slot);
+            let squares = network.powers_by_head(slot, &ones, Power::Two);
+            let norms = squares.iter().map(|square| square.sqrt()).collect();
+            Ok(self.how.scale(g, &network.fit(slot, ones, norms)?))
+        });
+        scaled.collect()
     }
 
     fn survey<'a>(
@@ -181,6 +202,7 @@ impl Space {
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            let gradients = self.of_normed_layers(&weights, gradients)?;
             let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
             Ok((gradients, updates))
         };
@@ -215,6 +237,7 @@ impl Space {
             gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, &self.slots, grads)?;
+            let gradients = self.of_normed_layers(&weights, gradients)?;
             let mut survey = self.survey(&weights, &gradients)?;
             let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
             self.clip(&mut path_space);

@@ -10,7 +10,7 @@ use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
 use crate::kernels::Power;
 use crate::paths::PathSums;
-use crate::wiring::{Homogeneous, Wiring};
+use crate::wiring::{Homogeneous, Kind, Wiring};
 
 /// Path-SGD with p = 2 (Neyshabur, Salakhutdinov and Srebro 2015): `w <- w - lr g / kappa`.
 ///
@@ -29,11 +29,20 @@ impl PathSgd {
     /// Path-SGD on `model`.
     ///
     /// # Errors
-    /// The wiring does not fit, or leaves parameters out and `unwired` refuses that.
+    /// The wiring does not fit or has a batch norm, or leaves parameters out and `unwired` refuses that.
     pub fn init<M: Module + Homogeneous>(model: &M, unwired: Unwired) -> Result<Self, Error> {
-        Ok(Self {
-            network: Scaled::init(model, unwired)?,
-        })
+        let network = Scaled::init(model, unwired)?;
+        let wiring = &network.wiring;
+        if wiring
+            .classes()
+            .any(|class| wiring.kind(class) == Kind::Sink)
+        {
+            return Err(Error::BatchNorm {
+                tool: "Path-SGD",
+                reason: "no path leads through it, so weights before it have no path norm to divide by",
+            });
+        }
+        Ok(Self { network })
     }
 
     /// The wiring the optimiser works on.

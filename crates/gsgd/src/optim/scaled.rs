@@ -12,7 +12,7 @@ use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Entries, Lines};
 use crate::params;
-use crate::wiring::{Homogeneous, Wiring};
+use crate::wiring::{Homogeneous, Wiring, WiringConfig};
 
 /// Factors of weights and gradient in `w' = a w + b g`, for one parameter.
 pub(super) struct Factors {
@@ -29,7 +29,7 @@ pub(super) struct Scaled {
 
 impl Scaled {
     pub fn init<M: Module + Homogeneous>(model: &M, unwired: Unwired) -> Result<Self, Error> {
-        let wiring = unwired.wiring(model)?;
+        let wiring = unwired.wiring(WiringConfig::default(), model)?;
         Ok(Self {
             slots: params::slots(&wiring),
             wiring,

@@ -48,15 +48,16 @@ pub struct Paths {
 const LIMIT: u128 = 1_000_000;
 
 impl Paths {
-    /// Enumerates every path from an input feature or a bias to an output.
+    /// Enumerates every path from an input feature or a bias to an output. Every tap of a convolution is an edge of its
+    /// own; positions are not told apart.
     ///
     /// # Errors
-    /// More than a million paths, a grounded function inside, or a model that does not fit its wiring.
+    /// More than a million paths, a batch norm or a grounded function inside, or a model that does not fit its wiring.
     pub fn of<M: Module>(model: &M, wiring: &Wiring) -> Result<Self, Error> {
         if wiring
             .nodes
             .iter()
-            .any(|node| matches!(node, Source::Ground(_)))
+            .any(|node| matches!(node, Source::Ground(_) | Source::Norm { .. }))
         {
             return Err(Error::Grounded);
         }
@@ -95,7 +96,7 @@ impl Paths {
     /// slope for leaky ones).
     ///
     /// # Errors
-    /// The input has the wrong lengths.
+    /// The input has the wrong lengths, or the network has a convolution.
     pub fn activations(&self, inputs: &[&[f64]]) -> Result<Vec<f64>, Error> {
         let slopes = self.slopes(inputs)?;
         let status = |path: &Path| {
@@ -110,7 +111,7 @@ impl Paths {
     /// The network's outputs by Eq. (1) of the paper: `N(x)_k = sum over paths p into k of v_p a_p(x) x_start(p)`.
     ///
     /// # Errors
-    /// The input has the wrong lengths.
+    /// The input has the wrong lengths, or the network has a convolution.
     pub fn outputs(&self, inputs: &[&[f64]]) -> Result<Vec<f64>, Error> {
         let status = self.activations(inputs)?;
         let width = self
@@ -164,6 +165,11 @@ impl Paths {
     /// The slope of every activation at this input, by node and channel.
     fn slopes(&self, inputs: &[&[f64]]) -> Result<Vec<Vec<f64>>, Error> {
         let wiring = &self.wiring;
+        if let Some(edges) = wiring.edges.iter().find(|edges| edges.shape.len() > 2) {
+            return Err(Error::NotDense {
+                name: edges.name.clone(),
+            });
+        }
         let is_input = |&node: &usize| wiring.nodes[node] == Source::Input;
         let expected: Vec<usize> = (0..wiring.nodes.len())
             .filter(is_input)
@@ -199,7 +205,9 @@ impl Paths {
                         .map(|(x, s)| x * s)
                         .collect()
                 }
-                Source::Ground(_) => unreachable!("refused when the paths were enumerated"),
+                Source::Norm { .. } | Source::Ground(_) => {
+                    unreachable!("refused when the paths were enumerated")
+                }
             };
             values.push(value);
         }
@@ -223,9 +231,15 @@ fn count(wiring: &Wiring) -> u128 {
     for (node, source) in wiring.nodes.iter().enumerate() {
         let counts = match source {
             Source::Input => vec![1; wiring.widths[node]],
-            Source::Layer { from, bias, .. } => {
-                let paths = sum(&to[*from]).saturating_add(u128::from(bias.is_some()));
-                vec![paths; wiring.widths[node]]
+            Source::Layer { from, weight, bias } => {
+                let edges = &wiring.edges[*weight];
+                let taps = edges.tail_taps().count * edges.head_taps().count;
+                let paths = |head: usize| {
+                    let into = sum(&to[*from][edges.channels_into(head)]);
+                    let into = into.saturating_mul(taps as u128);
+                    into.saturating_add(u128::from(bias.is_some()))
+                };
+                (0..wiring.widths[node]).map(paths).collect()
             }
             Source::Add(a, b) => {
                 let pairs = to[*a].iter().zip(&to[*b]);
@@ -233,7 +247,8 @@ fn count(wiring: &Wiring) -> u128 {
             }
             Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
             Source::Repeat { from, times } => repeated(&to[*from], *times),
-            Source::Activation { from, .. } | Source::Ground(from) => to[*from].clone(),
+            Source::Activation { from, .. } => to[*from].clone(),
+            Source::Norm { .. } | Source::Ground(_) => unreachable!("refused before"),
         };
         to.push(counts);
     }
@@ -254,7 +269,7 @@ fn enumerate(wiring: &Wiring) -> Vec<Path> {
                     .collect()
             }
             Source::Layer { from, weight, bias } => (0..wiring.widths[node])
-                .map(|head| through(&to[*from], *weight, *bias, head))
+                .map(|head| through(&to[*from], wiring, *weight, *bias, head))
                 .collect(),
             Source::Add(a, b) => {
                 let pairs = to[*a].iter().zip(&to[*b]);
@@ -273,7 +288,7 @@ fn enumerate(wiring: &Wiring) -> Vec<Path> {
                 }
                 paths
             }
-            Source::Ground(_) => unreachable!("refused before"),
+            Source::Norm { .. } | Source::Ground(_) => unreachable!("refused before"),
         };
         to.push(paths);
     }
@@ -292,24 +307,37 @@ fn start(start: Start) -> Path {
     }
 }
 
-fn through(x: &[Vec<Path>], weight: usize, bias: Option<usize>, head: usize) -> Vec<Path> {
+/// All paths into one channel of a layer.
+fn through(
+    x: &[Vec<Path>],
+    wiring: &Wiring,
+    weight: usize,
+    bias: Option<usize>,
+    channel: usize,
+) -> Vec<Path> {
+    let edges = &wiring.edges[weight];
+    let taps = edges.head_taps().count;
     let mut paths = Vec::new();
-    for (tail, to) in x.iter().enumerate() {
-        paths.extend(to.iter().cloned().map(|mut path| {
-            path.edges.push(Edge {
+    for head in channel * taps..(channel + 1) * taps {
+        for tail in edges.tails_of(head) {
+            let edge = Edge {
                 edges: weight,
                 tail,
                 head,
-            });
-            path
-        }));
+            };
+            let to = x[tail / edges.tail_taps().count].iter().cloned();
+            paths.extend(to.map(|mut path| {
+                path.edges.push(edge);
+                path
+            }));
+        }
     }
     if let Some(edges) = bias {
         let mut path = start(Start::Bias);
         path.edges.push(Edge {
             edges,
             tail: 0,
-            head,
+            head: channel,
         });
         paths.push(path);
     }

@@ -7,12 +7,14 @@ use crate::error::Error;
 use crate::kernels::{Arithmetic, Power};
 use crate::params;
 use crate::skeleton::Tree;
-use crate::wiring::{Class, Source, Wiring};
+use crate::wiring::{Class, Kind, Source, Wiring};
 
 /// The sum over all paths p of `|v_p|` or `v_p^2` (Neyshabur et al. 2015), by one pass over the weights.
 ///
 /// Paths start at an input feature or a bias and end at an output; a function that is not positively homogeneous
-/// ends paths and starts new ones. Activations are not looked at.
+/// ends paths and starts new ones. Every tap of a convolution is an edge of its own, positions are not told apart, and
+/// pooling counts as 1. A batch norm's channels have size 1, so that paths start at its gamma and beta. Activations are
+/// not looked at.
 ///
 /// # Errors
 /// Model and wiring do not fit.
@@ -40,22 +42,35 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
     };
     let chart = SkeletonChart::new(wiring, tree.clone());
     let products = chart.products(network)?;
-    let factor = |class: &Class| products[class.index()].factor;
-    let mut total = 0.0;
+    // A sink's row of coordinates has length 1.
+    let kind = |class: &Class| wiring.kind(*class);
+    let sinks = wiring
+        .hidden_classes()
+        .filter(|class| kind(class) == Kind::Sink);
+    let mut total = sinks.count() as f64;
+    let tail = |class: &Class| products[class.index()].factor.tail;
+    let head = |class: &Class| match kind(class) {
+        Kind::Sink => 0.0,
+        _ => products[class.index()].factor.head,
+    };
     for (slot, edges) in wiring.edges.iter().enumerate() {
-        let heads: Vec<f64> = edges.heads.iter().map(|c| factor(c).head.powi(2)).collect();
+        let heads: Vec<f64> = edges.heads.iter().map(|c| head(c).powi(2)).collect();
         let sums = network.powers_by_tail(slot, &heads, Power::Two);
-        let tails = edges.tails.iter().map(|c| factor(c).tail.powi(2));
+        let tails = edges.tails.iter().map(|c| tail(c).powi(2));
         total += sums
             .iter()
             .zip(tails)
             .map(|(sum, tail)| sum * tail)
             .sum::<f64>();
     }
-    let outs = tree.outs.iter().zip(&products[1..]);
-    for (out, unit) in outs.filter_map(|(out, unit)| Some((out.as_ref()?, unit))) {
-        let head = factor(&wiring.head(*out)).head;
-        total -= (unit.factor.tail * unit.out_weight * head).powi(2);
+    for class in wiring.hidden_classes() {
+        let unit = &products[class.index()];
+        if let Some(out) = tree.out_edge(class) {
+            total -= (unit.factor.tail * unit.out_weight * head(&wiring.head(out))).powi(2);
+        }
+        if kind(&class) == Kind::Floating {
+            total -= 1.0; // its In edge, T w / T
+        }
     }
     Ok(total)
 }
@@ -78,7 +93,10 @@ impl PathSums {
             let sums = match source {
                 Source::Input => vec![1.0; wiring.widths[node]],
                 Source::Layer { from, weight, bias } => {
-                    let mut sums = network.powers_by_head(*weight, &to[*from], p);
+                    let edges = &wiring.edges[*weight];
+                    let tails = edges.tail_taps().spread(&to[*from]);
+                    let lines = network.powers_by_head(*weight, &tails, p);
+                    let mut sums = edges.head_taps().fold(&lines);
                     if let Some(bias) = bias {
                         let biases = network.powers_by_head(*bias, &[1.0], p);
                         sums.iter_mut().zip(biases).for_each(|(sum, b)| *sum += b);
@@ -89,6 +107,11 @@ impl PathSums {
                 Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
                 Source::Repeat { from, times } => repeated(&to[*from], *times),
                 Source::Activation { from, .. } => to[*from].clone(),
+                Source::Norm { gamma, beta, .. } => {
+                    let gammas = network.powers_by_head(*gamma, &[1.0], p);
+                    let betas = network.powers_by_head(*beta, &[1.0], p);
+                    gammas.iter().zip(betas).map(|(g, b)| g + b).collect()
+                }
                 Source::Ground(from) => {
                     norm += to[*from].iter().sum::<f64>();
                     vec![1.0; wiring.widths[node]]
@@ -126,11 +149,14 @@ impl PathSums {
                     weight,
                     bias,
                 } => {
-                    add(&mut from[*x], network.powers_by_tail(*weight, &sums, p));
+                    let edges = &wiring.edges[*weight];
+                    let heads = edges.head_taps().spread(&sums);
+                    let lines = network.powers_by_tail(*weight, &heads, p);
+                    add(&mut from[*x], edges.tail_taps().fold(&lines));
                     if let Some(bias) = bias {
                         around[*bias] = (vec![1.0], sums.clone());
                     }
-                    around[*weight] = (self.to[*x].clone(), sums);
+                    around[*weight] = (edges.tail_taps().spread(&self.to[*x]), heads);
                 }
                 Source::Add(a, b) => {
                     add(&mut from[*a], sums.clone());
@@ -152,6 +178,10 @@ impl PathSums {
                     add(&mut from[*x], folded);
                 }
                 Source::Activation { from: x, .. } => add(&mut from[*x], sums),
+                Source::Norm { gamma, beta, .. } => {
+                    around[*gamma] = (vec![1.0], sums.clone());
+                    around[*beta] = (vec![1.0], sums);
+                }
                 Source::Ground(x) => from[*x].iter_mut().for_each(|sum| *sum += 1.0),
             }
         }

@@ -7,7 +7,7 @@ use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
 use crate::kernels::Power;
 use crate::params;
-use crate::wiring::{Class, Wiring};
+use crate::wiring::{Class, Kind, Wiring};
 
 /// When balancing is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,6 +27,9 @@ impl Default for Balance {
     }
 }
 
+/// The square of the norm that balancing gives a row before batch norm, whose scale has no effect: that of He weights.
+const SINK: f64 = 2.0;
+
 /// What balancing found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Balanced {
@@ -42,7 +45,8 @@ pub struct Balanced {
 ///
 /// Block coordinate descent on the sum of all squared weights over the group (equi-normalisation, Stock et al.
 /// 2019), which is convex in the factors' logarithms. It starts from the canonical representative, so the result
-/// does not depend on how the network came scaled. Units without weights on one side keep their scale.
+/// does not depend on how the network came scaled. Units without weights on one side keep their scale; rows before a
+/// batch norm, whose scale has no effect, get the norm of He weights.
 ///
 /// # Errors
 /// Model and wiring do not fit, or the factors leave the range of the weights' type; the model comes back
@@ -149,7 +153,11 @@ fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 
     for &class in &level.classes {
         let b = class.index();
         let square = scaling.factors[b] * scaling.factors[b];
-        let ratio = (outgoing[b] / square) / (incoming[b] * square);
+        let ratio = match network.wiring.kind(class) {
+            // both sides of the square: the only weights that its scale moves are its row
+            Kind::Sink => (SINK / (incoming[b] * square)).powi(2),
+            _ => (outgoing[b] / square) / (incoming[b] * square),
+        };
         if !ratio.is_normal() || ratio < 0.0 {
             continue; // no weights on one side
         }

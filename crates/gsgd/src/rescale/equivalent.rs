@@ -31,7 +31,8 @@ pub enum Equivalence {
 /// Compares two networks of the same wiring up to positive scaling.
 ///
 /// Both are taken to their canonical representatives; a weight may differ by `tolerance` times the root of the sum
-/// of squares of its unit's incoming weights in that parameter.
+/// of squares of its unit's incoming weights in that parameter. Running statistics of batch norms are compared too, to
+/// `tolerance` times the largest of their layer.
 ///
 /// # Errors
 /// The wirings differ in shape, or a model does not fit its wiring.
@@ -78,6 +79,31 @@ pub fn equivalent<A: Module, B: Module>(
                 return Ok(Equivalence::Different {
                     unit,
                     parameter: edges.name.clone(),
+                    difference,
+                });
+            }
+            largest = largest.max(difference);
+        }
+    }
+    let pairs = params::read_followers(a, a_wiring)
+        .into_iter()
+        .zip(params::read_followers(b, b_wiring));
+    for (follower, (a, b)) in a_wiring.followers.iter().zip(pairs) {
+        let expected: Vec<f64> = a
+            .iter()
+            .zip(scaling.of_follower(follower))
+            .map(|(a, factor)| a * factor)
+            .collect();
+        let size = expected
+            .iter()
+            .chain(&b)
+            .fold(0.0f64, |a, b| a.max(b.abs()));
+        for (channel, (expected, found)) in expected.iter().zip(&b).enumerate() {
+            let difference = (expected - found).abs() / size.max(f64::MIN_POSITIVE);
+            if difference > tolerance || difference.is_nan() {
+                return Ok(Equivalence::Different {
+                    unit: a_wiring.unit(follower.classes[channel]),
+                    parameter: follower.name.clone(),
                     difference,
                 });
             }

@@ -7,6 +7,7 @@ mod balance;
 mod equivalent;
 
 use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -18,7 +19,7 @@ use crate::coordinates::{Network, NormChart};
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Lines};
 use crate::params;
-use crate::wiring::{Class, Wiring};
+use crate::wiring::{Class, Follower, Wiring};
 
 /// One positive factor per hidden class.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +110,9 @@ impl Scaling {
         }
     }
 
-    /// The model with every weight multiplied by `c[head] / c[tail]`.
+    /// The model with every weight multiplied by `c[head] / c[tail]`, and running statistics of batch norms likewise.
+    ///
+    /// A model with batch norm shares its running statistics with its clones; the result has its own.
     ///
     /// # Errors
     /// Model and wiring do not fit, or the factors leave the range of the weights' type. The model comes back
@@ -119,11 +122,35 @@ impl Scaling {
             Err(error) => Err(Rejected { model, error }),
             Ok(lines) => {
                 let slots = params::slots(wiring);
-                Ok(params::map(model, wiring, &slots, |slot, w| {
+                let model = match wiring.followers.is_empty() {
+                    true => model,
+                    false => params::detached(&model),
+                };
+                let model = params::map(model, wiring, &slots, |slot, w| {
                     Arithmetic::Streamed.scale(w, &lines[slot])
-                }))
+                });
+                Ok(self.lead(model, wiring))
             }
         }
+    }
+
+    /// The model with its followers multiplied by their factors.
+    fn lead<M: Module>(&self, model: M, wiring: &Wiring) -> M {
+        params::map_followers(model, wiring, |follower, x| {
+            let factors = self.of_follower(follower);
+            let shape = [factors.len()];
+            let by =
+                Tensor::<1>::from_data(TensorData::new(factors, shape), (&x.device(), x.dtype()));
+            x * by
+        })
+    }
+
+    /// The factor of every channel of a follower.
+    fn of_follower(&self, follower: &Follower) -> Vec<f64> {
+        let classes = follower.classes.iter();
+        classes
+            .map(|&class| self.factor(class).powi(follower.power))
+            .collect()
     }
 
     fn lines<M: Module>(&self, model: &M, wiring: &Wiring) -> Result<Vec<Lines>, Error> {
@@ -169,7 +196,7 @@ fn canonical(network: Network) -> Result<Scaling, Error> {
     })
 }
 
-fn network<'a>(wiring: &'a Wiring, weights: &'a [burn::tensor::Tensor<2>]) -> Network<'a> {
+fn network<'a>(wiring: &'a Wiring, weights: &'a [Tensor<2>]) -> Network<'a> {
     Network {
         wiring,
         weights,

@@ -3,12 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::module::ParamId;
-use burn::nn::Linear;
+use burn::module::{Param, ParamId};
+use burn::nn::conv::{Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d};
+use burn::nn::{BatchNorm, Linear};
+use burn::tensor::Tensor;
 
-use super::Matrix;
 use super::classes::Union;
+use super::{BatchNormTreatment, Matrix, SkipTreatment, WiringConfig};
 use crate::error::WiringError;
+use crate::kernels::Side;
+use crate::params;
 
 /// A value inside the network, as the wiring sees it: a list of channels, each in a scaling class.
 ///
@@ -39,8 +43,30 @@ pub(crate) enum Source {
     Repeat { from: usize, times: usize },
     /// ReLU (slope 0) or leaky ReLU, with the slope below zero as its bits.
     Activation { from: usize, slope: u64 },
+    /// Batch norm; indices of gamma and beta in the list of edges.
+    Norm {
+        from: usize,
+        gamma: usize,
+        beta: usize,
+    },
     /// A function that is not positively homogeneous.
     Ground(usize),
+}
+
+impl Source {
+    /// The nodes this one reads.
+    pub fn reads(&self) -> Vec<usize> {
+        match self {
+            Self::Input => Vec::new(),
+            Self::Layer { from, .. }
+            | Self::Repeat { from, .. }
+            | Self::Activation { from, .. }
+            | Self::Norm { from, .. }
+            | Self::Ground(from) => vec![*from],
+            Self::Add(a, b) => vec![*a, *b],
+            Self::Concat(parts) => parts.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -60,7 +86,54 @@ pub(super) struct Call {
     pub heads: Vec<u32>,
     pub matrix: Matrix,
     pub is_bias: bool,
+    pub before_norm: bool,
     pub node: usize,
+}
+
+/// A tensor that follows a scaling of its channels without being a weight: multiplied by their factors to a power.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub id: ParamId,
+    pub name: String,
+    pub classes: Vec<u32>,
+    pub power: i32,
+}
+
+/// A weight layer's shape, channels in and out, and matrix.
+struct Shape {
+    weight: Vec<usize>,
+    channels: [usize; 2],
+    matrix: Matrix,
+}
+
+impl Shape {
+    /// Of a weight `[out, in / groups, kernel ...]`.
+    fn convolution(weight: &[usize], groups: usize) -> Self {
+        Self {
+            channels: [weight[1] * groups, weight[0]],
+            matrix: Self::matrix(weight, groups, Side::Columns),
+            weight: weight.to_vec(),
+        }
+    }
+
+    /// Of a weight `[in, out / groups, kernel ...]`.
+    fn transposed(weight: &[usize], groups: usize) -> Self {
+        Self {
+            channels: [weight[0], weight[1] * groups],
+            matrix: Self::matrix(weight, groups, Side::Rows),
+            weight: weight.to_vec(),
+        }
+    }
+
+    fn matrix(weight: &[usize], groups: usize, tails: Side) -> Matrix {
+        let kernel = &weight[2..];
+        Matrix {
+            tails,
+            groups,
+            taps: kernel.iter().product(),
+            centre: kernel.iter().fold(0, |at, size| at * size + size / 2),
+        }
+    }
 }
 
 /// Records how the channels of a model are wired; handed to [`Homogeneous::wire`](crate::Homogeneous::wire).
@@ -70,10 +143,14 @@ pub(super) struct Call {
 #[derive(Debug)]
 pub struct WiringBuilder {
     id: u64,
+    config: WiringConfig,
     names: HashMap<ParamId, String>,
     wired: HashSet<ParamId>,
     pub(super) nodes: Vec<Node>,
     pub(super) calls: Vec<Call>,
+    pub(super) followers: Vec<Follower>,
+    /// Parameters that are to be stepped in weight space.
+    pub(super) loose: Vec<ParamId>,
     pub(super) outputs: Vec<usize>,
     pub(super) classes: Union,
     pub(super) error: Option<WiringError>,
@@ -82,13 +159,16 @@ pub struct WiringBuilder {
 static NEXT_BUILDER: AtomicU64 = AtomicU64::new(0);
 
 impl WiringBuilder {
-    pub(super) fn new(names: HashMap<ParamId, String>) -> Self {
+    pub(super) fn new(config: WiringConfig, names: HashMap<ParamId, String>) -> Self {
         Self {
             id: NEXT_BUILDER.fetch_add(1, Ordering::Relaxed),
+            config,
             names,
             wired: HashSet::new(),
             nodes: Vec::new(),
             calls: Vec::new(),
+            followers: Vec::new(),
+            loose: Vec::new(),
             outputs: Vec::new(),
             classes: Union::with_ground(),
             error: None,
@@ -110,62 +190,168 @@ impl WiringBuilder {
     /// o is an edge from the ground to class o.
     pub fn linear(&mut self, x: Channels, layer: &Linear) -> Channels {
         let [d_input, d_output] = layer.weight.val().dims();
-        let Some(x) = self.own(x, "linear") else {
-            return self.input(d_output);
+        let shape = Shape {
+            weight: vec![d_input, d_output],
+            channels: [d_input, d_output],
+            matrix: Matrix::DENSE,
         };
-        let name = self.name(layer.weight.id);
-        if d_input == 0 || d_output == 0 {
+        self.layer(x, "linear", layer.weight.id, layer.bias.as_ref(), shape)
+    }
+
+    /// A [`Conv1d`] layer, weight `[channels_out, channels_in / groups, kernel]`, of any stride, padding, dilation and
+    /// number of groups.
+    ///
+    /// Opens one new class per output channel; every tap (o, i, k) is an edge from the class of channel i to class o.
+    pub fn conv1d(&mut self, x: Channels, layer: &Conv1d) -> Channels {
+        let shape = Shape::convolution(&layer.weight.val().dims(), layer.groups);
+        self.layer(x, "conv1d", layer.weight.id, layer.bias.as_ref(), shape)
+    }
+
+    /// A [`Conv2d`] layer, weight `[channels_out, channels_in / groups, height, width]`; see [`conv1d`](Self::conv1d).
+    pub fn conv2d(&mut self, x: Channels, layer: &Conv2d) -> Channels {
+        let shape = Shape::convolution(&layer.weight.val().dims(), layer.groups);
+        self.layer(x, "conv2d", layer.weight.id, layer.bias.as_ref(), shape)
+    }
+
+    /// A [`ConvTranspose1d`] layer, weight `[channels_in, channels_out / groups, kernel]`.
+    pub fn conv_transpose1d(&mut self, x: Channels, layer: &ConvTranspose1d) -> Channels {
+        let shape = Shape::transposed(&layer.weight.val().dims(), layer.groups);
+        self.layer(
+            x,
+            "conv_transpose1d",
+            layer.weight.id,
+            layer.bias.as_ref(),
+            shape,
+        )
+    }
+
+    /// A [`ConvTranspose2d`] layer, weight `[channels_in, channels_out / groups, height, width]`.
+    pub fn conv_transpose2d(&mut self, x: Channels, layer: &ConvTranspose2d) -> Channels {
+        let shape = Shape::transposed(&layer.weight.val().dims(), layer.groups);
+        self.layer(
+            x,
+            "conv_transpose2d",
+            layer.weight.id,
+            layer.bias.as_ref(),
+            shape,
+        )
+    }
+
+    fn layer(
+        &mut self,
+        x: Channels,
+        call: &'static str,
+        weight: ParamId,
+        bias: Option<&Param<Tensor<1>>>,
+        shape: Shape,
+    ) -> Channels {
+        let [inputs, outputs] = shape.channels;
+        let Some(from) = self.own(x, call) else {
+            return self.input(outputs);
+        };
+        let name = self.name(weight);
+        if shape.weight.contains(&0) {
             self.fail(WiringError::Empty {
                 layer: name.clone(),
             });
         }
-        let tails = match &self.nodes[x].classes {
-            Some(classes) if classes.len() != d_input => {
-                let found = classes.len();
-                self.fail(WiringError::Width {
-                    layer: name.clone(),
-                    expected: d_input,
-                    found,
-                });
-                vec![0; d_input]
-            }
-            Some(classes) => classes.clone(),
-            None => {
-                self.nodes[x].classes = Some(vec![0; d_input]);
-                vec![0; d_input]
-            }
+        let channels = self.channels(from, &name, inputs);
+        let new: Vec<u32> = (0..outputs).map(|_| self.classes.fresh()).collect();
+        let repeated = |classes: &[u32]| -> Vec<u32> {
+            let repeat = |&class| std::iter::repeat_n(class, shape.matrix.taps);
+            classes.iter().flat_map(repeat).collect()
         };
-        let heads: Vec<u32> = (0..d_output).map(|_| self.classes.fresh()).collect();
+        let (tails, heads) = match shape.matrix.tails {
+            Side::Rows => (channels, repeated(&new)),
+            Side::Columns => (repeated(&channels), new.clone()),
+        };
         let node = self.nodes.len();
         let weight = self.call(Call {
-            id: layer.weight.id,
+            id: weight,
             name,
-            shape: vec![d_input, d_output],
+            shape: shape.weight,
             tails,
-            heads: heads.clone(),
-            matrix: Matrix::DENSE,
+            heads,
+            matrix: shape.matrix,
             is_bias: false,
+            before_norm: false,
             node,
         });
-        let bias = layer.bias.as_ref().map(|bias| {
-            let name = self.name(bias.id);
-            self.call(Call {
-                id: bias.id,
-                name,
-                shape: vec![d_output],
-                tails: vec![0],
-                heads: heads.clone(),
-                matrix: Matrix::DENSE,
-                is_bias: true,
-                node,
-            })
-        });
-        let source = Source::Layer {
-            from: x,
-            weight,
-            bias,
+        let bias = bias.map(|bias| self.ground_edges(bias, &new, true));
+        let source = Source::Layer { from, weight, bias };
+        self.node(source, Some(new))
+    }
+
+    /// A parameter `[channels]` of edges from the ground.
+    fn ground_edges(&mut self, param: &Param<Tensor<1>>, heads: &[u32], is_bias: bool) -> usize {
+        let name = self.name(param.id);
+        self.call(Call {
+            id: param.id,
+            name,
+            shape: vec![heads.len()],
+            tails: vec![0],
+            heads: heads.to_vec(),
+            matrix: Matrix::DENSE,
+            is_bias,
+            before_norm: false,
+            node: self.nodes.len(),
+        })
+    }
+
+    /// The classes of a node that `layer` takes as `expected` channels.
+    fn channels(&mut self, node: usize, layer: &str, expected: usize) -> Vec<u32> {
+        match &self.nodes[node].classes {
+            Some(classes) if classes.len() == expected => return classes.clone(),
+            Some(classes) => {
+                let found = classes.len();
+                self.fail(WiringError::Width {
+                    layer: layer.into(),
+                    expected,
+                    found,
+                });
+            }
+            None => self.nodes[node].classes = Some(vec![0; expected]),
+        }
+        vec![0; expected]
+    }
+
+    /// A [`BatchNorm`] layer, treated as the [`WiringConfig`](crate::WiringConfig) says.
+    ///
+    /// Exact: its input's scale has no effect, gamma and beta are edges from the ground to new classes, and the running
+    /// statistics follow the scaling of its input: mean by the factor, variance by its square. The layer's epsilon is
+    /// not part of this: with an epsilon of 1e-5 rescaling changes outputs by about 1e-5 of them.
+    pub fn batch_norm(&mut self, x: Channels, layer: &BatchNorm) -> Channels {
+        let features = layer.gamma.val().dims()[0];
+        let Some(from) = self.own(x, "batch_norm") else {
+            return self.input(features);
         };
-        self.node(source, Some(heads))
+        let name = self.name(layer.gamma.id);
+        let inputs = self.channels(from, &name, features);
+        let is_paper = self.config.batch_norm == BatchNormTreatment::Paper;
+        for (id, name) in params::names(layer) {
+            let power = match name.as_str() {
+                "running_mean" => 1,
+                "running_var" => 2,
+                _ => continue,
+            };
+            self.followers.push(Follower {
+                id,
+                name: self.name(id),
+                classes: inputs.clone(),
+                power: if is_paper { 0 } else { power },
+            });
+        }
+        if is_paper {
+            self.loose.extend([layer.gamma.id, layer.beta.id]);
+            if let Source::Layer { weight, .. } = self.nodes[from].source {
+                self.calls[weight].before_norm = true;
+            }
+            return x;
+        }
+        let new: Vec<u32> = (0..features).map(|_| self.classes.fresh()).collect();
+        let gamma = self.ground_edges(&layer.gamma, &new, false);
+        let beta = self.ground_edges(&layer.beta, &new, true);
+        self.node(Source::Norm { from, gamma, beta }, Some(new))
     }
 
     /// ReLU: positively homogeneous, so the classes pass.
@@ -191,7 +377,23 @@ impl WiringBuilder {
         x
     }
 
-    /// A residual connection: channel by channel, the classes of `a` and `b` become one.
+    /// Max pooling, adaptive or not: the classes pass.
+    pub fn max_pool(&mut self, x: Channels) -> Channels {
+        x
+    }
+
+    /// Average pooling, adaptive, global or not: the classes pass.
+    pub fn avg_pool(&mut self, x: Channels) -> Channels {
+        x
+    }
+
+    /// Padding with zeros: the classes pass.
+    pub fn pad(&mut self, x: Channels) -> Channels {
+        x
+    }
+
+    /// A residual connection: channel by channel, the classes of `a` and `b` become one, so that a whole residual
+    /// stream is one class per channel. (In the paper's treatment of skips both are grounded instead.)
     pub fn add(&mut self, a: Channels, b: Channels) -> Channels {
         let (Some(a), Some(b)) = (self.own(a, "add"), self.own(b, "add")) else {
             return self.input(0);
@@ -215,6 +417,9 @@ impl WiringBuilder {
         }
         for (&l, &r) in left.iter().zip(&right) {
             self.classes.unite(l, r);
+            if self.config.skips == SkipTreatment::PerBlock {
+                self.classes.unite(l, 0);
+            }
         }
         self.node(Source::Add(a, b), Some(left))
     }
@@ -325,6 +530,7 @@ impl WiringBuilder {
             Source::Add(a, _) => format!("a sum with {}", self.origin(*a)),
             Source::Concat(_) => "a concatenation".into(),
             Source::Repeat { from, .. } | Source::Activation { from, .. } => self.origin(*from),
+            Source::Norm { gamma, .. } => format!("`{}`", self.calls[*gamma].name),
             Source::Ground(from) => format!("a grounded {}", self.origin(*from)),
         }
     }

@@ -12,7 +12,9 @@ use crate::kernels::Side;
 /// | parameter | shape | tail lines | head lines |
 /// |---|---|---|---|
 /// | linear weight | `[d_input, d_output]` | inputs | outputs |
-/// | bias | `[d_output]` | the ground | outputs |
+/// | convolution | `[out, in / groups, kernel ...]` | taps of every input channel | output channels |
+/// | transposed convolution | `[in, out / groups, kernel ...]` | input channels | taps of every output channel |
+/// | bias, batch norm's gamma and beta | `[channels]` | the ground | channels |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edges {
     pub(crate) id: ParamId,
@@ -22,6 +24,8 @@ pub struct Edges {
     pub(crate) heads: Vec<Class>,
     pub(crate) matrix: Matrix,
     pub(crate) is_bias: bool,
+    /// Whether a batch norm in the paper's treatment follows.
+    pub(crate) before_norm: bool,
 }
 
 /// How a parameter's memory is a matrix of its tail and head lines.
@@ -57,6 +61,18 @@ pub(crate) struct Taps {
 impl Taps {
     pub fn is_centre(self, line: usize) -> bool {
         line % self.count == self.centre
+    }
+
+    /// A value per line from a value per channel.
+    pub fn spread(self, by_channel: &[f64]) -> Vec<f64> {
+        let repeat = |&value| std::iter::repeat_n(value, self.count);
+        by_channel.iter().flat_map(repeat).collect()
+    }
+
+    /// A sum per channel from a value per line.
+    pub fn fold(self, by_line: &[f64]) -> Vec<f64> {
+        let channels = by_line.chunks(self.count);
+        channels.map(|taps| taps.iter().sum()).collect()
     }
 
     /// Among `lines`, the central one of the channel that index modulo gives for channel `index`.
@@ -130,6 +146,13 @@ impl Edges {
     /// The tail lines that share edges with a head line.
     pub(crate) fn tails_of(&self, head: usize) -> Range<usize> {
         partners(head, self.heads.len(), self.tails.len(), self.matrix.groups)
+    }
+
+    /// The input channels that a channel of the result reads.
+    pub(crate) fn channels_into(&self, channel: usize) -> Range<usize> {
+        let lines = self.tails_of(channel * self.head_taps().count);
+        let taps = self.tail_taps().count;
+        lines.start / taps..lines.end / taps
     }
 
     /// The head lines that share edges with a tail line.

@@ -6,6 +6,7 @@
 
 mod builder;
 mod classes;
+mod config;
 mod edges;
 mod verify;
 
@@ -16,11 +17,11 @@ use burn::module::{Module, ParamId};
 pub(crate) use builder::Source;
 pub use builder::{Channels, WiringBuilder};
 pub use classes::{Class, Kind};
+pub use config::{BatchNormTreatment, SkipTreatment, WiringConfig};
 pub use edges::Edges;
-pub(crate) use edges::Matrix;
+pub(crate) use edges::{Matrix, Taps};
 
 use crate::error::{Error, WiringError};
-use crate::params;
 
 /// A model that says how its channels are wired, line by line as its `forward` does.
 ///
@@ -70,21 +71,33 @@ pub struct Wiring {
     /// Position of the last reader on a way to the ground without batch norm (the ground: `i64::MAX`).
     pub(crate) ord_out: Vec<i64>,
     kinds: Vec<Kind>,
+    /// Tensors that follow a scaling without being weights.
+    pub(crate) followers: Vec<Follower>,
     unwired: Vec<(ParamId, String)>,
+    /// Unwired parameters that the wiring itself leaves to weight space.
+    loose: HashSet<ParamId>,
+}
+
+/// A tensor `[channels]` that follows a scaling of its channels: multiplied by their factors to a power.
+///
+/// Running mean (1) and variance (2) of batch norm, and biases before it (1), which have no effect on outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Follower {
+    pub id: ParamId,
+    pub name: String,
+    pub classes: Vec<Class>,
+    pub power: i32,
+    pub is_bias: bool,
 }
 
 impl Wiring {
-    /// Wires `model` by its [`Homogeneous::wire`].
+    /// Wires `model` by its [`Homogeneous::wire`], with exact batch norm and whole-network skips; other choices are in
+    /// [`WiringConfig`].
     ///
     /// # Errors
     /// The first [`WiringError`] of the calls, with the layer's name.
     pub fn of<M: Module + Homogeneous>(model: &M) -> Result<Self, Error> {
-        let named = params::names(model);
-        let mut builder = WiringBuilder::new(named.iter().cloned().collect::<HashMap<_, _>>());
-        let x = builder.input_of_any_width();
-        let y = model.wire(&mut builder, x);
-        builder.output(y);
-        Ok(Self::from_builder(builder, named)?)
+        WiringConfig::new().wire(model)
     }
 
     fn from_builder(
@@ -129,10 +142,34 @@ impl Wiring {
                 heads,
                 matrix: call.matrix,
                 is_bias: call.is_bias,
+                before_norm: call.before_norm,
             });
         }
 
+        let mut followers: Vec<Follower> = std::mem::take(&mut builder.followers)
+            .into_iter()
+            .map(|follower| Follower {
+                classes: follower
+                    .classes
+                    .iter()
+                    .map(|&c| number(&mut builder, c))
+                    .collect(),
+                id: follower.id,
+                name: follower.name,
+                power: follower.power,
+                is_bias: false,
+            })
+            .collect();
+        let mut nodes: Vec<Source> = Vec::with_capacity(builder.nodes.len());
+        let mut widths = Vec::with_capacity(builder.nodes.len());
+        for node in builder.nodes {
+            widths.push(node.classes.as_ref().map_or(0, Vec::len));
+            nodes.push(node.source);
+        }
         let classes = numbers.len();
+        let kinds = kinds(&edges, classes);
+        set_null_biases_aside(&mut edges, &mut at, &mut nodes, &mut followers, &kinds);
+
         let mut writers = vec![Vec::new(); classes];
         let mut readers = vec![Vec::new(); classes];
         let mut ord_in = vec![i64::MAX; classes];
@@ -147,17 +184,15 @@ impl Wiring {
             }
         }
         ord_in[0] = -1;
-        let kinds = kinds(&edges, &readers);
         let ord_out = last_readers(&edges, &at, &kinds);
 
-        let wired: HashSet<ParamId> = edges.iter().map(|e| e.id).collect();
+        let followed = followers.iter().map(|follower| follower.id);
+        let wired: HashSet<ParamId> = edges.iter().map(|e| e.id).chain(followed).collect();
         Ok(Self {
-            widths: builder
-                .nodes
-                .iter()
-                .map(|node| node.classes.as_ref().map_or(0, Vec::len))
-                .collect(),
-            nodes: builder.nodes.into_iter().map(|node| node.source).collect(),
+            widths,
+            nodes,
+            followers,
+            loose: builder.loose.into_iter().collect(),
             outputs: builder.outputs,
             edges,
             writers,
@@ -200,7 +235,15 @@ impl Wiring {
 
     /// The float parameters that no layer of the wiring uses.
     pub fn unwired(&self) -> impl Iterator<Item = &str> {
-        self.unwired.iter().map(|(_, name)| name.as_str())
+        let unwired = self.unwired.iter();
+        let forgotten = unwired.filter(|(id, _)| !self.loose.contains(id));
+        forgotten.map(|(_, name)| name.as_str())
+    }
+
+    /// The biases that a batch norm takes away again: they have no effect on outputs, and no optimiser here moves them.
+    pub fn null_biases(&self) -> impl Iterator<Item = &str> {
+        let biases = self.followers.iter().filter(|f| f.is_bias);
+        biases.map(|follower| follower.name.as_str())
     }
 
     pub(crate) fn unwired_parameters(&self) -> &[(ParamId, String)] {
@@ -242,29 +285,73 @@ impl Wiring {
     }
 }
 
-/// How each class reaches the outputs: grounded where an edge leads to a grounded one.
-fn kinds(edges: &[Edges], readers: &[Vec<End>]) -> Vec<Kind> {
-    let mut kinds: Vec<Kind> = readers
-        .iter()
-        .map(|readers| match readers.is_empty() {
-            true => Kind::Sink,
-            false => Kind::Floating,
-        })
-        .collect();
+/// How each class reaches the outputs: grounded where an edge leads to a grounded one, a sink where none leads on.
+fn kinds(edges: &[Edges], classes: usize) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Sink; classes];
+    for tail in edges.iter().flat_map(|edges| &edges.tails) {
+        kinds[tail.index()] = Kind::Floating;
+    }
     kinds[0] = Kind::Grounded;
-    loop {
-        let grounded = |end: &End| {
-            let edges = &edges[end.edges];
-            let mut heads = edges.heads_of(end.line);
-            heads.any(|head| kinds[edges.heads[head].index()] == Kind::Grounded)
-        };
-        let more: Vec<usize> = (1..kinds.len())
-            .filter(|&b| kinds[b] == Kind::Floating && readers[b].iter().any(grounded))
-            .collect();
-        if more.is_empty() {
-            return kinds;
+    let mut changed = true;
+    while std::mem::take(&mut changed) {
+        for edges in edges.iter().rev() {
+            for (line, tail) in edges.tails.iter().enumerate() {
+                let mut heads = edges.heads_of(line);
+                let leads_on = kinds[tail.index()] == Kind::Floating
+                    && heads.any(|head| kinds[edges.heads[head].index()] == Kind::Grounded);
+                if leads_on {
+                    kinds[tail.index()] = Kind::Grounded;
+                    changed = true;
+                }
+            }
         }
-        more.into_iter().for_each(|b| kinds[b] = Kind::Grounded);
+    }
+    kinds
+}
+
+/// Takes the biases that a batch norm takes away again out of the edges: they follow scalings, and that is all.
+fn set_null_biases_aside(
+    edges: &mut Vec<Edges>,
+    at: &mut Vec<i64>,
+    nodes: &mut [Source],
+    followers: &mut Vec<Follower>,
+    kinds: &[Kind],
+) {
+    let is_null = |edges: &Edges| {
+        let mut heads = edges.heads.iter();
+        edges.is_bias && heads.all(|head| kinds[head.index()] == Kind::Sink)
+    };
+    let mut place = Vec::with_capacity(edges.len());
+    let mut kept = 0;
+    for edges in edges.iter() {
+        place.push((!is_null(edges)).then_some(kept));
+        kept += usize::from(!is_null(edges));
+    }
+    let mut flags = place.iter().map(Option::is_some);
+    at.retain(|_| flags.next().unwrap_or(true));
+    let (stay, null): (Vec<Edges>, Vec<Edges>) =
+        std::mem::take(edges).into_iter().partition(|e| !is_null(e));
+    *edges = stay;
+    followers.extend(null.into_iter().map(|edges| Follower {
+        id: edges.id,
+        name: edges.name,
+        classes: edges.heads,
+        power: 1,
+        is_bias: true,
+    }));
+    let moved = |slot: &mut usize| *slot = place[*slot].unwrap_or(*slot);
+    for node in nodes {
+        match node {
+            Source::Layer { weight, bias, .. } => {
+                moved(weight);
+                *bias = bias.and_then(|bias| place[bias]);
+            }
+            Source::Norm { gamma, beta, .. } => {
+                moved(gamma);
+                moved(beta);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -291,22 +378,11 @@ fn live_nodes(builder: &WiringBuilder) -> Vec<bool> {
         live[output] = true;
     }
     for (index, node) in builder.nodes.iter().enumerate().rev() {
-        if !live[index] {
-            continue;
-        }
-        match &node.source {
-            Source::Input => {}
-            Source::Layer { from, .. }
-            | Source::Repeat { from, .. }
-            | Source::Activation { from, .. }
-            | Source::Ground(from) => {
-                live[*from] = true;
-            }
-            Source::Add(a, b) => {
-                live[*a] = true;
-                live[*b] = true;
-            }
-            Source::Concat(parts) => parts.iter().for_each(|&part| live[part] = true),
+        if live[index] {
+            node.source
+                .reads()
+                .into_iter()
+                .for_each(|from| live[from] = true);
         }
     }
     live

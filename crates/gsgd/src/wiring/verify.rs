@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{Class, Wiring};
 use crate::error::{Error, Rejected, WiringError};
+use crate::params;
 use crate::rescale::Scaling;
 
 impl Wiring {
@@ -12,7 +13,8 @@ impl Wiring {
     ///
     /// First all units at once; where that changes the output, the units of one layer at a time, in the order of
     /// the forward pass, to name the layer at which wiring and model part. `forward` must be deterministic (no
-    /// dropout). Outputs may differ by 1e-4 of the largest.
+    /// dropout). Outputs may differ by 1e-4 of the largest; the epsilon of batch norms is within that as long as the
+    /// variances of their inputs are well above it.
     ///
     /// # Errors
     /// [`WiringError::Mismatch`] with the layer's name; or the model does not fit the wiring.
@@ -21,6 +23,10 @@ impl Wiring {
         model: &M,
         forward: impl Fn(&M) -> Tensor<D>,
     ) -> Result<(), Error> {
+        let model = &match self.followers.is_empty() {
+            true => model.clone(),
+            false => params::detached(model),
+        };
         let expected = values(forward(model));
         let scale = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
         let all: Vec<Class> = self.hidden_classes().collect();

@@ -1,6 +1,8 @@
 //! Models, data and helpers that several test files share.
 #![allow(dead_code)]
 
+pub mod convnet;
+
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::optim::GradientsParams;
@@ -27,16 +29,17 @@ pub fn linear(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Linear {
 
 /// A linear layer with He weights and, with a bias, small random biases.
 pub fn he(rng: &mut ChaCha8Rng, inputs: usize, outputs: usize, bias: bool, dtype: DType) -> Linear {
-    let mut normal = |n: usize, std: f64| -> Vec<f64> {
-        let one = |rng: &mut ChaCha8Rng| {
-            let (u, v): (f64, f64) = (rng.random(), rng.random());
-            (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos() * std
-        };
-        (0..n).map(|_| one(rng)).collect()
-    };
+    let mut normal =
+        |n: usize, std: f64| -> Vec<f64> { (0..n).map(|_| std * self::normal(rng)).collect() };
     let weight = normal(inputs * outputs, (2.0 / inputs as f64).sqrt());
     let bias = bias.then(|| tensor(normal(outputs, 0.1), [outputs], dtype));
     linear(tensor(weight, [inputs, outputs], dtype), bias)
+}
+
+/// A standard normal number.
+pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
 pub fn rng(seed: u64) -> ChaCha8Rng {
@@ -257,4 +260,57 @@ pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
             "entry {at}: {f:e} instead of {e:e}, apart by {difference:e}"
         );
     }
+}
+
+/// For every wired parameter its entries as (tail line, head line, w g).
+pub fn matrices<M: Module>(
+    model: &M,
+    wiring: &gsgd::Wiring,
+    grads: &GradientsParams,
+) -> Vec<Vec<(usize, usize, f64)>> {
+    struct Products<'a>(
+        &'a GradientsParams,
+        Vec<String>,
+        std::collections::HashMap<String, Vec<f64>>,
+    );
+    impl burn::module::ModuleVisitor for Products<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.1.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.1.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(g) = self.0.get::<D>(param.id) {
+                let products = values(param.val().inner() * g);
+                self.2.insert(self.1.join("."), products);
+            }
+        }
+    }
+    let mut products = Products(grads, Vec::new(), Default::default());
+    model.visit(&mut products);
+    let entries = |edges: &gsgd::Edges| {
+        let u = &products.2[edges.name()];
+        let (tails, heads) = (edges.tails().len(), edges.heads().len());
+        let groups = tails * heads / edges.count();
+        // dense weights and biases have a row per tail, convolutions a row per head
+        let by_head = edges.shape().len() > 2;
+        let (rows, columns) = match by_head {
+            true => (heads, tails / groups),
+            false => (tails, heads),
+        };
+        let place = |at: usize| {
+            let (row, column) = (at / columns, at % columns);
+            let column = row / (rows / groups) * columns + column;
+            match by_head {
+                true => (column, row),
+                false => (row, column),
+            }
+        };
+        u.iter()
+            .enumerate()
+            .map(|(at, &u)| (place(at).0, place(at).1, u))
+            .collect()
+    };
+    wiring.edges().iter().map(entries).collect()
 }

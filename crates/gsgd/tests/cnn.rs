@@ -1,0 +1,561 @@
+//! Convolutional, residual and batch-normalised networks: invariance, rank, conservation, scalings.
+
+mod common;
+
+use burn::module::Module;
+use burn::nn::conv::{Conv1d, Conv1dConfig, ConvTranspose2d, ConvTranspose2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::optim::SgdConfig;
+use burn::tensor::activation::relu;
+use burn::tensor::{DType, Tensor};
+use common::convnet::{ConvNet, Maker, Op, families};
+use common::{Batch, close, device, grads, normal, rng, tensor, values, weights};
+use gsgd::{
+    Balance, BalancedSgd, BatchNormTreatment, Channels, Coordinates, Equivalence, Error,
+    GSpaceConfig, Homogeneous, Kind, PathSgd, Paths, Power, Scaling, Skeleton, SkipTreatment,
+    Unwired, Wiring, WiringBuilder, WiringConfig, WiringError, balance, basis_path_norm,
+    equivalent, path_norm,
+};
+
+/// Images and labels.
+struct Images {
+    x: Tensor<4>,
+    labels: Batch,
+}
+
+impl Images {
+    fn random(seed: u64, dtype: DType) -> Self {
+        let mut rng = rng(seed);
+        let x = (0..8 * 2 * 36).map(|_| normal(&mut rng)).collect();
+        Self {
+            x: tensor(x, [8, 2, 6, 6], dtype),
+            labels: Batch::random(seed, 8, 1, 3, dtype),
+        }
+    }
+
+    fn loss(&self, model: &ConvNet) -> Tensor<1> {
+        self.labels.loss(model.forward(self.x.clone()))
+    }
+}
+
+fn has_norm(model: &ConvNet) -> bool {
+    !model.norms.is_empty()
+}
+
+/// Powers of two in float32, epsilon aside.
+const TINY: f64 = 1e-30;
+
+fn run(mut model: ConvNet, config: &GSpaceConfig, lr: f64, steps: u64, dtype: DType) -> ConvNet {
+    let mut optim = config.init(&model).unwrap();
+    for step in 0..steps {
+        let loss = Images::random(step % 5, dtype).loss(&model);
+        let gradients = grads(&model, loss);
+        model = optim.step(lr, model, gradients).unwrap();
+    }
+    model
+}
+
+fn outputs(model: &ConvNet, dtype: DType) -> Vec<f64> {
+    let x = Images::random(99, dtype).x;
+    // a forward pass in training moves the running statistics, here those of a copy
+    let mut all = values(model.valid().train().forward(x.clone()));
+    all.extend(values(model.valid().forward(x.inner())));
+    all
+}
+
+#[test]
+fn powers_of_two_leave_every_bit_of_50_steps_on_every_family() {
+    for coordinates in [Coordinates::Normalised, Coordinates::Norm] {
+        for (name, model) in families(DType::F32, TINY) {
+            for config in [GSpaceConfig::sgd(), GSpaceConfig::momentum(0.9)] {
+                let config = config.with_coordinates(coordinates);
+                let wiring = Wiring::of(&model).unwrap();
+                let scaling = Scaling::powers_of_two(&wiring, 4, 3);
+                let start = model.valid().train();
+                let twin = scaling.apply(start.clone(), &wiring).unwrap();
+                let a = run(start, &config, 0.01, 50, DType::F32);
+                let b = run(twin, &config, 0.01, 50, DType::F32);
+                let (a, b) = (outputs(&a, DType::F32), outputs(&b, DType::F32));
+                assert!(a.iter().all(|y| y.is_finite()), "{name}");
+                assert_eq!(a, b, "{name} in {coordinates:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sgd_is_not_invariant_on_any_family() {
+    for (name, model) in families(DType::F32, TINY) {
+        let wiring = Wiring::of(&model).unwrap();
+        let start = model.valid().train();
+        let twin = Scaling::powers_of_two(&wiring, 4, 3)
+            .apply(start.clone(), &wiring)
+            .unwrap();
+        let step = |model: ConvNet| {
+            let gradients = grads(&model, Images::random(0, DType::F32).loss(&model));
+            outputs(
+                &SgdConfig::new().init().step(0.01, model, gradients),
+                DType::F32,
+            )
+        };
+        assert_ne!(step(start), step(twin), "{name}");
+    }
+}
+
+#[test]
+fn arbitrary_factors_agree_in_f64() {
+    for (name, model) in families(DType::F64, 1e-14) {
+        let wiring = Wiring::of(&model).unwrap();
+        let start = model.valid().train();
+        let twin = Scaling::random(&wiring, 1.0, 7)
+            .unwrap()
+            .apply(start.clone(), &wiring)
+            .unwrap();
+        for coordinates in [Coordinates::Normalised, Coordinates::Norm] {
+            let config = GSpaceConfig::sgd().with_coordinates(coordinates);
+            let run = |model: &ConvNet| {
+                let model = run(model.valid().train(), &config, 0.01, 50, DType::F64);
+                outputs(&model, DType::F64)
+            };
+            println!("{name} {coordinates:?}");
+            close(&run(&twin), &run(&start), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn the_fused_step_and_a_lifted_optimiser_agree() {
+    for (name, model) in families(DType::F64, 1e-5) {
+        for coordinates in [
+            Coordinates::Plain,
+            Coordinates::Normalised,
+            Coordinates::Norm,
+        ] {
+            let run = |config: GSpaceConfig| {
+                let config = config.with_coordinates(coordinates);
+                weights(&run(model.valid().train(), &config, 1e-3, 3, DType::F64))
+            };
+            println!("{name} {coordinates:?}");
+            let lifted = GSpaceConfig::new(SgdConfig::new().init());
+            close(&run(lifted), &run(GSpaceConfig::sgd()), 1e-9);
+        }
+    }
+}
+
+#[test]
+fn the_inverse_chain_rule_is_the_derivative() {
+    // Along the gradient the loss falls at the rate |dL/dv|^2.
+    for (name, model) in families(DType::F64, 1e-5) {
+        let images = Images::random(1, DType::F64);
+        let loss = |model: &ConvNet| values(images.loss(model))[0];
+        for coordinates in [Coordinates::Plain, Coordinates::Norm] {
+            let config = GSpaceConfig::sgd().with_coordinates(coordinates);
+            let mut optim = config.without_floor().init(&model).unwrap();
+            let gradients = || grads(&model, images.loss(&model));
+            let space = optim.path_space(&model, gradients()).unwrap();
+            let squares = space.into_iter().flat_map(|(_, g)| values(g));
+            let squares: f64 = squares.map(|g| g * g).sum();
+            let lr = 1e-6 / squares.max(1.0);
+            let forward = optim.step(lr, model.valid().train(), gradients()).unwrap();
+            let rate = (loss(&model) - loss(&forward)) / lr;
+            assert!(
+                (rate - squares).abs() < 2e-3 * squares,
+                "{name}: {rate} {squares}"
+            );
+        }
+    }
+}
+
+#[test]
+fn scalings_keep_outputs_with_batch_and_running_statistics() {
+    for (name, model) in families(DType::F64, 1e-14) {
+        let model = run(model, &GSpaceConfig::sgd(), 1e-3, 3, DType::F64);
+        let wiring = Wiring::of(&model).unwrap();
+        let before = outputs(&model, DType::F64);
+        let scaling = Scaling::random(&wiring, 1.5, 2).unwrap();
+        let twin = scaling.apply(model.clone(), &wiring).unwrap();
+        println!("{name}");
+        close(&outputs(&twin, DType::F64), &before, 1e-8);
+        close(&outputs(&model, DType::F64), &before, 1e-12);
+
+        let x = Images::random(3, DType::F64).x;
+        wiring
+            .verify(&model, |model: &ConvNet| model.forward(x.clone()))
+            .unwrap();
+        let (balanced, report) = balance(twin.clone(), &wiring, Balance::default()).unwrap();
+        assert!(report.imbalance <= 1e-6, "{name}: {report:?}");
+        close(&outputs(&balanced, DType::F64), &before, 1e-8);
+
+        let answer = equivalent((&model, &wiring), (&twin, &wiring), 1e-9).unwrap();
+        let Equivalence::Equivalent { scaling: found, .. } = answer else {
+            panic!("{name}: {answer:?}");
+        };
+        close(found.factors(), scaling.factors(), 1e-9);
+        for p in [Power::One, Power::Two] {
+            let norm = |model: &ConvNet| path_norm(model, &wiring, p).unwrap();
+            close(&[norm(&twin)], &[norm(&model)], 1e-9);
+        }
+        let optim = GSpaceConfig::sgd().init(&model).unwrap();
+        let tree = optim.skeleton().unwrap();
+        let norm = |model: &ConvNet| basis_path_norm(model, &wiring, tree).unwrap();
+        close(&[norm(&twin)], &[norm(&model)], 1e-9);
+        let space = GSpaceConfig::sgd()
+            .with_coordinates(Coordinates::Plain)
+            .init(&model)
+            .unwrap()
+            .path_space(
+                &model,
+                grads(&model, Images::random(1, DType::F64).loss(&model)),
+            )
+            .unwrap();
+        let squares: f64 = space
+            .into_iter()
+            .flat_map(|(v, _)| values(v))
+            .map(|v| v * v)
+            .sum();
+        close(&[norm(&model)], &[squares], 1e-9);
+    }
+}
+
+#[test]
+fn other_running_statistics_are_another_function() {
+    let model = families(DType::F64, 1e-5)
+        .remove("plain with batch norm")
+        .unwrap();
+    let wiring = Wiring::of(&model).unwrap();
+    let mut other = model.valid().train();
+    other.norms[1].running_mean =
+        burn::module::RunningState::new(tensor(vec![0.5; 4], [4], DType::F64).inner());
+    let other_wiring = Wiring::of(&other).unwrap();
+    let answer = equivalent((&model, &wiring), (&other, &other_wiring), 1e-6).unwrap();
+    assert!(
+        matches!(&answer, Equivalence::Different { parameter, .. } if parameter == "norms.1.running_mean"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn rank_is_m_minus_h_on_convolutions() {
+    let mut m = Maker::new(1, 1, 4, DType::F64, 1e-5);
+    let a = m.conv(0, 2, 2, 1, 1);
+    let a = m.relu(a);
+    let b = m.conv(a, 2, 1, 1, 1);
+    let c = m.add(a, b);
+    let c = m.relu(c);
+    let d = m.conv(c, 2, 2, 1, 2);
+    let d = m.mean(d);
+    let model = m.end(d, 2);
+    let wiring = Wiring::of(&model).unwrap();
+    let paths = Paths::of(&model, &wiring).unwrap();
+    assert_eq!(paths.rank(), wiring.basis_paths());
+    let two: f64 = paths.values().iter().map(|v| v * v).sum();
+    close(
+        &[path_norm(&model, &wiring, Power::Two).unwrap()],
+        &[two],
+        1e-12,
+    );
+    let x = [0.0];
+    assert!(matches!(paths.outputs(&[&x]), Err(Error::NotDense { .. })));
+}
+
+#[test]
+fn incoming_and_outgoing_sums_agree_for_every_class() {
+    for (name, model) in families(DType::F64, TINY) {
+        let wiring = Wiring::of(&model).unwrap();
+        let gradients = grads(&model, Images::random(1, DType::F64).loss(&model));
+        // u by class from the change of the loss's first order under each scaling
+        let mut total = vec![0.0; wiring.hidden() + 1];
+        let slots = common::matrices(&model, &wiring, &gradients);
+        for (edges, entries) in wiring.edges().iter().zip(slots) {
+            for (tail, head, u) in entries {
+                total[edges.heads()[head].index()] += u;
+                total[edges.tails()[tail].index()] -= u;
+            }
+        }
+        println!("{name}");
+        close(&total[1..], &vec![0.0; wiring.hidden()], 1e-10);
+    }
+}
+
+#[test]
+fn biases_before_batch_norm_are_left_alone_and_named() {
+    let model = families(DType::F64, 1e-5)
+        .remove("plain with batch norm")
+        .unwrap();
+    let wiring = Wiring::of(&model).unwrap();
+    let biases: Vec<&str> = wiring.null_biases().collect();
+    assert_eq!(biases, ["convs.0.bias", "convs.1.bias", "convs.2.bias"]);
+    let kinds = |kind| {
+        wiring
+            .hidden_classes()
+            .filter(|&c| wiring.kind(c) == kind)
+            .count()
+    };
+    assert_eq!(
+        (
+            kinds(Kind::Sink),
+            kinds(Kind::Floating),
+            kinds(Kind::Grounded)
+        ),
+        (10, 7, 3)
+    );
+    let before = values(model.convs[1].bias.as_ref().unwrap().val());
+    for config in [GSpaceConfig::sgd(), GSpaceConfig::momentum(0.9)] {
+        let after = run(model.valid().train(), &config, 0.01, 5, DType::F64);
+        assert_eq!(values(after.convs[1].bias.as_ref().unwrap().val()), before);
+        assert_ne!(weights(&after), weights(&model));
+    }
+}
+
+#[test]
+fn siblings_on_convolutions() {
+    for (name, model) in families(DType::F32, TINY) {
+        let twin = |model: &ConvNet| {
+            let wiring = Wiring::of(model).unwrap();
+            Scaling::powers_of_two(&wiring, 3, 1)
+                .apply(model.valid().train(), &wiring)
+                .unwrap()
+        };
+        let other = twin(&model);
+        let images = Images::random(2, DType::F32);
+        let gradients = |model: &ConvNet| grads(model, images.loss(model));
+        match PathSgd::init(&model, Unwired::Refuse) {
+            Err(error) => {
+                assert!(
+                    has_norm(&model) && matches!(error, Error::BatchNorm { .. }),
+                    "{name}"
+                )
+            }
+            Ok(mut optim) => {
+                assert!(!has_norm(&model));
+                let a = optim.step(0.1, model.clone(), gradients(&model)).unwrap();
+                let mut optim = PathSgd::init(&other, Unwired::Refuse).unwrap();
+                let b = optim.step(0.1, other.clone(), gradients(&other)).unwrap();
+                assert_eq!(outputs(&a, DType::F32), outputs(&b, DType::F32), "{name}");
+            }
+        }
+        let balanced = |model: &ConvNet| {
+            let mut optim = BalancedSgd::init(model, Balance::default(), Unwired::Refuse).unwrap();
+            let stepped = optim
+                .step(0.01, model.valid().train(), gradients(model))
+                .unwrap();
+            let x = Images::random(99, DType::F32).x;
+            values(stepped.forward(x))
+        };
+        close(&balanced(&other), &balanced(&model), 1e-4);
+    }
+}
+
+#[test]
+fn a_forgotten_skip_and_a_forgotten_norm_are_found() {
+    let models = families(DType::F64, 1e-5);
+    let x = Images::random(1, DType::F64).x;
+    let mut lying = models["residual"].clone();
+    let honest = lying.ops.clone();
+    // the wiring says that the sum is its second summand
+    for op in &mut lying.ops {
+        if let Op::Add(_, b) = *op {
+            *op = Op::Relu(b);
+            break;
+        }
+    }
+    let wiring = Wiring::of(&lying).unwrap();
+    lying.ops = honest;
+    let found = wiring.verify(&lying, |model: &ConvNet| model.forward(x.clone()));
+    assert!(
+        matches!(&found, Err(Error::Wiring(WiringError::Mismatch { layer, .. })) if layer.starts_with("convs")),
+        "{found:?}"
+    );
+
+    let mut lying = models["plain with batch norm"].clone();
+    let honest = lying.ops.clone();
+    for op in &mut lying.ops {
+        if let Op::Norm { from, .. } = *op {
+            *op = Op::Relu(from);
+        }
+    }
+    let wiring = Wiring::of(&lying).unwrap();
+    lying.ops = honest;
+    let found = wiring.verify(&lying, |model: &ConvNet| model.forward(x.clone()));
+    assert!(
+        matches!(found, Err(Error::Wiring(WiringError::Mismatch { .. }))),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn skips_per_block_ground_the_stream() {
+    let model = families(DType::F64, 1e-5).remove("residual").unwrap();
+    let whole = Wiring::of(&model).unwrap();
+    let blocks = WiringConfig::new()
+        .with_skips(SkipTreatment::PerBlock)
+        .wire(&model)
+        .unwrap();
+    // inner channels of the blocks, 4 and 4, but neither stream, 3 and 4
+    assert_eq!((whole.hidden(), blocks.hidden()), (15, 8));
+    let config =
+        GSpaceConfig::sgd().with_wiring(WiringConfig::new().with_skips(SkipTreatment::PerBlock));
+    let start = model.valid().train();
+    let twin = Scaling::powers_of_two(&blocks, 4, 3)
+        .apply(start.clone(), &blocks)
+        .unwrap();
+    let a = run(start, &config, 0.01, 20, DType::F64);
+    let b = run(twin, &config, 0.01, 20, DType::F64);
+    assert_eq!(outputs(&a, DType::F64), outputs(&b, DType::F64));
+}
+
+#[test]
+fn the_papers_batch_norm_is_an_approximation() {
+    let model = families(DType::F64, 1e-5)
+        .remove("plain with batch norm")
+        .unwrap();
+    let paper = WiringConfig::new().with_batch_norm(BatchNormTreatment::Paper);
+    let wiring = paper.wire(&model).unwrap();
+    assert_eq!(wiring.unwired().count(), 0);
+    let twin = Scaling::random(&wiring, 1.0, 7)
+        .unwrap()
+        .apply(model.valid().train(), &wiring)
+        .unwrap();
+    let x = Images::random(1, DType::F64).x;
+    let (a, b) = (values(model.forward(x.clone())), values(twin.forward(x)));
+    let worst = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    assert!(
+        worst > 1e-3,
+        "rescaling through batch norm as if it were not there changes the function"
+    );
+    // and it trains: gamma and beta in weight space, the rest in path space
+    let config = GSpaceConfig::sgd()
+        .with_wiring(paper)
+        .with_skeleton(Skeleton::Largest);
+    let before = values(Images::random(0, DType::F64).loss(&model))[0];
+    let after = run(model.valid().train(), &config, 0.01, 40, DType::F64);
+    let loss = values(Images::random(0, DType::F64).loss(&after))[0];
+    assert!(loss < before, "{before} to {loss}");
+    assert_ne!(
+        values(after.norms[0].gamma.val()),
+        values(model.norms[0].gamma.val())
+    );
+}
+
+/// One-dimensional and transposed convolutions.
+#[derive(Module, Debug)]
+struct Others {
+    up: ConvTranspose2d,
+    norm: BatchNorm,
+    line: Conv1d,
+    head: Linear,
+}
+
+impl Others {
+    fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        let y = self.norm.forward(relu(self.up.forward(x)));
+        let y: Tensor<3> = y.mean_dim(3).squeeze_dim(3);
+        let y = relu(self.line.forward(y));
+        self.head.forward(y.flatten(1, 2))
+    }
+}
+
+impl Homogeneous for Others {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let y = w.conv_transpose2d(x, &self.up);
+        let y = w.relu(y);
+        let y = w.batch_norm(y, &self.norm);
+        let y = w.avg_pool(y);
+        let y = w.conv1d(y, &self.line);
+        let y = w.relu(y);
+        let y = w.flatten(y, 13);
+        w.linear(y, &self.head)
+    }
+}
+
+#[test]
+fn transposed_and_one_dimensional_convolutions() {
+    let model = Others {
+        up: ConvTranspose2dConfig::new([2, 4], [3, 3])
+            .with_stride([2, 2])
+            .with_groups(2)
+            .init(&device()),
+        norm: BatchNormConfig::new(4).with_epsilon(TINY).init(&device()),
+        line: Conv1dConfig::new(4, 6, 3)
+            .with_groups(2)
+            .with_padding(burn::nn::PaddingConfig1d::Explicit(1, 1))
+            .init(&device()),
+        head: LinearConfig::new(78, 3).init(&device()),
+    };
+    let images = Images::random(4, DType::F32);
+    let wiring = Wiring::of(&model).unwrap();
+    wiring
+        .verify(&model, |model: &Others| model.forward(images.x.clone()))
+        .unwrap();
+    let twin = Scaling::powers_of_two(&wiring, 5, 2)
+        .apply(model.valid().train(), &wiring)
+        .unwrap();
+    let run = |mut model: Others, coordinates| {
+        let config = GSpaceConfig::momentum(0.9).with_coordinates(coordinates);
+        let mut optim = config.init(&model).unwrap();
+        for _ in 0..30 {
+            let loss = images.labels.loss(model.forward(images.x.clone()));
+            let gradients = grads(&model, loss);
+            model = optim.step(0.01, model, gradients).unwrap();
+        }
+        values(model.forward(images.x.clone()))
+    };
+    for coordinates in [Coordinates::Normalised, Coordinates::Norm] {
+        let start = model.valid().train();
+        let before = values(start.forward(images.x.clone()));
+        let after = run(start, coordinates);
+        assert_ne!(after, before);
+        assert_eq!(run(twin.valid().train(), coordinates), after);
+    }
+}
+
+#[test]
+fn wirings_that_make_no_sense_name_the_layers() {
+    let wrong = |change: &dyn Fn(&mut ConvNet)| {
+        let mut model = families(DType::F64, 1e-5)
+            .remove("residual with batch norm")
+            .unwrap();
+        change(&mut model);
+        match Wiring::of(&model).unwrap_err() {
+            Error::Wiring(error) => error,
+            other => panic!("{other}"),
+        }
+    };
+    let unequal = wrong(&|model| {
+        let add = model
+            .ops
+            .iter()
+            .position(|op| matches!(op, Op::Add(..)))
+            .unwrap();
+        // the block's inner channels, 4, and the stream, 3
+        model.ops[add] = Op::Add(3, 6);
+    });
+    assert!(
+        matches!(&unequal, WiringError::Add { left: 3, right: 4, right_from, .. } if right_from.contains("norms.1")),
+        "{unequal}"
+    );
+    let channels = wrong(&|model| {
+        let last = model.ops.len() - 1;
+        model.ops[last] = Op::Linear { from: 3, layer: 0 };
+    });
+    assert!(
+        matches!(&channels, WiringError::Width { layer, expected: 4, found: 3 } if layer == "linears.0.weight")
+    );
+    let twice = wrong(&|model| {
+        for op in &mut model.ops {
+            if let Op::Norm { layer, .. } = op
+                && *layer == 2
+            {
+                *layer = 0;
+            }
+        }
+    });
+    assert!(
+        matches!(&twice, WiringError::Twice { layer } if layer == "norms.0.gamma"),
+        "{twice}"
+    );
+}
