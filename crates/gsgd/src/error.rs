@@ -214,6 +214,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// A skeleton does not belong to the wiring.
+    #[error("the skeleton does not fit the wiring: {reason}")]
+    Skeleton {
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A state does not belong to this optimiser or model.
     #[error("the saved optimiser state does not fit: {reason}")]
     State {

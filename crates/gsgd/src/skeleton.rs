@@ -68,7 +68,7 @@ impl Tree {
 
     /// Checks that the edges exist, belong to their classes and lead to the ground.
     pub(crate) fn check(&self, wiring: &Wiring) -> Result<(), Error> {
-        let wrong = |reason: String| Err(Error::State { reason });
+        let wrong = |reason: String| Err(Error::Skeleton { reason });
         if self.ins.len() != wiring.hidden() || self.outs.len() != wiring.hidden() {
             return wrong(format!(
                 "a skeleton of {} and {} edges for {} hidden classes",
