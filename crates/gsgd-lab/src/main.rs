@@ -3,6 +3,10 @@
 use clap::Parser;
 use gsgd_lab::cli::Cli;
 
+/// Large short-lived tensors cost page faults with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     if let Err(error) = Cli::parse().run() {
         eprintln!("error: {error:#}");

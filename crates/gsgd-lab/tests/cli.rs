@@ -1,43 +1,11 @@
 //! The program as its users meet it.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
-fn gsgd(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_gsgd"))
-        .current_dir(folder)
-        .args(args)
-        .output()
-        .unwrap()
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-#[track_caller]
-fn fails(args: &[&str], says: &[&str]) {
-    let folder = folder();
-    let output = gsgd(folder.path(), args);
-    let text = String::from_utf8_lossy(&output.stderr).to_string();
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
-    for part in says {
-        assert!(
-            text.contains(part),
-            "{args:?}: `{part}` is missing in\n{text}"
-        );
-    }
-    assert!(!text.contains("panicked"), "{text}");
-}
-
-#[track_caller]
-fn works(folder: &Path, args: &[&str]) -> String {
-    let output = gsgd(folder, args);
-    let error = String::from_utf8_lossy(&output.stderr).to_string();
-    assert!(output.status.success(), "{args:?}: {error}");
-    String::from_utf8_lossy(&output.stdout).to_string()
-}
+use common::{column, fails, folder, gsgd, works};
 
 #[test]
 fn wrong_flags_are_named_with_what_is_allowed() {
@@ -154,12 +122,7 @@ fn runs_repeat_and_every_optimiser_learns() {
         assert_eq!(read("a/final.safetensors"), read("b/final.safetensors"));
         assert_eq!(read("a/config.toml"), read("b/config.toml"));
         let metrics = String::from_utf8(read("a/metrics.jsonl")).unwrap();
-        let loss = |line: &str| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["train_loss"]
-                .as_f64()
-                .unwrap()
-        };
-        let losses: Vec<f64> = metrics.lines().map(loss).collect();
+        let losses = column(&metrics, "train_loss");
         assert_eq!(losses.len(), 30);
         assert!(losses[29] < losses[0], "{optimizer}: {losses:?}");
     }

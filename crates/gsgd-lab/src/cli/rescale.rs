@@ -7,11 +7,14 @@ use burn::tensor::{Device, Distribution, Tensor};
 use clap::Args;
 use gsgd::{Rejected, Scaling, Wiring};
 
-use crate::models;
+use crate::models::{self, Checkpoint};
+
+/// Random inputs on which outputs are compared.
+const INPUTS: usize = 64;
 
 #[derive(Debug, Args)]
 pub struct Rescale {
-    /// A safetensors file with tensors layers.0.weight, layers.0.bias, ...
+    /// A safetensors file of this program, or with tensors layers.0.weight, layers.0.bias, ...
     file: PathBuf,
     /// The new file
     out: PathBuf,
@@ -32,7 +35,7 @@ pub struct Rescale {
 impl Rescale {
     pub fn run(self) -> Result<()> {
         let device = Device::flex();
-        let (model, arch) = models::load_any(&self.file, &device)?;
+        let Checkpoint { model, plan } = models::load_any(&self.file, &device)?;
         ensure!(
             self.force || !self.out.exists(),
             "{} exists: choose another name, or replace it with --force",
@@ -44,7 +47,7 @@ impl Rescale {
             None => Scaling::random(&wiring, self.spread, self.seed).context("--spread")?,
         };
         let x = Tensor::<2>::random(
-            [256, arch.widths[0]],
+            [INPUTS, plan.shape.features()],
             Distribution::Normal(0.0, 1.0),
             &device,
         );
@@ -60,9 +63,9 @@ impl Rescale {
             "the rescaled network differs by {difference:.1e} on outputs up to {size:.1e}: the factors are too large \
              for f32; lower --spread. Nothing was written"
         );
-        models::save(&rescaled, &self.out)?;
+        models::save(&rescaled, &plan, &self.out)?;
         println!(
-            "{}: {} units rescaled, largest difference of an output {difference:.1e} of {size:.1e} (256 random inputs)",
+            "{}: {} units rescaled, largest difference of an output {difference:.1e} of {size:.1e} ({INPUTS} random inputs)",
             self.out.display(),
             wiring.hidden()
         );

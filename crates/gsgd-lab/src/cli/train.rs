@@ -44,12 +44,17 @@ impl Train {
         open_folder(&out, self.force)?;
         models::save_text(&out.join("config.toml"), &config(&settings)?)?;
         if self.save_init {
-            models::save(&prepared.model, &out.join("init.safetensors"))?;
+            models::save(
+                &prepared.model,
+                &prepared.plan,
+                &out.join("init.safetensors"),
+            )?;
         }
         let path = out.join("metrics.jsonl");
         let mut metrics =
             File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
 
+        let plan = prepared.plan.clone();
         let stop = interrupt::flag()?;
         let steps = settings.epochs * prepared.train.len().div_ceil(settings.batch);
         let bar = self.bar(settings.steps.unwrap_or(usize::MAX).min(steps));
@@ -70,7 +75,7 @@ impl Train {
         bar.finish_and_clear();
         metrics.sync_all()?;
         let end = out.join("final.safetensors");
-        models::save(&outcome.model, &end)?;
+        models::save(&outcome.model, &plan, &end)?;
         match outcome.stop {
             Stop::Done => {}
             Stop::Interrupted => {

@@ -4,12 +4,13 @@
 //! MIT licence. Made by `cargo run --release -p gsgd-lab --example embed -- FOLDER`.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use super::{DataError, Dataset, Split};
+use super::{DataError, Dataset, ImageShape, Split};
 
 const FILE: &[u8] = include_bytes!("../../data/fashion-mnist-7x7.gz");
 const NAME: &str = "fashion-7x7";
@@ -60,13 +61,15 @@ fn unpack(file: &[u8]) -> Result<Dataset, DataError> {
         .zip(high)
         .map(|(&l, &h)| u16::from_be_bytes([h, l]))
         .collect();
-    let split = |from: usize, to: usize| Split {
-        pixels: pixels[from * features..to * features].to_vec(),
-        labels: labels[from..to].to_vec(),
+    let split = |from: usize, to: usize| {
+        Arc::new(Split {
+            pixels: pixels[from * features..to * features].to_vec(),
+            labels: labels[from..to].to_vec(),
+        })
     };
     Ok(Dataset {
         name: NAME.into(),
-        features,
+        shape: ImageShape::grey(SIDE, SIDE),
         classes: 10,
         white: 255 * (BLOCK * BLOCK) as u16,
         train: split(0, train),
@@ -80,12 +83,12 @@ fn unpack(file: &[u8]) -> Result<Dataset, DataError> {
 /// The images are not 28 x 28.
 pub fn pack(full: &Dataset) -> Result<Vec<u8>, DataError> {
     let side = SIDE * BLOCK;
-    if full.features != side * side || full.white != 255 {
+    if full.shape != ImageShape::grey(side, side) || full.white != 255 {
         return Err(DataError::Format {
             path: full.name.clone(),
             reason: format!(
-                "images of {side} x {side} bytes are needed, these have {} pixels",
-                full.features
+                "images of {side} x {side} grey bytes are needed, these are {}",
+                full.shape
             ),
         });
     }
@@ -96,7 +99,7 @@ pub fn pack(full: &Dataset) -> Result<Vec<u8>, DataError> {
     data.extend(full.train.labels.iter().chain(&full.test.labels));
     let sums: Vec<u16> = [&full.train, &full.test]
         .iter()
-        .flat_map(|split| split.pixels.chunks_exact(full.features))
+        .flat_map(|split| split.pixels.chunks_exact(side * side))
         .flat_map(pooled)
         .collect();
     data.extend(sums.iter().map(|sum| sum.to_be_bytes()[1]));
@@ -142,13 +145,13 @@ mod tests {
     #[test]
     fn packing_sums_blocks_exactly() {
         let image: Vec<u16> = (0..784).map(|p| (p * 7 % 256) as u16).collect();
-        let split = Split {
+        let split = Arc::new(Split {
             pixels: image.clone(),
             labels: vec![3],
-        };
+        });
         let full = Dataset {
             name: "one".into(),
-            features: 784,
+            shape: ImageShape::grey(28, 28),
             classes: 10,
             white: 255,
             train: split.clone(),

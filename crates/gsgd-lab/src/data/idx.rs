@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 
-use super::{DataError, Dataset, Split};
+use super::{DataError, Dataset, ImageShape, Split};
 
 /// The most bytes an IDX file may unpack to.
 const LARGEST: u64 = 4 << 30;
@@ -30,11 +31,11 @@ pub fn read_folder(folder: &Path) -> Result<Dataset, DataError> {
     let labels = train.labels.iter().chain(&test.labels);
     Ok(Dataset {
         name: folder.display().to_string(),
-        features: size.0 * size.1,
+        shape: ImageShape::grey(size.0, size.1),
         classes: usize::from(labels.max().copied().unwrap_or(0)) + 1,
         white: 255,
-        train,
-        test,
+        train: Arc::new(train),
+        test: Arc::new(test),
     })
 }
 

@@ -1,12 +1,19 @@
 //! Labelled images, from inside the program or from disk.
 
+mod cifar;
 mod embedded;
+mod folder;
 mod idx;
+mod inputs;
+mod shape;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use embedded::{fashion_mnist_7x7, pack};
 pub use idx::read_folder;
+pub use inputs::{Augment, Inputs};
+pub use shape::ImageShape;
 
 /// What is wrong with a data set.
 #[derive(Debug, thiserror::Error)]
@@ -29,30 +36,30 @@ pub enum DataError {
     },
 }
 
-/// Images with labels: pixels row by row, one byte sum each, in file order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Images with labels, in file order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Split {
-    /// Pixels of all images, in units of 1 / [`Dataset::white`].
+    /// Pixels of all images, channel after channel and row after row, in units of 1 / [`Dataset::white`].
     pub pixels: Vec<u16>,
     /// Class of every image.
     pub labels: Vec<u8>,
 }
 
-/// A data set of grey images.
+/// A data set of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// Its name.
     pub name: String,
-    /// Pixels per image.
-    pub features: usize,
+    /// The shape of an image.
+    pub shape: ImageShape,
     /// The number of classes.
     pub classes: usize,
     /// The value of a white pixel.
     pub white: u16,
     /// Training images.
-    pub train: Split,
+    pub train: Arc<Split>,
     /// Test images.
-    pub test: Split,
+    pub test: Arc<Split>,
 }
 
 /// How pixels become inputs.
@@ -61,80 +68,41 @@ pub struct Dataset {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Normalise {
-    /// Mean 0 and standard deviation 1 over all pixels of the training images.
+    /// Mean 0 and standard deviation 1 over all training images, by channel.
     Standard,
     /// Pixels in [0, 1].
     Unit,
 }
 
-/// Inputs as the network takes them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Inputs {
-    /// One row of features per image.
-    pub x: Vec<f32>,
-    /// Class of every image.
-    pub y: Vec<u8>,
-    /// Features per image.
-    pub features: usize,
-}
-
-impl Inputs {
-    /// The number of images.
-    pub fn len(&self) -> usize {
-        self.y.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.y.is_empty()
-    }
-
-    /// Features of one image.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.x[index * self.features..][..self.features]
-    }
-}
-
 impl Dataset {
-    /// The embedded set, or the folder `name`.
+    /// The embedded set, or a folder: `name` itself, or of that name in the folder `$GSGD_DATA`.
     ///
     /// # Errors
-    /// The folder does not hold four IDX files that fit together.
+    /// There is no such folder, or it does not hold the files of a data set that fit together.
     pub fn open(name: &str) -> Result<Self, DataError> {
-        match name {
-            "fashion-7x7" => fashion_mnist_7x7(),
-            folder => read_folder(Path::new(folder)),
+        if name == "fashion-7x7" {
+            return fashion_mnist_7x7();
         }
-    }
-
-    /// Training and test inputs; the statistics are those of the training images.
-    pub fn inputs(&self, normalise: Normalise) -> (Inputs, Inputs) {
-        let white = f64::from(self.white);
-        let (shift, scale) = match normalise {
-            Normalise::Unit => (0.0, 1.0 / white),
-            Normalise::Standard => {
-                let count = self.train.pixels.len() as f64;
-                let sum = |f: &dyn Fn(f64) -> f64| {
-                    self.train
-                        .pixels
-                        .iter()
-                        .map(|&p| f(f64::from(p)))
-                        .sum::<f64>()
-                };
-                let mean = sum(&|p| p) / count;
-                let variance = sum(&|p| (p - mean) * (p - mean)) / count;
-                (mean, 1.0 / variance.sqrt().max(1e-12))
-            }
+        let direct = PathBuf::from(name);
+        let shared = std::env::var_os("GSGD_DATA").map(|folder| Path::new(&folder).join(name));
+        let folder = match shared {
+            Some(shared) if !direct.is_dir() && shared.is_dir() => shared,
+            _ => direct,
         };
-        let inputs = |split: &Split| Inputs {
-            x: split
-                .pixels
-                .iter()
-                .map(|&p| ((f64::from(p) - shift) * scale) as f32)
-                .collect(),
-            y: split.labels.clone(),
-            features: self.features,
-        };
-        (inputs(&self.train), inputs(&self.test))
+        if !folder.is_dir() {
+            return Err(DataError::Format {
+                path: name.into(),
+                reason: "no such folder, here or in $GSGD_DATA; give `fashion-7x7`, which is inside the program, or a \
+                         folder with IDX files, CIFAR's binary files, or train/<class>/*.png"
+                    .into(),
+            });
+        }
+        if let Some((layout, inner)) = cifar::find(&folder) {
+            return cifar::read(&inner, layout);
+        }
+        match folder.join("train").is_dir() {
+            true => folder::read(&folder),
+            false => read_folder(&folder),
+        }
     }
 }

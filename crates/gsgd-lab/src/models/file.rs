@@ -1,54 +1,130 @@
 //! Checkpoints: safetensors with PyTorch's names and orientation.
+//!
+//! Dense layers are `layers.N.weight` `[outputs, inputs]`; convolutional networks have torchvision's names, `conv1`,
+//! `bn1`, `layer1.0.conv1`, ..., `fc`. A checkpoint says in its metadata which network it is of.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::Device;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use super::mlp::layer;
-use super::{Arch, Mlp};
+use super::{Arch, Model, Plan};
+use crate::data::ImageShape;
 
-/// Writes `layers.N.weight` `[outputs, inputs]` and `layers.N.bias`, f32, whole or not at all.
+/// The metadata entry that says which network for which images it is: `resnet:20 3x32x32`.
+const NETWORK: &str = "network";
+
+/// A network read from a file.
+pub struct Checkpoint {
+    /// The network.
+    pub model: Model,
+    /// What it is.
+    pub plan: Plan,
+}
+
+/// The name in the file of a parameter, from its path in the module.
+pub fn file_name(path: &str) -> String {
+    let mut parts: Vec<&str> = path.split('.').collect();
+    if parts
+        .first()
+        .is_some_and(|first| ["Mlp", "Conv"].contains(first))
+    {
+        parts.remove(0);
+    }
+    let leaf = match parts.pop() {
+        Some("gamma") => "weight",
+        Some("beta") => "bias",
+        Some(leaf) => leaf,
+        None => "",
+    };
+    let mut name = String::new();
+    let mut rest = parts.as_slice();
+    if let ["stages", stage, block, inner @ ..] = rest {
+        let stage = stage.parse::<usize>().map_or(0, |stage| stage + 1);
+        name = format!("layer{stage}.{block}.");
+        rest = inner;
+    }
+    name += &match rest {
+        ["stem" | "first", "conv"] => "conv1".to_string(),
+        ["stem" | "first", "norm"] => "bn1".into(),
+        ["second", "conv"] => "conv2".into(),
+        ["second", "norm"] => "bn2".into(),
+        ["downsample", "conv"] => "downsample.0".into(),
+        ["downsample", "norm"] => "downsample.1".into(),
+        ["head"] => "fc".into(),
+        other => other.join("."),
+    };
+    format!("{name}.{leaf}")
+}
+
+/// Where a visitor is in a module.
+#[derive(Default)]
+struct Place(Vec<String>);
+
+impl Place {
+    fn name(&self) -> String {
+        file_name(&self.0.join("."))
+    }
+}
+
+/// A tensor by its name in the file, in the file's orientation.
+struct Named {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+fn tensors(model: &Model) -> Vec<Named> {
+    struct Collect(Place, Vec<Named>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = match D {
+                2 => param.val().transpose(),
+                _ => param.val(),
+            };
+            self.1.push(Named {
+                name: self.0.name(),
+                shape: tensor.dims().to_vec(),
+                bytes: tensor
+                    .into_data()
+                    .iter::<f32>()
+                    .flat_map(f32::to_le_bytes)
+                    .collect(),
+            });
+        }
+    }
+    let mut collect = Collect(Place::default(), Vec::new());
+    // running statistics of batch norms are up to date in the copy for inference
+    model.valid().visit(&mut collect);
+    collect.1
+}
+
+/// Writes all weights and running statistics, f32, whole or not at all.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn save(model: &Mlp, path: &Path) -> Result<()> {
-    let bytes = |values: Vec<f32>| {
-        values
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect::<Vec<u8>>()
-    };
-    let mut tensors = Vec::new();
-    for (index, layer) in model.layers.iter().enumerate() {
-        let weight = layer.weight.val().transpose();
-        let shape = weight.dims().to_vec();
-        tensors.push((
-            format!("layers.{index}.weight"),
-            shape,
-            bytes(weight.into_data().iter::<f32>().collect()),
-        ));
-        if let Some(bias) = &layer.bias {
-            let values = bytes(bias.val().into_data().iter::<f32>().collect());
-            tensors.push((
-                format!("layers.{index}.bias"),
-                bias.val().dims().to_vec(),
-                values,
-            ));
-        }
-    }
+pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
+    let tensors = tensors(model);
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
-        .map(|(name, shape, data)| {
-            Ok((
-                name.as_str(),
-                TensorView::new(Dtype::F32, shape.clone(), data)?,
-            ))
+        .map(|tensor| {
+            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes)?;
+            Ok((tensor.name.as_str(), view))
         })
         .collect::<Result<_>>()?;
-    write_whole(path, &safetensors::serialize(views, None)?)
+    // one entry: the order of several is not fixed, and equal networks should give equal files
+    let about = HashMap::from([(NETWORK.to_string(), format!("{} {}", plan.arch, plan.shape))]);
+    write_whole(path, &safetensors::serialize(views, Some(about))?)
 }
 
 /// Writes a file beside its place and moves it there.
@@ -78,47 +154,96 @@ pub fn save_text(path: &Path, text: &str) -> Result<()> {
     write_whole(path, text.as_bytes())
 }
 
-/// A checkpoint of this architecture.
+/// The network with the weights of a checkpoint of the same plan.
 ///
 /// # Errors
 /// The file cannot be read, or its tensors are missing, additional, misshapen or not finite.
-pub fn load(path: &Path, arch: &Arch, bias: bool, device: &Device) -> Result<Mlp> {
-    let (model, found) = load_any(path, device)?;
-    ensure!(
-        found == *arch,
-        "{} holds {found}, asked for is {arch}",
-        path.display()
-    );
-    ensure!(
-        model
-            .layers
-            .iter()
-            .all(|layer| layer.bias.is_some() == bias),
-        "{} {} biases: {} --bias",
-        path.display(),
-        if bias { "has no" } else { "has" },
-        if bias { "leave out" } else { "add" }
-    );
-    Ok(model)
+pub fn load_into(model: Model, plan: &Plan, path: &Path) -> Result<Model> {
+    let data = read(path)?;
+    let file = parse(&data, path)?;
+    let inside = || format!("in {}", path.display());
+    if let Ok(found) = plan_of(&file, &data).with_context(inside) {
+        let same = found.arch == plan.arch && found.bias == plan.bias && found.norm == plan.norm;
+        ensure!(
+            same,
+            "{} holds {} {} and {}, asked for is {} {} and {}",
+            path.display(),
+            found.arch,
+            with(found.bias, "biases"),
+            with(found.norm, "batch norm"),
+            plan.arch,
+            with(plan.bias, "biases"),
+            with(plan.norm, "batch norm"),
+        );
+    }
+    fill(model, &file).with_context(inside)
 }
 
-/// A checkpoint of any multi-layer perceptron with the names `layers.0.weight`, `layers.0.bias`, ...
+fn with(yes: bool, what: &str) -> String {
+    format!("{} {what}", if yes { "with" } else { "without" })
+}
+
+/// A checkpoint of any network of this program, or of any multi-layer perceptron with the names `layers.0.weight`,
+/// `layers.0.bias`, ...
 ///
 /// # Errors
 /// The file cannot be read, or its tensors are missing, additional, misshapen or not finite.
-pub fn load_any(path: &Path, device: &Device) -> Result<(Mlp, Arch)> {
-    let data = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = SafeTensors::deserialize(&data)
-        .with_context(|| format!("{} is no safetensors file", path.display()))?;
-    read(&file, device).with_context(|| format!("in {}", path.display()))
+pub fn load_any(path: &Path, device: &Device) -> Result<Checkpoint> {
+    let data = read(path)?;
+    let file = parse(&data, path)?;
+    let load = || -> Result<Checkpoint> {
+        let plan = plan_of(&file, &data)?;
+        let model = fill(Model::he(&plan, 0, device), &file)?;
+        Ok(Checkpoint { model, plan })
+    };
+    load().with_context(|| format!("in {}", path.display()))
 }
 
-fn read(file: &SafeTensors, device: &Device) -> Result<(Mlp, Arch)> {
-    let mut names = file.names();
-    let mut layers = Vec::new();
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn parse<'a>(data: &'a [u8], path: &Path) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(data)
+        .with_context(|| format!("{} is no safetensors file", path.display()))
+}
+
+/// Which network a file is of: by its metadata or, without, a multi-layer perceptron by its shapes.
+fn plan_of(file: &SafeTensors, data: &[u8]) -> Result<Plan> {
+    let (_, header) = SafeTensors::read_metadata(data)?;
+    let about = header.metadata().as_ref().and_then(|m| m.get(NETWORK));
+    let (arch, shape) = match about {
+        Some(about) => {
+            let wrong = || anyhow::anyhow!("its metadata `{NETWORK}` make no sense: `{about}`");
+            let (arch, shape) = about.split_once(' ').ok_or_else(wrong)?;
+            let shape = shape.parse::<ImageShape>().map_err(anyhow::Error::msg)?;
+            (arch.parse().map_err(anyhow::Error::msg)?, shape)
+        }
+        None => {
+            let widths = mlp_of(file)?;
+            let shape = ImageShape::flat(widths[0]);
+            // the parser knows the limits
+            let text = Arch::Mlp(widths).to_string();
+            (text.parse().map_err(anyhow::Error::msg)?, shape)
+        }
+    };
+    Ok(Plan {
+        bias: has(file, &["layers.0.bias", "conv1.bias"]),
+        norm: has(file, &["bn1.weight"]),
+        classes: file.tensor("fc.weight").map_or(0, |fc| fc.shape()[0]),
+        shape,
+        arch,
+    })
+}
+
+fn has(file: &SafeTensors, names: &[&str]) -> bool {
+    names.iter().any(|name| file.tensor(name).is_ok())
+}
+
+fn mlp_of(file: &SafeTensors) -> Result<Vec<usize>> {
     let mut widths: Vec<usize> = Vec::new();
-    loop {
-        let name = format!("layers.{}.weight", layers.len());
+    for index in 0.. {
+        let name = format!("layers.{index}.weight");
         let Ok(view) = file.tensor(&name) else {
             break;
         };
@@ -128,44 +253,98 @@ fn read(file: &SafeTensors, device: &Device) -> Result<(Mlp, Arch)> {
                 view.shape()
             );
         };
-        if let Some(&width) = widths.last() {
-            ensure!(
+        match widths.last() {
+            Some(&width) => ensure!(
                 width == inputs,
                 "{name} takes {inputs} features, the layer before gives {width}"
-            );
-        } else {
-            widths.push(inputs);
+            ),
+            None => widths.push(inputs),
         }
         widths.push(outputs);
-        let values = numbers(&name, &view)?;
-        let transposed = (0..inputs * outputs)
-            .map(|at| values[at % outputs * inputs + at / outputs])
-            .collect();
-        let bias_name = format!("layers.{}.bias", layers.len());
-        let bias = match file.tensor(&bias_name) {
-            Ok(view) => {
-                ensure!(
-                    view.shape() == [outputs],
-                    "{bias_name} has shape {:?}, not [{outputs}]",
-                    view.shape()
-                );
-                Some(numbers(&bias_name, &view)?)
-            }
-            Err(_) => None,
-        };
-        names.retain(|n| *n != name && *n != bias_name);
-        layers.push(layer(transposed, bias, [inputs, outputs], device));
     }
-    ensure!(!layers.is_empty(), "there is no tensor `layers.0.weight`");
     ensure!(
-        names.is_empty(),
-        "tensors that belong to no dense layer: {}",
-        names.join(", ")
+        !widths.is_empty(),
+        "there is no tensor `layers.0.weight`, and no metadata say which network it is"
     );
-    Ok((Mlp { layers }, Arch { widths }))
+    Ok(widths)
 }
 
-fn numbers(name: &str, view: &TensorView) -> Result<Vec<f32>> {
+/// The model with every tensor replaced by the file's.
+fn fill(model: Model, file: &SafeTensors) -> Result<Model> {
+    struct Fill<'a> {
+        place: Place,
+        file: &'a SafeTensors<'a>,
+        left: Vec<&'a str>,
+        error: Option<anyhow::Error>,
+    }
+    impl ModuleMapper for Fill<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.place.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.place.0.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.place.name();
+            self.left.retain(|left| *left != name);
+            let (id, tensor, mapper) = param.consume();
+            let (device, shape) = (tensor.device(), tensor.dims());
+            let filled = match numbers(self.file, &name, &shape) {
+                Ok(values) => {
+                    let mut stored = shape;
+                    if D == 2 {
+                        stored.reverse();
+                    }
+                    let data = TensorData::new(values, stored);
+                    let filled = Tensor::<D>::from_data(data, &device);
+                    let filled = if D == 2 { filled.transpose() } else { filled };
+                    // a transposed view would not be one block of memory
+                    let values = filled.into_data().convert::<f32>();
+                    let filled = Tensor::<D>::from_data(values, &device);
+                    filled.set_require_grad(tensor.is_require_grad())
+                }
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    tensor
+                }
+            };
+            Param::from_mapped_value(id, filled, mapper)
+        }
+    }
+    let mut fill = Fill {
+        place: Place::default(),
+        file,
+        left: file.names(),
+        error: None,
+    };
+    let model = model.map(&mut fill);
+    if let Some(error) = fill.error {
+        return Err(error);
+    }
+    fill.left
+        .retain(|name| !name.ends_with("num_batches_tracked"));
+    ensure!(
+        fill.left.is_empty(),
+        "tensors that belong to no layer: {}",
+        fill.left.join(", ")
+    );
+    Ok(model)
+}
+
+/// The values of a tensor whose shape in the module is `shape`.
+fn numbers(file: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let view = file
+        .tensor(name)
+        .map_err(|_| anyhow::anyhow!("there is no tensor `{name}`"))?;
+    let mut expected = shape.to_vec();
+    if expected.len() == 2 {
+        expected.reverse();
+    }
+    ensure!(
+        view.shape() == expected,
+        "{name} has shape {:?}, not {expected:?}",
+        view.shape()
+    );
     ensure!(
         view.dtype() == Dtype::F32,
         "{name} holds {:?}, only F32 is read",

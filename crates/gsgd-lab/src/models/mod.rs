@@ -1,7 +1,102 @@
 //! Networks, each with its wiring beside its forward pass, and their files.
 
+mod arch;
+mod convnet;
 mod file;
+mod init;
 mod mlp;
 
-pub use file::{load, load_any, save, save_text};
-pub use mlp::{Arch, Init, Mlp};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use gsgd::{Channels, Homogeneous, WiringBuilder, WiringConfig, paper, skeleton_to_one};
+
+pub use arch::{Arch, Conv};
+pub use convnet::{Block, ConvNet, ConvNorm};
+pub use file::{Checkpoint, file_name, load_any, load_into, save, save_text};
+pub use init::Init;
+pub use mlp::Mlp;
+
+use crate::data::ImageShape;
+use init::Draw;
+
+/// A network of the program.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Model {
+    /// Dense layers.
+    Mlp(Mlp),
+    /// Convolutions.
+    Conv(ConvNet),
+}
+
+/// What decides a network's layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The architecture.
+    pub arch: Arch,
+    /// Biases in dense layers and, without batch norm, in convolutions.
+    pub bias: bool,
+    /// Batch norm behind every convolution.
+    pub norm: bool,
+    /// The shape of the images.
+    pub shape: ImageShape,
+    /// Outputs of convolutional networks.
+    pub classes: usize,
+}
+
+impl Model {
+    /// A network with He weights that depend on the seed alone.
+    pub fn he(plan: &Plan, seed: u64, device: &Device) -> Self {
+        let mut draw = Draw::new(seed);
+        match &plan.arch {
+            Arch::Mlp(widths) => Self::Mlp(Mlp::new(widths, plan.bias, &mut draw, device)),
+            Arch::Conv(conv) => Self::Conv(ConvNet::new(
+                conv,
+                plan.shape,
+                plan.classes,
+                plan.norm,
+                plan.bias && !plan.norm,
+                &mut draw,
+                device,
+            )),
+        }
+    }
+
+    /// A network with starting weights that depend on the seed alone; the skeleton is that of the wiring.
+    ///
+    /// # Errors
+    /// The model cannot be wired in this way.
+    pub fn init(
+        plan: &Plan,
+        init: Init,
+        wiring: WiringConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, gsgd::Error> {
+        let model = Self::he(plan, seed, device);
+        match init {
+            Init::He => Ok(model),
+            Init::SkeletonOne => {
+                let wiring = wiring.wire(&model)?;
+                Ok(skeleton_to_one(model, &wiring, &paper(&wiring))?)
+            }
+        }
+    }
+
+    /// Logits `[batch, outputs]` of inputs `[batch, features]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Mlp(mlp) => mlp.forward(x),
+            Self::Conv(conv) => conv.forward(x),
+        }
+    }
+}
+
+impl Homogeneous for Model {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        match self {
+            Self::Mlp(mlp) => mlp.wire(w, x),
+            Self::Conv(conv) => conv.wire(w, x),
+        }
+    }
+}

@@ -1,11 +1,14 @@
-//! Which examples a step sees.
+//! Which examples a step sees, and putting them together.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::data::Inputs;
+use crate::data::{Augment, Inputs};
 
 /// The order of an epoch's examples: a permutation that depends on seed and epoch, or file order.
 pub fn order(count: usize, shuffle: Option<u64>, epoch: usize) -> Vec<usize> {
@@ -18,19 +21,93 @@ pub fn order(count: usize, shuffle: Option<u64>, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// Features `[batch, features]` and labels `[batch]` of some examples.
-pub fn batch(inputs: &Inputs, examples: &[usize], device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
-    let mut x = Vec::with_capacity(examples.len() * inputs.features);
-    let mut y = Vec::with_capacity(examples.len());
-    for &example in examples {
-        x.extend_from_slice(inputs.row(example));
-        y.push(i64::from(inputs.y[example]));
+/// The random numbers that vary one example in one epoch; streams below 2^32 belong to [`order`].
+fn variation(seed: u64, epoch: usize, example: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((epoch as u64 + 1) << 32 | example as u64);
+    rng
+}
+
+/// How an epoch's examples are varied: by what, with the run's seed, in which epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Varied {
+    /// By what.
+    pub augment: Augment,
+    /// The run's seed.
+    pub seed: u64,
+    /// The epoch, from 0.
+    pub epoch: usize,
+}
+
+/// Inputs and labels of some examples in memory, to be made tensors of.
+pub struct Batch {
+    x: Vec<f32>,
+    y: Vec<i64>,
+}
+
+impl Batch {
+    /// The examples as they are, or varied.
+    pub fn of(inputs: &Inputs, examples: &[usize], varied: Option<Varied>) -> Self {
+        let mut x = Vec::with_capacity(examples.len() * inputs.features());
+        for &example in examples {
+            match varied {
+                Some(Varied {
+                    augment: Augment::CropFlip,
+                    seed,
+                    epoch,
+                }) => {
+                    let mut rng = variation(seed, epoch, example);
+                    inputs.push_varied(example, &mut rng, &mut x);
+                }
+                _ => inputs.push(example, &mut x),
+            }
+        }
+        let y = examples.iter().map(|&at| i64::from(inputs.label(at)));
+        Self { x, y: y.collect() }
     }
-    let shape = [examples.len(), inputs.features];
-    (
-        Tensor::from_data(TensorData::new(x, shape), device),
-        Tensor::from_data(TensorData::new(y, [examples.len()]), device),
-    )
+
+    /// Inputs `[batch, features]` and labels `[batch]`.
+    pub fn on(self, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
+        let rows = self.y.len();
+        let shape = [rows, self.x.len() / rows];
+        (
+            Tensor::from_data(TensorData::new(self.x, shape), device),
+            Tensor::from_data(TensorData::new(self.y, [rows]), device),
+        )
+    }
+}
+
+/// Inputs per batch from which on a thread of its own puts batches together. Handing over a small batch takes longer
+/// than making it.
+const LARGE: usize = 1 << 16;
+
+/// Calls `step` with the batches of an epoch in order, as long as it returns true.
+pub fn each(
+    inputs: &Inputs,
+    order: &[usize],
+    size: usize,
+    varied: Option<Varied>,
+    mut step: impl FnMut(Batch) -> bool,
+) {
+    let mut batches = order
+        .chunks(size)
+        .map(|examples| Batch::of(inputs, examples, varied));
+    if size * inputs.features() < LARGE {
+        batches.all(step);
+        return;
+    }
+    thread::scope(|scope| {
+        let (send, receive) = sync_channel(2);
+        scope.spawn(move || {
+            // ends when the receiver is gone
+            batches.all(|batch| send.send(batch).is_ok());
+        });
+        for batch in receive {
+            if !step(batch) {
+                break;
+            }
+        }
+    });
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwire
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
-use crate::models::Mlp;
+use crate::models::Model;
 
 /// An optimiser of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ impl Stepper {
     ///
     /// # Errors
     /// A setting is out of range, or the skeleton does not suit the weights.
-    pub fn new(settings: &Settings, model: &Mlp) -> Result<Self, gsgd::Error> {
+    pub fn new(settings: &Settings, model: &Model) -> Result<Self, gsgd::Error> {
         use OptimizerName::*;
         Ok(match settings.optimizer {
             Sgd | Momentum | Adam => Self::WeightSpace(inner(settings)),
@@ -99,7 +99,8 @@ impl Stepper {
                 };
                 let config = config
                     .with_skeleton(settings.skeleton.into())
-                    .with_coordinates(settings.coordinates().into());
+                    .with_coordinates(settings.coordinates().into())
+                    .with_wiring(settings.wiring());
                 let config = match settings.floor.0 {
                     Some(tau) => config.with_floor(tau),
                     None => config.without_floor(),
@@ -116,9 +117,9 @@ impl Stepper {
     pub fn step(
         &mut self,
         lr: f64,
-        model: Mlp,
+        model: Model,
         grads: GradientsParams,
-    ) -> Result<Mlp, Box<Rejected<Mlp>>> {
+    ) -> Result<Model, Box<Rejected<Model>>> {
         let stepped = match self {
             Self::WeightSpace(optim) => Ok(optim.step(lr, model, grads)),
             Self::PathSpace(optim) => optim.step(lr, model, grads),

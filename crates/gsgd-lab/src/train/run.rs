@@ -3,15 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use gsgd::{Balance, Rejected, Scaling, Wiring, balance};
 use serde::Serialize;
 
-use super::{InitName, Settings, Stepper, batches};
+use super::batches::{self, Batch, Varied};
+use super::{InitName, Settings, Stepper};
 use crate::data::{Dataset, Inputs};
-use crate::models::{self, Init, Mlp};
+use crate::models::{self, Arch, Init, Model, Plan};
 
 /// A run's data and starting weights.
 pub struct Prepared {
@@ -19,8 +21,10 @@ pub struct Prepared {
     pub train: Inputs,
     /// Test inputs.
     pub test: Inputs,
+    /// What the network is.
+    pub plan: Plan,
     /// The start.
-    pub model: Mlp,
+    pub model: Model,
 }
 
 /// Figures after an epoch, a line of `metrics.jsonl`.
@@ -56,7 +60,7 @@ pub enum Stop {
 /// What a run leaves.
 pub struct Outcome {
     /// The weights at the end; of a diverged run, those before the step that failed.
-    pub model: Mlp,
+    pub model: Model,
     /// Figures by epoch.
     pub epochs: Vec<Epoch>,
     /// Steps done.
@@ -72,31 +76,18 @@ pub struct Outcome {
 /// # Errors
 /// Network and data do not fit, or a checkpoint cannot be read.
 pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Prepared> {
-    let widths = &settings.arch.widths;
-    ensure!(
-        widths[0] == data.features,
-        "--arch {} takes {} inputs, the images of {} have {} pixels",
-        settings.arch,
-        widths[0],
-        data.name,
-        data.features
-    );
-    ensure!(
-        widths[widths.len() - 1] >= data.classes,
-        "--arch {} has {} outputs, {} has {} classes",
-        settings.arch,
-        widths[widths.len() - 1],
-        data.name,
-        data.classes
-    );
-    let init = |init| Mlp::init(&settings.arch, settings.bias, init, settings.seed, device);
+    check_fit(&settings.arch, data)?;
+    let plan = settings.plan(data);
+    let wiring = settings.wiring();
+    let init = |init| Model::init(&plan, init, wiring, settings.seed, device);
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
         InitName::SkeletonOne => init(Init::SkeletonOne)?,
         InitName::File(path) => {
-            models::load(path, &settings.arch, settings.bias, device).context("--init")?
+            models::load_into(init(Init::He)?, &plan, path).context("--init")?
         }
     };
+    // rescaling and balancing keep the function: batch norm and skips as they are
     let wiring = Wiring::of(&model)?;
     if settings.unbalance > 0.0 {
         let scaling =
@@ -110,7 +101,44 @@ pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Pre
         model = balanced.map_err(|Rejected { error, .. }| error)?.0;
     }
     let (train, test) = data.inputs(settings.normalise);
-    Ok(Prepared { train, test, model })
+    Ok(Prepared {
+        train: train.subset(settings.train_examples.unwrap_or(usize::MAX)),
+        test,
+        plan,
+        model,
+    })
+}
+
+fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
+    match arch {
+        Arch::Conv(conv) => {
+            let smallest = 1 << (conv.stages.len() - 1);
+            ensure!(
+                data.shape.height >= smallest && data.shape.width >= smallest,
+                "--arch {arch} halves images {} times, those of {} are {}",
+                conv.stages.len() - 1,
+                data.name,
+                data.shape
+            );
+        }
+        Arch::Mlp(widths) => {
+            ensure!(
+                widths[0] == data.shape.features(),
+                "--arch {arch} takes {} inputs, the images of {} have {} pixels",
+                widths[0],
+                data.name,
+                data.shape.features()
+            );
+            let outputs = widths[widths.len() - 1];
+            ensure!(
+                outputs >= data.classes,
+                "--arch {arch} has {outputs} outputs, {} has {} classes",
+                data.name,
+                data.classes
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Trains; `each` sees every epoch's figures and says whether to go on, `tick` every step.
@@ -124,7 +152,9 @@ pub fn run(
     mut each: impl FnMut(&Epoch) -> Result<()>,
     mut tick: impl FnMut(usize) -> bool,
 ) -> Result<Outcome> {
-    let Prepared { train, test, model } = prepared;
+    let Prepared {
+        train, test, model, ..
+    } = prepared;
     let mut stepper = Stepper::new(settings, &model)?;
     let loss = CrossEntropyLossConfig::new().init(device);
     let shuffle = (!settings.no_shuffle).then_some(settings.seed);
@@ -134,39 +164,59 @@ pub fn run(
         .unwrap_or(usize::MAX)
         .min(settings.epochs.saturating_mul(per_epoch));
     let mut outcome = Outcome {
-        model,
+        model: model.clone(),
         epochs: Vec::new(),
         steps: 0,
         time: Duration::ZERO,
         stop: Stop::Done,
     };
+    let mut model = Some(model);
     for epoch in 0.. {
         if outcome.steps >= last {
             break;
         }
         let order = batches::order(train.len(), shuffle, epoch);
-        for examples in order.chunks(settings.batch).take(last - outcome.steps) {
-            let begun = Instant::now();
-            let (x, y) = batches::batch(&train, examples, device);
-            let value = loss.forward(outcome.model.forward(x), y);
-            let grads = GradientsParams::from_grads(value.backward(), &outcome.model);
-            match stepper.step(settings.lr, outcome.model, grads) {
-                Ok(model) => outcome.model = model,
+        let varied = Varied {
+            augment: settings.augment,
+            seed: settings.seed,
+            epoch,
+        };
+        let mut ended = None;
+        let mut begun = Instant::now();
+        batches::each(&train, &order, settings.batch, Some(varied), |batch| {
+            let Some(current) = model.take() else {
+                return false;
+            };
+            let (x, y) = batch.on(device);
+            let value = loss.forward(current.forward(x), y);
+            let grads = GradientsParams::from_grads(value.backward(), &current);
+            let warmth = settings
+                .schedule
+                .factor(outcome.steps, last, settings.warmup);
+            match stepper.step(settings.lr * warmth, current, grads) {
+                Ok(stepped) => model = Some(stepped),
                 Err(rejected) => {
-                    outcome.stop = Stop::Diverged(rejected.error.to_string());
-                    outcome.model = rejected.model;
-                    return Ok(outcome);
+                    ended = Some(Stop::Diverged(rejected.error.to_string()));
+                    model = Some(rejected.model);
+                    return false;
                 }
             }
             outcome.time += begun.elapsed();
             outcome.steps += 1;
             if !tick(outcome.steps) {
-                outcome.stop = Stop::Interrupted;
-                return Ok(outcome);
+                ended = Some(Stop::Interrupted);
             }
+            begun = Instant::now();
+            ended.is_none() && outcome.steps < last
+        });
+        let current = model.as_ref().expect("a step gives a model back");
+        if let Some(stop) = ended {
+            outcome.stop = stop;
+            outcome.model = current.clone();
+            return Ok(outcome);
         }
-        let (train_loss, train_error) = evaluate(&outcome.model, &train, device);
-        let (test_loss, test_error) = evaluate(&outcome.model, &test, device);
+        let (train_loss, train_error) = evaluate(current, &train, device);
+        let (test_loss, test_error) = evaluate(current, &test, device);
         let figures = Epoch {
             epoch: epoch + 1,
             step: outcome.steps,
@@ -180,22 +230,25 @@ pub fn run(
         outcome.epochs.push(figures);
         if !train_loss.is_finite() {
             outcome.stop = Stop::Diverged(format!("the training loss is {train_loss}"));
-            return Ok(outcome);
+            break;
         }
     }
+    outcome.model = model.expect("a step gives a model back");
     Ok(outcome)
 }
 
-/// Mean cross-entropy and share of wrong answers.
-pub fn evaluate(model: &Mlp, inputs: &Inputs, device: &Device) -> (f64, f64) {
-    use burn::module::Module;
+/// Values of a batch in evaluation.
+const EVALUATED: usize = 100_000;
+
+/// Mean cross-entropy and share of wrong answers, with running statistics.
+pub fn evaluate(model: &Model, inputs: &Inputs, device: &Device) -> (f64, f64) {
     let device = device.clone().inner();
-    let model = model.clone().valid();
+    let model = model.valid();
     let loss = CrossEntropyLossConfig::new().init(&device);
     let all: Vec<usize> = (0..inputs.len()).collect();
     let (mut total, mut wrong) = (0.0, 0.0);
-    for examples in all.chunks(2000) {
-        let (x, y) = batches::batch(inputs, examples, &device);
+    for examples in all.chunks((EVALUATED / inputs.features()).clamp(100, 2000)) {
+        let (x, y) = Batch::of(inputs, examples, None).on(&device);
         let logits = model.forward(x);
         let right = logits.clone().argmax(1).flatten::<1>(0, 1).equal(y.clone());
         let right: i64 = right.int().sum().into_scalar();

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use gsgd::{Coordinates, Skeleton};
+use gsgd::{BatchNormTreatment, Coordinates, Skeleton, SkipTreatment, WiringConfig};
 use serde::{Deserialize, Serialize};
 
-use super::OptimizerName;
-use crate::data::Normalise;
-use crate::models::Arch;
+use super::{OptimizerName, Schedule};
+use crate::data::{Augment, Dataset, Normalise};
+use crate::models::{Arch, Plan};
 
 /// The choice of skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -51,6 +51,28 @@ impl From<CoordinatesName> for Coordinates {
             CoordinatesName::Norm => Coordinates::Norm,
         }
     }
+}
+
+/// Batch norm behind the convolutions of a network that has any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormName {
+    /// Part of the group of scalings: exactly invariant
+    Exact,
+    /// As in the paper: its approximation
+    Paper,
+    /// None
+    Off,
+}
+
+/// Residual connections in the G optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SkipsName {
+    /// One scale per channel of a whole residual stream
+    Whole,
+    /// As in the paper: invariance inside residual blocks only
+    Block,
 }
 
 /// The floor guard: a number in [0, 1), or `off`.
@@ -132,10 +154,17 @@ impl fmt::Display for InitName {
 /// Everything that decides a run's numbers.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct Settings {
-    /// `fashion-7x7` (embedded), or a folder with four IDX files
+    /// `fashion-7x7` (embedded), or a folder (also one of that name in $GSGD_DATA) with four IDX files, CIFAR's binary
+    /// files, or train/<class>/*.png
     #[arg(long, default_value = "fashion-7x7")]
     pub data: String,
-    /// The network
+    /// Take part in training: so many images, chosen at random, the same in every run [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub train_examples: Option<usize>,
+    /// How training images are varied
+    #[arg(long, value_enum, default_value = "none")]
+    pub augment: Augment,
+    /// The network: mlp:INPUT-HIDDEN-...-OUTPUT, plain:N, resnet:N (N = 6n + 2), plain34, resnet34
     #[arg(long, default_value = "mlp:49-64-64-10")]
     pub arch: Arch,
     /// The optimiser
@@ -144,6 +173,12 @@ pub struct Settings {
     /// Learning rate, > 0
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
     pub lr: f64,
+    /// The lr from there on: constant, linear, cosine, or step:AT,AT,...@FACTOR
+    #[arg(long, default_value = "constant")]
+    pub schedule: Schedule,
+    /// Steps over which the lr rises to its value
+    #[arg(long, value_name = "STEPS", default_value_t = 0)]
+    pub warmup: usize,
     /// Examples per step
     #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     pub batch: usize,
@@ -180,7 +215,13 @@ pub struct Settings {
     /// Balance the start: equal incoming and outgoing norms
     #[arg(long)]
     pub balance_first: bool,
-    /// Layers with biases
+    /// Batch norm in convolutional networks
+    #[arg(long, value_enum, default_value = "exact")]
+    pub batch_norm: BatchNormName,
+    /// Residual connections in the G optimisers
+    #[arg(long, value_enum, default_value = "whole")]
+    pub skips: SkipsName,
+    /// Dense layers with biases, and convolutions without batch norm
     #[arg(long)]
     pub bias: bool,
     /// Inputs with mean 0 and deviation 1, or pixels in [0, 1]
@@ -198,6 +239,30 @@ impl Settings {
             SkeletonName::Paper => CoordinatesName::Plain,
             SkeletonName::Largest => CoordinatesName::Normalised,
         })
+    }
+
+    /// How the model is wired.
+    pub fn wiring(&self) -> WiringConfig {
+        let norm = match self.batch_norm {
+            BatchNormName::Paper => BatchNormTreatment::Paper,
+            BatchNormName::Exact | BatchNormName::Off => BatchNormTreatment::Exact,
+        };
+        let skips = match self.skips {
+            SkipsName::Whole => SkipTreatment::WholeNetwork,
+            SkipsName::Block => SkipTreatment::PerBlock,
+        };
+        WiringConfig::new().with_batch_norm(norm).with_skips(skips)
+    }
+
+    /// The network's layers, for images of a data set.
+    pub fn plan(&self, data: &Dataset) -> Plan {
+        Plan {
+            arch: self.arch.clone(),
+            bias: self.bias,
+            norm: matches!(self.arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off,
+            shape: data.shape,
+            classes: data.classes,
+        }
     }
 
     /// The settings with every default filled in, as they are written to `config.toml`.

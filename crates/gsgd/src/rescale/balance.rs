@@ -68,6 +68,33 @@ pub fn balance<M: Module>(
     }
 }
 
+/// Incoming over outgoing l2 norm of every hidden class, in the order of [`Wiring::hidden_classes`]; `None` where one
+/// side has no weights or only zeros. 1 is balanced.
+///
+/// # Errors
+/// Model and wiring do not fit.
+pub fn imbalances<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Option<f64>>, Error> {
+    let weights = params::read(model, wiring)?;
+    let network = network(wiring, &weights);
+    let mut incoming = vec![0.0; wiring.hidden() + 1];
+    let mut outgoing = incoming.clone();
+    for (slot, edges) in wiring.edges.iter().enumerate() {
+        let sums = network.powers_by_head(slot, &network.ones(slot), Power::Two);
+        for (head, sum) in edges.heads.iter().zip(sums) {
+            incoming[head.index()] += sum;
+        }
+        let sums = network.powers_by_tail(slot, &vec![1.0; edges.heads.len()], Power::Two);
+        for (tail, sum) in edges.tails.iter().zip(sums) {
+            outgoing[tail.index()] += sum;
+        }
+    }
+    let ratio = |class: Class| {
+        let ratio = (incoming[class.index()] / outgoing[class.index()]).sqrt();
+        ratio.is_normal().then_some(ratio)
+    };
+    Ok(wiring.hidden_classes().map(ratio).collect())
+}
+
 pub(crate) fn balancing(network: Network, until: Balance) -> Result<Balanced, Error> {
     let mut balanced = Balanced {
         scaling: canonical(network)?,

@@ -1,0 +1,172 @@
+//! Plain and residual convolutional networks for small images (He et al. 2015).
+
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::nn::{BatchNorm, BatchNormConfig, Linear};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use gsgd::{Channels, Homogeneous, WiringBuilder};
+
+use super::arch::Conv;
+use super::init::Draw;
+use crate::data::ImageShape;
+
+/// A convolution and, perhaps, the batch norm behind it.
+#[derive(Module, Debug)]
+pub struct ConvNorm {
+    /// The convolution.
+    pub conv: Conv2d,
+    /// The batch norm.
+    pub norm: Option<BatchNorm>,
+}
+
+impl ConvNorm {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = self.conv.forward(x);
+        match &self.norm {
+            Some(norm) => norm.forward(y),
+            None => y,
+        }
+    }
+}
+
+impl Homogeneous for ConvNorm {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let y = w.conv2d(x, &self.conv);
+        match &self.norm {
+            Some(norm) => w.batch_norm(y, norm),
+            None => y,
+        }
+    }
+}
+
+/// Two convolutions, with or without a residual connection around them.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// The first convolution.
+    pub first: ConvNorm,
+    /// The second.
+    pub second: ConvNorm,
+    /// A projection on the residual connection, where the block changes the shape.
+    pub downsample: Option<ConvNorm>,
+    #[module(skip)]
+    residual: bool,
+}
+
+impl Block {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = relu(self.first.forward(x.clone()));
+        let y = self.second.forward(y);
+        if !self.residual {
+            return relu(y);
+        }
+        let skip = match &self.downsample {
+            Some(downsample) => downsample.forward(x),
+            None => x,
+        };
+        relu(y + skip)
+    }
+}
+
+impl Homogeneous for Block {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let y = self.first.wire(w, x);
+        let y = w.relu(y);
+        let y = self.second.wire(w, y);
+        if !self.residual {
+            return w.relu(y);
+        }
+        let skip = match &self.downsample {
+            Some(downsample) => downsample.wire(w, x),
+            None => x,
+        };
+        let sum = w.add(y, skip);
+        w.relu(sum)
+    }
+}
+
+/// A stem, stages of blocks, the mean over positions, a dense layer.
+#[derive(Module, Debug)]
+pub struct ConvNet {
+    /// The first convolution.
+    pub stem: ConvNorm,
+    /// Blocks by stage.
+    pub stages: Vec<Vec<Block>>,
+    /// The dense layer.
+    pub head: Linear,
+    #[module(skip)]
+    shape: ImageShape,
+}
+
+impl ConvNet {
+    /// A network with He weights for images of this shape.
+    pub(super) fn new(
+        arch: &Conv,
+        shape: ImageShape,
+        classes: usize,
+        norm: bool,
+        bias: bool,
+        draw: &mut Draw,
+        device: &Device,
+    ) -> Self {
+        let mut layer = |channels: [usize; 2], size: usize, stride: usize| ConvNorm {
+            conv: draw.conv(channels, size, stride, bias, device),
+            norm: norm.then(|| BatchNormConfig::new(channels[1]).init(device)),
+        };
+        let mut width = arch.stages[0].0;
+        let stem = layer([shape.channels, width], 3, 1);
+        let mut stages = Vec::new();
+        for (stage, &(channels, blocks)) in arch.stages.iter().enumerate() {
+            let block = |at: usize| {
+                let stride = if stage > 0 && at == 0 { 2 } else { 1 };
+                let from = std::mem::replace(&mut width, channels);
+                Block {
+                    first: layer([from, channels], 3, stride),
+                    second: layer([channels, channels], 3, 1),
+                    downsample: (arch.residual && (from != channels || stride > 1))
+                        .then(|| layer([from, channels], 1, stride)),
+                    residual: arch.residual,
+                }
+            };
+            stages.push((0..blocks).map(block).collect());
+        }
+        Self {
+            stem,
+            stages,
+            head: draw.linear([width, classes], true, device),
+            shape,
+        }
+    }
+
+    /// Logits `[batch, classes]` of images `[batch, channels * height * width]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = self.shape;
+        let batch = x.dims()[0];
+        let mut y = relu(
+            self.stem
+                .forward(x.reshape([batch, channels, height, width])),
+        );
+        for block in self.stages.iter().flatten() {
+            y = block.forward(y);
+        }
+        let [batch, channels, height, width] = y.dims();
+        let means = y.reshape([batch, channels, height * width]).mean_dim(2);
+        self.head.forward(means.reshape([batch, channels]))
+    }
+}
+
+impl Homogeneous for ConvNet {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let y = self.stem.wire(w, x);
+        let mut y = w.relu(y);
+        for block in self.stages.iter().flatten() {
+            y = block.wire(w, y);
+        }
+        let y = w.avg_pool(y);
+        w.linear(y, &self.head)
+    }
+}

@@ -1,0 +1,208 @@
+//! Convolutional networks on colour images: CIFAR's files, image folders, checkpoints.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{fails_in, folder, works};
+
+/// `train/<class>/*.png` and `test/...` of small colour images in two classes.
+fn image_folder(folder: &Path) {
+    for (split, count) in [("train", 12u8), ("test", 4)] {
+        for (class, name) in ["blue", "red"].iter().enumerate() {
+            let inner = folder.join(split).join(name);
+            fs::create_dir_all(&inner).unwrap();
+            for at in 0..count {
+                let colour = |x: u32, y: u32| {
+                    let grey = (x * 13 + y * 29 + u32::from(at) * 7) as u8;
+                    let mut pixel = [grey / 2; 3];
+                    pixel[2 * (1 - class)] = 200;
+                    image::Rgb(pixel)
+                };
+                let image = image::RgbImage::from_fn(8, 8, colour);
+                image.save(inner.join(format!("{at:02}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+/// CIFAR-10 in its binary layout, `records` a file.
+fn cifar(folder: &Path, records: u8) {
+    fs::create_dir_all(folder).unwrap();
+    let names = (1..=5).map(|n| format!("data_batch_{n}.bin"));
+    for name in names.chain(["test_batch.bin".to_string()]) {
+        let mut data = Vec::new();
+        for at in 0..records {
+            data.push(at % 10);
+            data.extend((0..3072).map(|p| (p as u8).wrapping_mul(at + 1)));
+        }
+        fs::write(folder.join(name), data).unwrap();
+    }
+}
+
+fn run(folder: &Path, args: &str) -> String {
+    works(folder, &args.split_whitespace().collect::<Vec<_>>())
+}
+
+#[test]
+fn every_treatment_learns_on_an_image_folder() {
+    let folder = folder();
+    image_folder(&folder.path().join("two"));
+    for flags in [
+        "plain:8 --optimizer gsgd",
+        "plain:8 --optimizer gsgd --batch-norm off --coordinates norm",
+        "plain:8 --optimizer gsgd --batch-norm paper --skeleton paper --init skeleton-one",
+        "resnet:8 --optimizer g-momentum",
+        "resnet:8 --optimizer gsgd --skips block --batch-norm off --bias",
+        "resnet:8 --optimizer balanced-sgd",
+        "resnet:8 --optimizer adam",
+    ] {
+        let args = format!(
+            "train --data two --arch {flags} --lr 0.02 --batch 8 --epochs 6 --augment crop-flip --schedule cosine \
+             --warmup 3 --quiet --force --out a"
+        );
+        run(folder.path(), &args);
+        let metrics = fs::read_to_string(folder.path().join("a/metrics.jsonl")).unwrap();
+        let losses = common::column(&metrics, "train_loss");
+        assert_eq!(losses.len(), 6, "{flags}");
+        // guessing costs ln 2
+        assert!(losses[5] < 0.6, "{flags}: {losses:?}");
+    }
+}
+
+#[test]
+fn runs_repeat_with_background_loading_and_augmentation() {
+    let folder = folder();
+    cifar(&folder.path().join("ten"), 6);
+    let train = |out: &str, seed: u64| {
+        let args = format!(
+            "train --data ten --arch plain:8 --batch 24 --steps 3 --augment crop-flip --train-examples 25 --quiet \
+             --seed {seed} --out {out}"
+        );
+        run(folder.path(), &args);
+        fs::read(folder.path().join(out).join("final.safetensors")).unwrap()
+    };
+    let first = train("a", 1);
+    assert!(first == train("b", 1));
+    assert!(first != train("c", 2));
+    let config = fs::read_to_string(folder.path().join("a/config.toml")).unwrap();
+    assert!(config.contains("augment = \"crop-flip\"") && config.contains("train_examples = 25"));
+}
+
+#[test]
+fn residual_checkpoints_go_round_and_rescale() {
+    let folder = folder();
+    let path = folder.path();
+    image_folder(&path.join("two"));
+    run(
+        path,
+        "train --data two --arch resnet:8 --batch 8 --epochs 2 --lr 0.02 --quiet --out first",
+    );
+    let report = run(path, "inspect first/final.safetensors --json");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["arch"], "resnet:8");
+    // sinks before 9 batch norms of 16, 32 and 64 channels; their results, three streams among them
+    assert_eq!(report["sink_classes"], 3 * 16 + 3 * 32 + 3 * 64);
+    assert_eq!(report["hidden_classes"], 336 + 2 * (16 + 32 + 64));
+    assert_eq!(report["layers"][0]["name"], "conv1.weight");
+    run(
+        path,
+        "rescale first/final.safetensors other.safetensors --spread 0.5",
+    );
+    run(
+        path,
+        "rescale first/final.safetensors twos.safetensors --powers-of-two 3",
+    );
+
+    // the rescaled network is the same function in evaluation, and goes on the same way
+    let train = |init: &str, out: &str| {
+        run(
+            path,
+            &format!(
+                "train --data two --arch resnet:8 --batch 8 --epochs 2 --lr 0.01 --quiet --init {init} --out {out}"
+            ),
+        );
+        let metrics = fs::read_to_string(path.join(out).join("metrics.jsonl")).unwrap();
+        common::column(&metrics, "test_loss")
+    };
+    let (one, two) = (
+        train("first/final.safetensors", "one"),
+        train("twos.safetensors", "two"),
+    );
+    for (a, b) in one.iter().zip(&two) {
+        // the layers' epsilon keeps this from being exact
+        assert!((a - b).abs() < 1e-3 * a.abs(), "{one:?} {two:?}");
+    }
+    fails_in(
+        path,
+        &[
+            "train",
+            "--data",
+            "two",
+            "--arch",
+            "plain:8",
+            "--init",
+            "twos.safetensors",
+        ],
+        &["--init", "resnet:8", "plain:8"],
+    );
+}
+
+#[test]
+fn damaged_images_are_named() {
+    let folder = folder();
+    let path = folder.path();
+    let set = path.join("ten");
+    cifar(&set, 2);
+    let train = ["train", "--data", "ten", "--arch", "plain:8"];
+    let file = set.join("data_batch_3.bin");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..3000]).unwrap();
+    fails_in(path, &train, &["data_batch_3.bin", "3073", "cut off"]);
+    let mut label = whole.clone();
+    label[3073] = 10;
+    fs::write(&file, &label).unwrap();
+    fails_in(path, &train, &["data_batch_3.bin", "record 1", "label 10"]);
+    fs::remove_file(&file).unwrap();
+    fails_in(path, &train, &["data_batch_3.bin"]);
+
+    let images = path.join("two");
+    image_folder(&images);
+    let train = ["train", "--data", "two", "--arch", "plain:8"];
+    let file = images.join("test/red/01.png");
+    fs::write(&file, b"no image").unwrap();
+    fails_in(path, &train, &["01.png"]);
+    image::RgbImage::new(9, 8).save(&file).unwrap();
+    fails_in(path, &train, &["01.png", "3x8x9", "3x8x8"]);
+    fs::remove_dir_all(images.join("test/red")).unwrap();
+    fails_in(path, &train, &["test/red"]);
+
+    fails_in(
+        path,
+        &["train", "--arch", "resnet34"],
+        &["resnet34", "halves images 3 times", "1x7x7"],
+    );
+    fails_in(
+        path,
+        &["train", "--schedule", "step:5"],
+        &["--schedule", "step:32000"],
+    );
+}
+
+#[test]
+fn the_data_folder_of_the_environment_is_found() {
+    let folder = folder();
+    cifar(&folder.path().join("sets/ten/cifar-10-batches-bin"), 4);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gsgd"))
+        .current_dir(folder.path())
+        .env("GSGD_DATA", folder.path().join("sets"))
+        .args("train --data ten --arch plain:8 --steps 1 --batch 4 --out a".split_whitespace())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
