@@ -50,16 +50,16 @@ fn every_treatment_learns_on_an_image_folder() {
     let folder = folder();
     image_folder(&folder.path().join("two"));
     for flags in [
-        "plain:8 --optimizer gsgd",
-        "plain:8 --optimizer gsgd --batch-norm off --coordinates norm",
-        "plain:8 --optimizer gsgd --batch-norm paper --skeleton paper --init skeleton-one",
-        "resnet:8 --optimizer g-momentum",
-        "resnet:8 --optimizer gsgd --skips block --batch-norm off --bias",
-        "resnet:8 --optimizer balanced-sgd",
-        "resnet:8 --optimizer adam",
+        "plain:8 --optimizer gsgd --lr 0.02",
+        "plain:8 --optimizer gsgd --batch-norm off --coordinates norm --lr 0.3",
+        "plain:8 --optimizer gsgd --batch-norm paper --skeleton paper --init skeleton-one --lr 0.02",
+        "resnet:8 --optimizer g-momentum --lr 0.02",
+        "resnet:8 --optimizer gsgd --skips block --batch-norm off --bias --lr 0.02",
+        "resnet:8 --optimizer balanced-sgd --lr 0.02",
+        "resnet:8 --optimizer adam --lr 0.005",
     ] {
         let args = format!(
-            "train --data two --arch {flags} --lr 0.02 --batch 8 --epochs 6 --augment crop-flip --schedule cosine \
+            "train --data two --arch {flags} --batch 8 --epochs 6 --augment crop-flip --schedule cosine \
              --warmup 3 --quiet --force --out a"
         );
         run(folder.path(), &args);

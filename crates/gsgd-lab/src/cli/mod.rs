@@ -28,7 +28,7 @@ enum Command {
     /// Optimisers side by side from the same weights and batches (what `gsgd` alone does)
     Demo(demo::Demo),
     /// One training run
-    Train(train::Train),
+    Train(Box<train::Train>),
     /// A checkpoint's layers, scaling classes, norms and balance
     Inspect(inspect::Inspect),
     /// The same function with rescaled units, in a new file
