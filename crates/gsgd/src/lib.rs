@@ -12,8 +12,8 @@
 //! ```
 //!
 //! where Pin and Pout are products along one chosen incoming and outgoing edge per unit, the skeleton. [`GSpace`]
-//! does this for networks of any widths, with biases, skip connections and concatenations, around any Burn
-//! optimiser.
+//! does this for networks of any widths, with convolutions, biases, residual connections, concatenations and batch
+//! norm, around any Burn optimiser; [`networks`] says how.
 //!
 //! ```
 //! use burn::module::Module;
@@ -68,8 +68,9 @@
 //! # What else is here
 //! - [`Skeleton`] and [`Coordinates`]: which paths, and a second chart ([`Coordinates::Norm`]) without skeleton or
 //!   poles.
+//! - [`WiringConfig`]: batch norm exactly or as in the paper, invariance across residual connections or inside blocks.
 //! - [`PathSgd`], [`BalancedSgd`]: siblings for comparison.
-//! - [`Scaling`], [`balance`], [`equivalent`]: the group of positive scalings.
+//! - [`Scaling`], [`balance`], [`imbalances`], [`equivalent`]: the group of positive scalings.
 //! - [`Paths`], [`path_norm`], [`basis_path_norm`]: exact tools and norms.
 //! - [`Arithmetic`]: streaming passes over CPU memory, or the readable reference in tensor operations.
 //!
@@ -77,6 +78,8 @@
 //! neural networks in its positively scale-invariant space.* ICLR 2019.
 
 mod coordinates;
+#[doc = include_str!("../docs/networks.md")]
+pub mod networks {}
 mod error;
 mod init;
 mod kernels;
