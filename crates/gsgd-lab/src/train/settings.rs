@@ -155,7 +155,7 @@ impl fmt::Display for InitName {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct Settings {
     /// `fashion-7x7` (embedded), or a folder (also one of that name in $GSGD_DATA) with four IDX files, CIFAR's binary
-    /// files, or train/<class>/*.png
+    /// files, or train/CLASS/*.png
     #[arg(long, default_value = "fashion-7x7")]
     pub data: String,
     /// Take part in training: so many images, chosen at random, the same in every run [default: all]
