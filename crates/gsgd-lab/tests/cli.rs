@@ -3,9 +3,8 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{column, fails, folder, gsgd, works};
+use common::{column, fails, folder, gsgd, tiny_set, works};
 
 #[test]
 fn wrong_flags_are_named_with_what_is_allowed() {
@@ -79,22 +78,6 @@ fn damaged_files_are_named() {
     fs::remove_file(&images).unwrap();
     fs::write(data.join("train-images-idx3-ubyte.gz"), b"no gzip").unwrap();
     fails(&["train", "--data", set], &["train-images-idx3-ubyte.gz"]);
-}
-
-/// Four IDX files of tiny images.
-fn tiny_set(folder: &Path) {
-    fs::create_dir(folder).unwrap();
-    for (prefix, count) in [("train", 40u8), ("t10k", 10)] {
-        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 2];
-        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
-        for i in 0..count {
-            let label = i % 2;
-            images.extend([200 * label, 10 + i, 100, 200 * (1 - label)]);
-            labels.push(label);
-        }
-        fs::write(folder.join(format!("{prefix}-images-idx3-ubyte")), images).unwrap();
-        fs::write(folder.join(format!("{prefix}-labels-idx1-ubyte")), labels).unwrap();
-    }
 }
 
 #[test]

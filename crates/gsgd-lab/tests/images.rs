@@ -5,27 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{fails_in, folder, works};
-
-/// `train/<class>/*.png` and `test/...` of small colour images in two classes.
-fn image_folder(folder: &Path) {
-    for (split, count) in [("train", 12u8), ("test", 4)] {
-        for (class, name) in ["blue", "red"].iter().enumerate() {
-            let inner = folder.join(split).join(name);
-            fs::create_dir_all(&inner).unwrap();
-            for at in 0..count {
-                let colour = |x: u32, y: u32| {
-                    let grey = (x * 13 + y * 29 + u32::from(at) * 7) as u8;
-                    let mut pixel = [grey / 2; 3];
-                    pixel[2 * (1 - class)] = 200;
-                    image::Rgb(pixel)
-                };
-                let image = image::RgbImage::from_fn(8, 8, colour);
-                image.save(inner.join(format!("{at:02}.png"))).unwrap();
-            }
-        }
-    }
-}
+use common::{fails_in, folder, image_folder, works};
 
 /// CIFAR-10 in its binary layout, `records` a file.
 fn cifar(folder: &Path, records: u8) {

@@ -251,6 +251,19 @@ pub enum WiringError {
         found: usize,
     },
 
+    /// Channels that the groups of a convolution do not divide.
+    #[error(
+        "`{layer}` has {channels} channels, which {groups} groups do not divide: a group would split a class"
+    )]
+    Groups {
+        /// The layer.
+        layer: String,
+        /// Channels on the side of the first dimension.
+        channels: usize,
+        /// Its groups.
+        groups: usize,
+    },
+
     /// `add` of two values with unequal channel counts.
     #[error(
         "add: {left} channels (from {left_from}) and {right} channels (from {right_from}) cannot be added"

@@ -545,6 +545,11 @@ fn wirings_that_make_no_sense_name_the_layers() {
     assert!(
         matches!(&channels, WiringError::Width { layer, expected: 4, found: 3 } if layer == "linears.0.weight")
     );
+    let groups = wrong(&|model| model.convs[0].groups = 2);
+    assert!(
+        matches!(&groups, WiringError::Groups { layer, channels: 3, groups: 2 } if layer == "convs.0.weight"),
+        "{groups}"
+    );
     let twice = wrong(&|model| {
         for op in &mut model.ops {
             if let Op::Norm { layer, .. } = op

@@ -16,7 +16,9 @@ use super::interrupt;
 use super::train::open_folder;
 use crate::data::Dataset;
 use crate::models;
-use crate::train::{Epoch, OptimizerName, Settings, Stop, run, start};
+use crate::train::{
+    Epoch, OptimizerName, Progress, Settings, State, Stop, Watcher, Wish, begin, run, start,
+};
 
 /// Optimisers side by side from the same weights and batches
 #[derive(Debug, Parser)]
@@ -155,6 +157,30 @@ impl Demo {
     }
 }
 
+/// Counts steps and keeps figures; nothing is written before the table.
+struct Silent<'a> {
+    tick: &'a dyn Fn() -> bool,
+    epochs: Vec<Epoch>,
+}
+
+impl Watcher for Silent<'_> {
+    fn step(&mut self, _: &Progress) -> Wish {
+        match (self.tick)() {
+            true => Wish::GoOn,
+            false => Wish::Stop,
+        }
+    }
+
+    fn epoch(&mut self, figures: &Epoch, _: &mut Progress) -> Result<Wish> {
+        self.epochs.push(*figures);
+        Ok(Wish::GoOn)
+    }
+
+    fn save(&mut self, _: &State) -> Result<()> {
+        Ok(())
+    }
+}
+
 fn train(
     name: &'static str,
     settings: &Settings,
@@ -163,18 +189,25 @@ fn train(
 ) -> Result<Row> {
     let device = Device::flex().autodiff();
     let prepared = start(settings, data, &device)?;
-    let outcome = run(settings, prepared, &device, |_| Ok(()), |_| tick())?;
-    let diverged = matches!(outcome.stop, Stop::Diverged(_));
-    let last = outcome.epochs.last().filter(|_| !diverged);
+    let state = begin(settings, prepared.model)?;
+    let mut watcher = Silent {
+        tick: &tick,
+        epochs: Vec::new(),
+    };
+    let data = (&prepared.train, &prepared.test);
+    let (state, stop) = run(settings, data, state, &device, &mut watcher)?;
+    let diverged = matches!(stop, Stop::Diverged(_));
+    let last = watcher.epochs.last().filter(|_| !diverged);
+    let Progress { step, seconds, .. } = state.progress;
     Ok(Row {
         start: name,
         optimizer: settings.optimizer.as_str(),
         lr: settings.lr,
         train_loss: last.map(|epoch| epoch.train_loss),
         test_error: last.map(|epoch| epoch.test_error),
-        milliseconds_per_step: 1e3 * outcome.time.as_secs_f64() / outcome.steps.max(1) as f64,
+        milliseconds_per_step: 1e3 * seconds / step.max(1) as f64,
         diverged,
-        epochs: outcome.epochs,
+        epochs: watcher.epochs,
     })
 }
 

@@ -1,9 +1,9 @@
-//! Ctrl-C ends a run at the next step; a second one ends the program.
+//! Ctrl-C or SIGTERM ends a run at the next step; a second one ends the program.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag that Ctrl-C raises.
+/// A flag that Ctrl-C and SIGTERM raise.
 pub fn flag() -> anyhow::Result<Arc<AtomicBool>> {
     let raised = Arc::new(AtomicBool::new(false));
     let handle = raised.clone();

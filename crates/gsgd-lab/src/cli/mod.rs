@@ -1,6 +1,7 @@
 //! The commands.
 
 mod demo;
+mod folder;
 mod inspect;
 mod interrupt;
 mod rescale;

@@ -1,151 +1,244 @@
 //! `gsgd train`.
 
-use std::fs::{self, File};
-use std::io::{IsTerminal, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::{Args, Parser};
 
-use super::interrupt;
+use super::folder::{RunFolder, Watch};
 use crate::data::Dataset;
 use crate::models;
-use crate::train::{Epoch, Settings, Stop, run, start};
+use crate::train::{Settings, State, Stop, begin, checkpoint, run, start, steps};
 
 #[derive(Debug, Args)]
 pub struct Train {
     #[command(flatten)]
     settings: Settings,
-    /// Folder for config.toml, metrics.jsonl and final.safetensors [default: runs/OPTIMIZER-SEED]
+    /// Take settings from a TOML file, such as an earlier run's config.toml; flags go before it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for config.toml, metrics.jsonl, checkpoints and final.safetensors [default: runs/OPTIMIZER-SEED]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Replace an earlier run in that folder
+    /// Go on with the run in this folder, from its newest checkpoint; its settings stay
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Replace an earlier run in the folder
     #[arg(long)]
     force: bool,
     /// Also write the starting weights, as init.safetensors
     #[arg(long)]
     save_init: bool,
+    #[command(flatten)]
+    watch: WatchFlags,
+}
+
+/// What has no influence on a run's numbers.
+#[derive(Debug, Clone, Args)]
+pub struct WatchFlags {
+    /// A checkpoint after so many epochs, or minutes as in 10m
+    #[arg(long, value_name = "EPOCHS|MINUTES", default_value = "1")]
+    pub checkpoint_every: Every,
     /// No progress
     #[arg(long)]
-    quiet: bool,
+    pub quiet: bool,
+}
+
+/// How often.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Every {
+    /// So many epochs.
+    Epochs(usize),
+    /// So many minutes.
+    Minutes(f64),
+}
+
+impl std::str::FromStr for Every {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let every = match text.strip_suffix('m') {
+            Some(minutes) => minutes.parse().ok().map(Self::Minutes),
+            None => text.parse().ok().map(Self::Epochs),
+        };
+        let positive = |every: &Self| match every {
+            Self::Epochs(epochs) => *epochs > 0,
+            Self::Minutes(minutes) => minutes.is_finite() && *minutes > 0.0,
+        };
+        every.filter(positive).ok_or_else(|| {
+            format!(
+                "`{text}` is neither a number of epochs, such as 1, nor of minutes, such as 10m"
+            )
+        })
+    }
+}
+
+/// `gsgd train --resume DIR` takes no settings.
+#[derive(Debug, Parser)]
+#[command(name = "gsgd train")]
+struct Resume {
+    #[arg(long, value_name = "DIR")]
+    resume: PathBuf,
+    #[command(flatten)]
+    watch: WatchFlags,
 }
 
 impl Train {
     pub fn run(self) -> Result<()> {
+        if self.resume.is_some() {
+            // parsed again without the settings, so that none of them is passed over in silence
+            let Resume { resume, watch } = Resume::parse_from(std::env::args_os().skip(1));
+            return go_on(&resume, watch);
+        }
+        match self.config.clone() {
+            Some(file) => self.with_config(&file)?.begin(),
+            None => self.begin(),
+        }
+    }
+
+    /// The same with a file's settings, under those on the command line.
+    fn with_config(self, file: &Path) -> Result<Self> {
+        #[derive(Parser)]
+        #[command(name = "gsgd train", args_override_self = true)]
+        struct Whole {
+            #[command(flatten)]
+            train: Train,
+        }
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("--config: cannot read {}", file.display()))?;
+        let table: toml::Table = text
+            .parse()
+            .with_context(|| format!("--config: {} is no TOML file", file.display()))?;
+        let mut args = vec!["gsgd train".into()];
+        for (key, value) in table {
+            let flag = format!("--{}", key.replace('_', "-"));
+            match value {
+                toml::Value::Boolean(true) => args.push(flag),
+                toml::Value::Boolean(false) => {}
+                toml::Value::String(text) => args.push(format!("{flag}={text}")),
+                other => args.push(format!("{flag}={other}")),
+            }
+        }
+        let mut args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
+        args.extend(std::env::args_os().skip(2));
+        let mut parsed = Whole::try_parse_from(args)
+            .map_err(|error| anyhow::anyhow!("--config {}: {error}", file.display()))?
+            .train;
+        parsed.config = None;
+        Ok(parsed)
+    }
+
+    fn begin(self) -> Result<()> {
         let settings = self.settings.resolved();
         let device = Device::flex().autodiff();
         let data = Dataset::open(&settings.data).context("--data")?;
         let prepared = start(&settings, &data, &device)?;
+        let state = begin(&settings, prepared.model.clone())?;
         let name = format!("runs/{}-{}", settings.optimizer.as_str(), settings.seed);
-        let out = self.out.clone().unwrap_or_else(|| name.into());
-        open_folder(&out, self.force)?;
-        models::save_text(&out.join("config.toml"), &config(&settings)?)?;
+        let folder = RunFolder::fresh(self.out.clone().unwrap_or_else(|| name.into()), self.force)?;
+        models::save_text(&folder.path().join("config.toml"), &config(&settings)?)?;
         if self.save_init {
-            models::save(
-                &prepared.model,
-                &prepared.plan,
-                &out.join("init.safetensors"),
-            )?;
+            let path = folder.path().join("init.safetensors");
+            models::save(&prepared.model, &prepared.plan, &path)?;
         }
-        let path = out.join("metrics.jsonl");
-        let mut metrics =
-            File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-
-        let plan = prepared.plan.clone();
-        let stop = interrupt::flag()?;
-        let steps = settings.epochs * prepared.train.len().div_ceil(settings.batch);
-        let bar = self.bar(settings.steps.unwrap_or(usize::MAX).min(steps));
-        let outcome = run(
-            &settings,
-            prepared,
-            &device,
-            |epoch| {
-                writeln!(metrics, "{}", serde_json::to_string(epoch)?)?;
-                self.report(&bar, epoch);
-                Ok(())
-            },
-            |step| {
-                bar.set_position(step as u64);
-                !stop.load(Ordering::SeqCst)
-            },
-        )?;
-        bar.finish_and_clear();
-        metrics.sync_all()?;
-        let end = out.join("final.safetensors");
-        models::save(&outcome.model, &plan, &end)?;
-        match outcome.stop {
-            Stop::Done => {}
-            Stop::Interrupted => {
-                eprintln!(
-                    "interrupted after {} steps; weights in {}",
-                    outcome.steps,
-                    end.display()
-                );
-                std::process::exit(130);
-            }
-            Stop::Diverged(reason) => bail!(
-                "diverged after {} steps: {reason}\nthe weights before that step are in {}; try a lower --lr",
-                outcome.steps,
-                end.display()
-            ),
-        }
-        if let Some(last) = outcome.epochs.last() {
-            println!(
-                "{}: training loss {:.4}, test error {:.2} %, {} steps in {:.1} s, {}",
-                settings.optimizer.as_str(),
-                last.train_loss,
-                100.0 * last.test_error,
-                last.step,
-                last.seconds,
-                out.display()
-            );
-        }
-        Ok(())
-    }
-
-    fn bar(&self, steps: usize) -> ProgressBar {
-        if self.quiet || !std::io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let style = "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left {msg}";
-        let style =
-            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::new(steps as u64).with_style(style)
-    }
-
-    fn report(&self, bar: &ProgressBar, epoch: &Epoch) {
-        let line = format!(
-            "epoch {:>3}  training loss {:.4}  error {:>6.2} %  test loss {:.4}  error {:>6.2} %",
-            epoch.epoch,
-            epoch.train_loss,
-            100.0 * epoch.train_error,
-            epoch.test_loss,
-            100.0 * epoch.test_error
-        );
-        match self.quiet {
-            true => {}
-            false if bar.is_hidden() => eprintln!("{line}"),
-            false => bar.println(line),
-        }
+        let data = (&prepared.train, &prepared.test);
+        train(&settings, data, &prepared.plan, state, &folder, &self.watch)
     }
 }
 
-/// The run's folder, empty or cleared of an earlier run.
-pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
-    ensure!(
-        force || !folder.join("config.toml").exists(),
-        "{} holds an earlier run: choose another --out, or replace it with --force",
-        folder.display()
+/// Goes on with the run in a folder.
+fn go_on(path: &Path, watch: WatchFlags) -> Result<()> {
+    let folder = RunFolder::existing(path.into())?;
+    let file = path.join("config.toml");
+    let text = fs::read_to_string(&file)
+        .with_context(|| format!("--resume: cannot read {}", file.display()))?;
+    let settings: Settings = toml::from_str(&text).with_context(|| {
+        format!(
+            "--resume: {} holds no settings of this version",
+            file.display()
+        )
+    })?;
+    let device = Device::flex().autodiff();
+    let data = Dataset::open(&settings.data).context("data")?;
+    let prepared = start(&settings, &data, &device)?;
+    let (model, stepper, progress) = checkpoint::newest(path, &settings, &prepared.model)?;
+    eprintln!(
+        "going on after step {} of {}",
+        progress.step,
+        steps(&settings, prepared.train.len())
     );
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
+    let state = State {
+        model,
+        stepper,
+        progress,
+    };
+    let data = (&prepared.train, &prepared.test);
+    train(&settings, data, &prepared.plan, state, &folder, &watch)
+}
+
+fn train(
+    settings: &Settings,
+    data: (&crate::data::Inputs, &crate::data::Inputs),
+    plan: &models::Plan,
+    state: State,
+    folder: &RunFolder,
+    watch: &WatchFlags,
+) -> Result<()> {
+    let out = folder.path();
+    let total = steps(settings, data.0.len());
+    let mut watch = Watch::new(folder, watch, total, &state.progress)?;
+    let device = Device::flex().autodiff();
+    let (state, stop) = run(settings, data, state, &device, &mut watch)?;
+    watch.finish();
+    let end = out.join("final.safetensors");
+    match stop {
+        Stop::Interrupted => {
+            eprintln!(
+                "interrupted after {} of {total} steps; go on with: gsgd train --resume {}",
+                state.progress.step,
+                out.display()
+            );
+            std::process::exit(130);
+        }
+        Stop::Diverged(reason) => {
+            models::save(&state.model, plan, &end)?;
+            bail!(
+                "diverged after {} steps: {reason}\nthe weights before that step are in {}; try a lower --lr",
+                state.progress.step,
+                end.display()
+            )
+        }
+        Stop::Done => models::save(&state.model, plan, &end)?,
+    }
+    if let Some(last) = watch.last() {
+        println!(
+            "{}: training loss {:.4}, test error {:.2} %, {} steps in {:.1} s, {}",
+            settings.optimizer.as_str(),
+            last.train_loss,
+            100.0 * last.test_error,
+            last.step,
+            last.seconds,
+            out.display()
+        );
+    }
+    Ok(())
 }
 
 /// `config.toml`: every setting, and what ran.
 fn config(settings: &Settings) -> Result<String> {
     let version = env!("CARGO_PKG_VERSION");
     Ok(format!("# gsgd {version}\n{}", toml::to_string(settings)?))
+}
+
+/// A folder for results that belong together, not yet used or to be replaced.
+pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
+    ensure!(
+        force || !folder.join("config.toml").exists(),
+        "{} holds an earlier run: choose another --out, replace it with --force, or go on with --resume {}",
+        folder.display(),
+        folder.display()
+    );
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -71,14 +71,49 @@ impl Place {
     }
 }
 
-/// A tensor by its name in the file, in the file's orientation.
-struct Named {
-    name: String,
+/// An f32 tensor by its name in the file, in the file's orientation.
+pub struct Named {
+    /// Its name.
+    pub name: String,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-fn tensors(model: &Model) -> Vec<Named> {
+impl Named {
+    /// As the file takes it.
+    ///
+    /// # Errors
+    /// Never for a tensor of a model.
+    pub fn view(&self) -> Result<TensorView<'_>> {
+        Ok(TensorView::new(
+            Dtype::F32,
+            self.shape.clone(),
+            &self.bytes,
+        )?)
+    }
+}
+
+/// The parameters' ids by their names in the file.
+pub fn ids(model: &Model) -> HashMap<String, u64> {
+    struct Ids(Place, HashMap<String, u64>);
+    impl ModuleVisitor for Ids {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(self.0.name(), param.id.val());
+        }
+    }
+    let mut ids = Ids(Place::default(), HashMap::new());
+    model.visit(&mut ids);
+    ids.1
+}
+
+/// All weights and running statistics of a model.
+pub fn tensors(model: &Model) -> Vec<Named> {
     struct Collect(Place, Vec<Named>);
     impl ModuleVisitor for Collect {
         fn enter_module(&mut self, name: &str, _: &str) {
@@ -117,10 +152,7 @@ pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
     let tensors = tensors(model);
     let views: Vec<(&str, TensorView)> = tensors
         .iter()
-        .map(|tensor| {
-            let view = TensorView::new(Dtype::F32, tensor.shape.clone(), &tensor.bytes)?;
-            Ok((tensor.name.as_str(), view))
-        })
+        .map(|tensor| Ok((tensor.name.as_str(), tensor.view()?)))
         .collect::<Result<_>>()?;
     // one entry: the order of several is not fixed, and equal networks should give equal files
     let about = HashMap::from([(NETWORK.to_string(), format!("{} {}", plan.arch, plan.shape))]);
@@ -131,7 +163,7 @@ pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The folder is not writable, or the disk full.
-fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
+pub fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -176,7 +208,7 @@ pub fn load_into(model: Model, plan: &Plan, path: &Path) -> Result<Model> {
             with(plan.norm, "batch norm"),
         );
     }
-    fill(model, &file).with_context(inside)
+    fill(model, &file, &[], None).with_context(inside)
 }
 
 fn with(yes: bool, what: &str) -> String {
@@ -193,7 +225,7 @@ pub fn load_any(path: &Path, device: &Device) -> Result<Checkpoint> {
     let file = parse(&data, path)?;
     let load = || -> Result<Checkpoint> {
         let plan = plan_of(&file, &data)?;
-        let model = fill(Model::he(&plan, 0, device), &file)?;
+        let model = fill(Model::he(&plan, 0, device), &file, &[], None)?;
         Ok(Checkpoint { model, plan })
     };
     load().with_context(|| format!("in {}", path.display()))
@@ -269,12 +301,21 @@ fn mlp_of(file: &SafeTensors) -> Result<Vec<usize>> {
     Ok(widths)
 }
 
-/// The model with every tensor replaced by the file's.
-fn fill(model: Model, file: &SafeTensors) -> Result<Model> {
+/// The model with every tensor replaced by the file's and, where they are given, every parameter's id.
+///
+/// # Errors
+/// Tensors are missing, misshapen, not finite or, unless they are among `others`, additional.
+pub fn fill(
+    model: Model,
+    file: &SafeTensors,
+    others: &[&str],
+    ids: Option<&HashMap<String, u64>>,
+) -> Result<Model> {
     struct Fill<'a> {
         place: Place,
         file: &'a SafeTensors<'a>,
         left: Vec<&'a str>,
+        ids: Option<&'a HashMap<String, u64>>,
         error: Option<anyhow::Error>,
     }
     impl ModuleMapper for Fill<'_> {
@@ -308,13 +349,15 @@ fn fill(model: Model, file: &SafeTensors) -> Result<Model> {
                     tensor
                 }
             };
-            Param::from_mapped_value(id, filled, mapper)
+            let saved = self.ids.and_then(|ids| ids.get(&name).copied());
+            Param::from_mapped_value(saved.map_or(id, ParamId::from), filled, mapper)
         }
     }
     let mut fill = Fill {
         place: Place::default(),
         file,
         left: file.names(),
+        ids,
         error: None,
     };
     let model = model.map(&mut fill);
@@ -322,7 +365,7 @@ fn fill(model: Model, file: &SafeTensors) -> Result<Model> {
         return Err(error);
     }
     fill.left
-        .retain(|name| !name.ends_with("num_batches_tracked"));
+        .retain(|name| !name.ends_with("num_batches_tracked") && !others.contains(name));
     ensure!(
         fill.left.is_empty(),
         "tensors that belong to no layer: {}",

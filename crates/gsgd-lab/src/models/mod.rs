@@ -12,7 +12,9 @@ use gsgd::{Channels, Homogeneous, WiringBuilder, WiringConfig, paper, skeleton_t
 
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
-pub use file::{Checkpoint, file_name, load_any, load_into, save, save_text};
+pub use file::{
+    Checkpoint, file_name, fill, ids, load_any, load_into, save, save_text, tensors, write_whole,
+};
 pub use init::Init;
 pub use mlp::Mlp;
 

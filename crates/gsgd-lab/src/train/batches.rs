@@ -86,12 +86,12 @@ pub fn each(
     inputs: &Inputs,
     order: &[usize],
     size: usize,
-    varied: Option<Varied>,
+    varied: Varied,
     mut step: impl FnMut(Batch) -> bool,
 ) {
     let mut batches = order
         .chunks(size)
-        .map(|examples| Batch::of(inputs, examples, varied));
+        .map(|examples| Batch::of(inputs, examples, Some(varied)));
     if size * inputs.features() < LARGE {
         batches.all(step);
         return;

@@ -1,13 +1,15 @@
 //! One training run: settings, optimisers, the loop, and the files it leaves.
 
 mod batches;
+pub mod checkpoint;
 mod optimizer;
 mod run;
 mod schedule;
 mod settings;
 
+pub use checkpoint::Progress;
 pub use optimizer::{OptimizerName, Stepper};
-pub use run::{Epoch, Outcome, Prepared, Stop, evaluate, run, start};
+pub use run::{Epoch, Prepared, State, Stop, Watcher, Wish, begin, evaluate, run, start, steps};
 pub use schedule::Schedule;
 pub use settings::{
     BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName,

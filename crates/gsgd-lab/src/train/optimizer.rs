@@ -1,8 +1,10 @@
 //! The optimisers by name; one table for the command line, the comparison and the tests.
 
+use anyhow::Result;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, OptimizerRecord, SgdConfig};
+use burn::tensor::Bytes;
 use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwired};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,7 @@ impl OptimizerName {
 }
 
 /// An optimiser at work.
+#[derive(Clone)]
 pub enum Stepper {
     /// One of Burn's, on weights.
     WeightSpace(ModuleOptimizer),
@@ -92,21 +95,46 @@ impl Stepper {
                     Unwired::Refuse,
                 )?))
             }
-            Gsgd | GMomentum | GAdam => {
-                let config = match (settings.optimizer, settings.weight_decay == 0.0) {
-                    (Gsgd, true) => GSpaceConfig::sgd(),
-                    _ => GSpaceConfig::new(inner(settings)),
-                };
-                let config = config
-                    .with_skeleton(settings.skeleton.into())
-                    .with_coordinates(settings.coordinates().into())
-                    .with_wiring(settings.wiring());
-                let config = match settings.floor.0 {
-                    Some(tau) => config.with_floor(tau),
-                    None => config.without_floor(),
-                };
-                Self::PathSpace(Box::new(config.init(model)?))
+            Gsgd | GMomentum | GAdam => Self::PathSpace(Box::new(lifted(settings).init(model)?)),
+        })
+    }
+
+    /// The optimiser as [`to_bytes`](Self::to_bytes) left it, for the model of the same checkpoint.
+    ///
+    /// # Errors
+    /// The bytes are no such state.
+    pub fn restore(settings: &Settings, model: &Model, bytes: Vec<u8>) -> Result<Self> {
+        use OptimizerName::*;
+        let bytes = Bytes::from_bytes_vec(bytes);
+        Ok(match settings.optimizer {
+            Sgd | Momentum | Adam => {
+                let record = OptimizerRecord::from_bytes(bytes);
+                let record =
+                    record.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?;
+                Self::WeightSpace(inner(settings).load_record(record))
             }
+            Gsgd | GMomentum | GAdam => {
+                Self::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
+            }
+            PathSgd | BalancedSgd => Self::new(settings, model)?,
+        })
+    }
+
+    /// The optimiser's state.
+    ///
+    /// # Errors
+    /// The state cannot be written down.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::WeightSpace(optim) => {
+                let bytes = optim.to_record().into_bytes();
+                let bytes =
+                    bytes.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?;
+                bytes.to_vec()
+            }
+            Self::PathSpace(optim) => optim.to_bytes()?.to_vec(),
+            // all they know follows from the weights
+            Self::PathSgd(_) | Self::Balanced(_) => Vec::new(),
         })
     }
 
@@ -127,6 +155,23 @@ impl Stepper {
             Self::Balanced(optim) => optim.step(lr, model, grads),
         };
         stepped.map_err(Box::new)
+    }
+}
+
+/// The settings of a G optimiser.
+fn lifted(settings: &Settings) -> GSpaceConfig {
+    let plain = settings.optimizer == OptimizerName::Gsgd && settings.weight_decay == 0.0;
+    let config = match plain {
+        true => GSpaceConfig::sgd(),
+        false => GSpaceConfig::new(inner(settings)),
+    };
+    let config = config
+        .with_skeleton(settings.skeleton.into())
+        .with_coordinates(settings.coordinates().into())
+        .with_wiring(settings.wiring());
+    match settings.floor.0 {
+        Some(tau) => config.with_floor(tau),
+        None => config.without_floor(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The training loop.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
@@ -11,7 +11,7 @@ use gsgd::{Balance, Rejected, Scaling, Wiring, balance};
 use serde::Serialize;
 
 use super::batches::{self, Batch, Varied};
-use super::{InitName, Settings, Stepper};
+use super::{InitName, Progress, Settings, Stepper};
 use crate::data::{Dataset, Inputs};
 use crate::models::{self, Arch, Init, Model, Plan};
 
@@ -57,18 +57,43 @@ pub enum Stop {
     Interrupted,
 }
 
-/// What a run leaves.
-pub struct Outcome {
-    /// The weights at the end; of a diverged run, those before the step that failed.
+/// A run between two steps.
+pub struct State {
+    /// The weights.
     pub model: Model,
-    /// Figures by epoch.
-    pub epochs: Vec<Epoch>,
-    /// Steps done.
-    pub steps: usize,
-    /// Time in training steps.
-    pub time: Duration,
-    /// Why it ended.
-    pub stop: Stop,
+    /// The optimiser.
+    pub stepper: Stepper,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// What a watcher wants after a step or an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To go on.
+    GoOn,
+    /// A checkpoint, then to go on.
+    Save,
+    /// A checkpoint, then to end.
+    Stop,
+}
+
+/// Looks on while a run goes.
+pub trait Watcher {
+    /// After every step.
+    fn step(&mut self, progress: &Progress) -> Wish;
+
+    /// After every epoch, with its figures; sets how much of the metrics file is written.
+    ///
+    /// # Errors
+    /// The figures cannot be written.
+    fn epoch(&mut self, figures: &Epoch, progress: &mut Progress) -> Result<Wish>;
+
+    /// Keeps a checkpoint.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn save(&mut self, state: &State) -> Result<()>;
 }
 
 /// Starting weights by the settings, rescaled or balanced as they say.
@@ -141,100 +166,146 @@ fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// Trains; `each` sees every epoch's figures and says whether to go on, `tick` every step.
+/// A run at its beginning.
 ///
 /// # Errors
 /// The optimiser does not suit the start.
+pub fn begin(settings: &Settings, model: Model) -> Result<State> {
+    Ok(State {
+        stepper: Stepper::new(settings, &model)?,
+        model,
+        progress: Progress::default(),
+    })
+}
+
+/// Steps in a run.
+pub fn steps(settings: &Settings, examples: usize) -> usize {
+    let per_epoch = examples.div_ceil(settings.batch);
+    let all = settings.epochs.saturating_mul(per_epoch);
+    settings.steps.unwrap_or(usize::MAX).min(all)
+}
+
+/// Trains from where `state` is to the end. The state that comes back is the last good one.
+///
+/// # Errors
+/// The watcher cannot write.
 pub fn run(
     settings: &Settings,
-    prepared: Prepared,
+    (train, test): (&Inputs, &Inputs),
+    mut state: State,
     device: &Device,
-    mut each: impl FnMut(&Epoch) -> Result<()>,
-    mut tick: impl FnMut(usize) -> bool,
-) -> Result<Outcome> {
-    let Prepared {
-        train, test, model, ..
-    } = prepared;
-    let mut stepper = Stepper::new(settings, &model)?;
-    let loss = CrossEntropyLossConfig::new().init(device);
-    let shuffle = (!settings.no_shuffle).then_some(settings.seed);
+    watcher: &mut impl Watcher,
+) -> Result<(State, Stop)> {
     let per_epoch = train.len().div_ceil(settings.batch);
-    let last = settings
-        .steps
-        .unwrap_or(usize::MAX)
-        .min(settings.epochs.saturating_mul(per_epoch));
-    let mut outcome = Outcome {
-        model: model.clone(),
-        epochs: Vec::new(),
-        steps: 0,
-        time: Duration::ZERO,
-        stop: Stop::Done,
-    };
-    let mut model = Some(model);
-    for epoch in 0.. {
-        if outcome.steps >= last {
-            break;
-        }
-        let order = batches::order(train.len(), shuffle, epoch);
-        let varied = Varied {
-            augment: settings.augment,
-            seed: settings.seed,
-            epoch,
-        };
-        let mut ended = None;
-        let mut begun = Instant::now();
-        batches::each(&train, &order, settings.batch, Some(varied), |batch| {
-            let Some(current) = model.take() else {
-                return false;
-            };
-            let (x, y) = batch.on(device);
-            let value = loss.forward(current.forward(x), y);
-            let grads = GradientsParams::from_grads(value.backward(), &current);
-            let warmth = settings
-                .schedule
-                .factor(outcome.steps, last, settings.warmup);
-            match stepper.step(settings.lr * warmth, current, grads) {
-                Ok(stepped) => model = Some(stepped),
-                Err(rejected) => {
-                    ended = Some(Stop::Diverged(rejected.error.to_string()));
-                    model = Some(rejected.model);
-                    return false;
-                }
-            }
-            outcome.time += begun.elapsed();
-            outcome.steps += 1;
-            if !tick(outcome.steps) {
-                ended = Some(Stop::Interrupted);
-            }
-            begun = Instant::now();
-            ended.is_none() && outcome.steps < last
-        });
-        let current = model.as_ref().expect("a step gives a model back");
+    let last = steps(settings, train.len());
+    while state.progress.step < last || state.progress.epochs * per_epoch < state.progress.step {
+        let epoch = state.progress.epochs;
+        let (trained, ended) = train_epoch(settings, train, state, last, device, watcher)?;
+        state = trained;
         if let Some(stop) = ended {
-            outcome.stop = stop;
-            outcome.model = current.clone();
-            return Ok(outcome);
+            return Ok((state, stop));
         }
-        let (train_loss, train_error) = evaluate(current, &train, device);
-        let (test_loss, test_error) = evaluate(current, &test, device);
+        let (train_loss, train_error) = evaluate(&state.model, train, device);
+        let (test_loss, test_error) = evaluate(&state.model, test, device);
         let figures = Epoch {
             epoch: epoch + 1,
-            step: outcome.steps,
+            step: state.progress.step,
             train_loss,
             train_error,
             test_loss,
             test_error,
-            seconds: outcome.time.as_secs_f64(),
+            seconds: state.progress.seconds,
         };
-        each(&figures)?;
-        outcome.epochs.push(figures);
+        state.progress.epochs += 1;
+        let wish = watcher.epoch(&figures, &mut state.progress)?;
         if !train_loss.is_finite() {
-            outcome.stop = Stop::Diverged(format!("the training loss is {train_loss}"));
-            break;
+            let reason = format!("the training loss is {train_loss}");
+            return Ok((state, Stop::Diverged(reason)));
+        }
+        if wish != Wish::GoOn {
+            watcher.save(&state)?;
+        }
+        if wish == Wish::Stop && state.progress.step < last {
+            return Ok((state, Stop::Interrupted));
         }
     }
-    outcome.model = model.expect("a step gives a model back");
-    Ok(outcome)
+    Ok((state, Stop::Done))
+}
+
+/// The steps of an epoch that are left.
+fn train_epoch(
+    settings: &Settings,
+    train: &Inputs,
+    state: State,
+    last: usize,
+    device: &Device,
+    watcher: &mut impl Watcher,
+) -> Result<(State, Option<Stop>)> {
+    let State {
+        model,
+        mut stepper,
+        mut progress,
+    } = state;
+    let epoch = progress.epochs;
+    let loss = CrossEntropyLossConfig::new().init(device);
+    let shuffle = (!settings.no_shuffle).then_some(settings.seed);
+    let order = batches::order(train.len(), shuffle, epoch);
+    let done = (progress.step - epoch * train.len().div_ceil(settings.batch)) * settings.batch;
+    let varied = Varied {
+        augment: settings.augment,
+        seed: settings.seed,
+        epoch,
+    };
+    let mut model = Some(model);
+    let mut ended: Result<Option<Stop>> = Ok(None);
+    let mut begun = Instant::now();
+    let left = &order[done.min(order.len())..];
+    batches::each(train, left, settings.batch, varied, |batch| {
+        if progress.step >= last {
+            return false;
+        }
+        let Some(current) = model.take() else {
+            return false;
+        };
+        let (x, y) = batch.on(device);
+        let value = loss.forward(current.forward(x), y);
+        let grads = GradientsParams::from_grads(value.backward(), &current);
+        let warmth = settings
+            .schedule
+            .factor(progress.step, last, settings.warmup);
+        let current = match stepper.step(settings.lr * warmth, current, grads) {
+            Ok(stepped) => stepped,
+            Err(rejected) => {
+                ended = Ok(Some(Stop::Diverged(rejected.error.to_string())));
+                model = Some(rejected.model);
+                return false;
+            }
+        };
+        progress.step += 1;
+        progress.seconds += begun.elapsed().as_secs_f64();
+        let wish = watcher.step(&progress);
+        if wish == Wish::GoOn {
+            model = Some(current);
+        } else {
+            // the state is put together for the watcher and taken apart again
+            let state = State {
+                model: current,
+                stepper: stepper.clone(),
+                progress,
+            };
+            let saved = watcher.save(&state);
+            model = Some(state.model);
+            ended = saved.map(|()| (wish == Wish::Stop).then_some(Stop::Interrupted));
+        }
+        begun = Instant::now();
+        matches!(ended, Ok(None)) && progress.step < last
+    });
+    let state = State {
+        model: model.expect("a step gives a model back"),
+        stepper,
+        progress,
+    };
+    Ok((state, ended?))
 }
 
 /// Values of a batch in evaluation.

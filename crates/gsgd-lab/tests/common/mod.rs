@@ -1,6 +1,7 @@
 //! Running the program.
 #![allow(dead_code)]
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -52,4 +53,40 @@ pub fn column(metrics: &str, key: &str) -> Vec<f64> {
             .unwrap()
     };
     metrics.lines().map(value).collect()
+}
+
+/// Four IDX files of tiny images.
+pub fn tiny_set(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for (prefix, count) in [("train", 40u8), ("t10k", 10)] {
+        let mut images = vec![0, 0, 8, 3, 0, 0, 0, count, 0, 0, 0, 2, 0, 0, 0, 2];
+        let mut labels = vec![0, 0, 8, 1, 0, 0, 0, count];
+        for i in 0..count {
+            let label = i % 2;
+            images.extend([200 * label, 10 + i, 100, 200 * (1 - label)]);
+            labels.push(label);
+        }
+        fs::write(folder.join(format!("{prefix}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.join(format!("{prefix}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+/// `train/<class>/*.png` and `test/...` of small colour images in two classes.
+pub fn image_folder(folder: &Path) {
+    for (split, count) in [("train", 12u8), ("test", 4)] {
+        for (class, name) in ["blue", "red"].iter().enumerate() {
+            let inner = folder.join(split).join(name);
+            fs::create_dir_all(&inner).unwrap();
+            for at in 0..count {
+                let colour = |x: u32, y: u32| {
+                    let grey = (x * 13 + y * 29 + u32::from(at) * 7) as u8;
+                    let mut pixel = [grey / 2; 3];
+                    pixel[2 * (1 - class)] = 200;
+                    image::Rgb(pixel)
+                };
+                let image = image::RgbImage::from_fn(8, 8, colour);
+                image.save(inner.join(format!("{at:02}.png"))).unwrap();
+            }
+        }
+    }
 }

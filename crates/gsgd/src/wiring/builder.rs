@@ -255,6 +255,14 @@ impl WiringBuilder {
                 layer: name.clone(),
             });
         }
+        let groups = shape.matrix.groups;
+        if groups == 0 || !shape.weight[0].is_multiple_of(groups) {
+            self.fail(WiringError::Groups {
+                layer: name.clone(),
+                channels: shape.weight[0],
+                groups,
+            });
+        }
         let channels = self.channels(from, &name, inputs);
         let new: Vec<u32> = (0..outputs).map(|_| self.classes.fresh()).collect();
         let repeated = |classes: &[u32]| -> Vec<u32> {

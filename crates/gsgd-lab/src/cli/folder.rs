@@ -1,0 +1,211 @@
+//! A run's folder: lock, metrics, checkpoints, progress.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{IsTerminal, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::interrupt;
+use super::train::{Every, WatchFlags, open_folder};
+use crate::train::{Epoch, Progress, State, Watcher, Wish, checkpoint};
+
+/// A folder that no other process writes.
+pub struct RunFolder {
+    path: PathBuf,
+    /// Locked as long as it is open; the lock ends with the process, however that ends.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// A folder for a new run.
+    pub fn fresh(path: PathBuf, force: bool) -> Result<Self> {
+        open_folder(&path, force)?;
+        let folder = Self::locked(path)?;
+        checkpoint::clear(&folder.path)?;
+        for name in ["metrics.jsonl", "final.safetensors"] {
+            let file = folder.path.join(name);
+            if file.exists() {
+                fs::remove_file(&file)
+                    .with_context(|| format!("cannot remove {}", file.display()))?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The folder of a run that was begun.
+    pub fn existing(path: PathBuf) -> Result<Self> {
+        ensure!(
+            path.join("config.toml").is_file(),
+            "--resume: {} holds no run: there is no config.toml",
+            path.display()
+        );
+        Self::locked(path)
+    }
+
+    fn locked(path: PathBuf) -> Result<Self> {
+        let name = path.join("lock");
+        let open = OpenOptions::new().create(true).append(true).open(&name);
+        let lock = open.with_context(|| format!("cannot write {}", name.display()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another process is writing the run in {}", path.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", name.display()))
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Writes metrics and checkpoints, shows progress, listens for Ctrl-C.
+pub struct Watch<'a> {
+    folder: &'a RunFolder,
+    metrics: File,
+    every: Every,
+    quiet: bool,
+    bar: ProgressBar,
+    stop: Arc<AtomicBool>,
+    saved: Instant,
+    last: Option<Epoch>,
+}
+
+impl<'a> Watch<'a> {
+    /// For a run of `steps`, from where it is.
+    pub fn new(
+        folder: &'a RunFolder,
+        flags: &WatchFlags,
+        steps: usize,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let path = folder.path.join("metrics.jsonl");
+        let open = || -> std::io::Result<File> {
+            let mut file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)?;
+            // lines of epochs after the checkpoint are written again
+            file.set_len(progress.metrics_bytes)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let metrics = open().with_context(|| format!("cannot write {}", path.display()))?;
+        let bar = bar(flags.quiet, steps);
+        bar.set_position(progress.step as u64);
+        Ok(Self {
+            folder,
+            metrics,
+            every: flags.checkpoint_every,
+            quiet: flags.quiet,
+            bar,
+            stop: interrupt::flag()?,
+            saved: Instant::now(),
+            last: None,
+        })
+    }
+
+    /// Ends the display.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// The last epoch's figures.
+    pub fn last(&self) -> Option<&Epoch> {
+        self.last.as_ref()
+    }
+
+    fn minutes_are_over(&self) -> bool {
+        match self.every {
+            Every::Minutes(minutes) => self.saved.elapsed().as_secs_f64() > 60.0 * minutes,
+            Every::Epochs(_) => false,
+        }
+    }
+
+    fn show(&self, epoch: &Epoch) {
+        let line = format!(
+            "epoch {:>3}  training loss {:.4}  error {:>6.2} %  test loss {:.4}  error {:>6.2} %",
+            epoch.epoch,
+            epoch.train_loss,
+            100.0 * epoch.train_error,
+            epoch.test_loss,
+            100.0 * epoch.test_error
+        );
+        match self.quiet {
+            true => {}
+            false if self.bar.is_hidden() => eprintln!("{line}"),
+            false => self.bar.println(line),
+        }
+    }
+}
+
+fn bar(quiet: bool, steps: usize) -> ProgressBar {
+    if quiet || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left {msg}";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(steps as u64).with_style(style)
+}
+
+impl Watcher for Watch<'_> {
+    fn step(&mut self, progress: &Progress) -> Wish {
+        self.bar.set_position(progress.step as u64);
+        if self.stop.load(Ordering::SeqCst) {
+            Wish::Stop
+        } else if self.minutes_are_over() {
+            Wish::Save
+        } else {
+            Wish::GoOn
+        }
+    }
+
+    fn epoch(&mut self, figures: &Epoch, progress: &mut Progress) -> Result<Wish> {
+        let line = format!("{}\n", serde_json::to_string(figures)?);
+        let mut write = || -> std::io::Result<u64> {
+            self.metrics.write_all(line.as_bytes())?;
+            self.metrics.sync_data()?;
+            self.metrics.stream_position()
+        };
+        let written = write().with_context(|| {
+            let path = self.folder.path.join("metrics.jsonl");
+            format!("cannot write {}", path.display())
+        });
+        progress.metrics_bytes = written?;
+        self.show(figures);
+        self.last = Some(*figures);
+        let due = match self.every {
+            Every::Epochs(epochs) => progress.epochs.is_multiple_of(epochs),
+            Every::Minutes(_) => self.minutes_are_over(),
+        };
+        Ok(if self.stop.load(Ordering::SeqCst) {
+            Wish::Stop
+        } else if due {
+            Wish::Save
+        } else {
+            Wish::GoOn
+        })
+    }
+
+    fn save(&mut self, state: &State) -> Result<()> {
+        self.saved = Instant::now();
+        checkpoint::write(
+            self.folder.path(),
+            &state.model,
+            &state.stepper,
+            state.progress,
+        )?;
+        Ok(())
+    }
+}
