@@ -287,6 +287,9 @@ impl SkeletonSurvey<'_> {
     /// Finds the factors that bring rows back: of sinks, whose moved coordinates have the sums of squares `lengths`,
     /// and of floating classes.
     fn bring_back(&mut self, lengths: &[f64]) {
+        if lengths.is_empty() {
+            return;
+        }
         let radius = self.chart.radius();
         for ((place, unit), length) in self.chart.places.iter().zip(&mut self.units).zip(lengths) {
             unit.back = match place.kind {
@@ -297,8 +300,11 @@ impl SkeletonSurvey<'_> {
         }
     }
 
-    /// |v - lr dL/dv|^2 of every sink, from its sums of squares and products.
+    /// |v - lr dL/dv|^2 of every sink, from its sums of squares and products; nothing where no class is one.
     fn lengths(&self, lr: &[f64]) -> Vec<f64> {
+        if !self.chart.parts.iter().any(|part| part.beyond_grounded) {
+            return Vec::new();
+        }
         let mut lengths = vec![0.0; self.units.len()];
         for (slot, sums) in self.head_sums.iter().enumerate() {
             let Some(sums) = sums else { continue };
@@ -316,30 +322,52 @@ impl SkeletonSurvey<'_> {
         lengths
     }
 
-    /// The update whose other matrix has factors `tail(unit) / rho` and `head(unit)`, and whose weights into sinks are
-    /// multiplied with `keep(class)`.
+    /// The factors of updates whose other matrix has `tail(unit) / rho` and `head(unit)`.
+    fn factors(
+        &self,
+        tail: impl Fn(&Unit) -> f64,
+        head: impl Fn(&Unit) -> f64,
+    ) -> Vec<[Factors; 2]> {
+        let factors = |unit: &Unit| {
+            let keep = 1.0 / unit.rho;
+            let of_weights = Factors {
+                tail: keep,
+                head: unit.back,
+            };
+            let of_other = Factors {
+                tail: tail(unit) * keep,
+                head: head(unit) * unit.back,
+            };
+            [of_weights, of_other]
+        };
+        self.units.iter().map(factors).collect()
+    }
+
+    /// The update by the factors of every class, of the other matrix times `other`; weights into sinks are multiplied
+    /// with `keep(class)` besides.
     fn update(
         &self,
         slot: usize,
-        tail: impl Fn(&Unit) -> f64,
-        head: impl Fn(&Unit) -> f64,
+        factors: &[[Factors; 2]],
+        other: f64,
         keep: impl Fn(Class) -> f64,
     ) -> Result<Update, Error> {
         let edges = &self.network.wiring.edges[slot];
-        let tails = edges.tails.iter().map(|&class| {
-            let unit = self.unit(class);
-            let keep = 1.0 / unit.rho;
-            (keep, tail(unit) * keep)
-        });
-        let heads = edges.heads.iter().map(|&class| {
-            let unit = self.unit(class);
-            (keep(class) * unit.back, head(unit) * unit.back)
-        });
-        let (of_weights, of_other): (Vec<_>, Vec<_>) = tails.unzip();
-        let (heads_of_weights, heads_of_other) = heads.unzip();
+        let of = |class: &Class| &factors[class.index()];
+        let heads = match self.chart.parts[slot].beyond_grounded {
+            true => edges
+                .heads
+                .iter()
+                .map(|c| keep(*c) * of(c)[0].head)
+                .collect(),
+            false => vec![1.0; edges.heads.len()],
+        };
+        let tails = edges.tails.iter().map(|c| of(c)[0].tail).collect();
+        let other_tails = edges.tails.iter().map(|c| other * of(c)[1].tail).collect();
+        let other_heads = edges.heads.iter().map(|c| of(c)[1].head).collect();
         Ok(Update {
-            of_weights: self.network.fit(slot, of_weights, heads_of_weights)?,
-            of_other: self.network.fit(slot, of_other, heads_of_other)?,
+            of_weights: self.network.fit(slot, tails, heads)?,
+            of_other: self.network.fit(slot, other_tails, other_heads)?,
             fixed: self.skeleton_entries(slot),
         })
     }
@@ -388,10 +416,12 @@ impl Survey for SkeletonSurvey<'_> {
             None => 0.0,
         })?;
         self.bring_back(&self.lengths(lr));
+        let factors = self.factors(
+            |unit| 1.0 / (unit.factor.tail * unit.factor.tail),
+            |unit| 1.0 / (unit.factor.head * unit.factor.head),
+        );
         let update = |(slot, &lr): (usize, &f64)| {
-            let tail = |unit: &Unit| -lr / (unit.factor.tail * unit.factor.tail);
-            let head = |unit: &Unit| 1.0 / (unit.factor.head * unit.factor.head);
-            self.update(slot, tail, head, |class| 1.0 + lr * self.along(class))
+            self.update(slot, &factors, -lr, |class| 1.0 + lr * self.along(class))
         };
         lr.iter().enumerate().map(update).collect()
     }
@@ -415,11 +445,8 @@ impl Survey for SkeletonSurvey<'_> {
         }
         self.find_ratios(|b, _| change[b])?;
         self.bring_back(&lengths);
-        let update = |slot| {
-            let tail = |unit: &Unit| 1.0 / unit.factor.tail;
-            let head = |unit: &Unit| 1.0 / unit.factor.head;
-            self.update(slot, tail, head, |_| 1.0)
-        };
+        let factors = self.factors(|unit| 1.0 / unit.factor.tail, |unit| 1.0 / unit.factor.head);
+        let update = |slot| self.update(slot, &factors, 1.0, |_| 1.0);
         (0..values.len()).map(update).collect()
     }
 }

@@ -157,17 +157,18 @@ impl Grid {
         (0..count).map(block).collect()
     }
 
-    /// `work(row, line of x)` on every row.
+    /// `work(row, line of x, line of y)` on every row.
     #[inline(always)]
-    fn change<E: Real>(self, x: &mut [E], work: impl Fn(usize, &mut [E]) + Sync) {
+    fn change<E: Real>(self, x: &mut [E], y: &[E], work: impl Fn(usize, &mut [E], &[E]) + Sync) {
         let step = self.rows_per_block();
         let (block, columns) = (step * self.columns, self.columns);
-        let run = |(at, x): (usize, &mut [E])| {
+        let run = |(at, (x, y)): (usize, (&mut [E], &[E]))| {
             vectorised(
                 #[inline(always)]
                 || {
-                    for (row, x) in x.chunks_exact_mut(columns).enumerate() {
-                        work(at * step + row, x);
+                    let lines = x.chunks_exact_mut(columns).zip(y.chunks_exact(columns));
+                    for (row, (x, y)) in lines.enumerate() {
+                        work(at * step + row, x, y);
                     }
                 },
             );
@@ -175,10 +176,12 @@ impl Grid {
         #[cfg(feature = "rayon")]
         if x.len() > 3 * block {
             use rayon::prelude::*;
-            x.par_chunks_mut(block).enumerate().for_each(run);
+            let blocks = x.par_chunks_mut(block).zip(y.par_chunks(block));
+            blocks.enumerate().for_each(run);
             return;
         }
-        x.chunks_mut(block).enumerate().for_each(run);
+        let blocks = x.chunks_mut(block).zip(y.chunks(block));
+        blocks.enumerate().for_each(run);
     }
 
     /// A number per row: `of(row, line)`.
@@ -243,12 +246,18 @@ fn sum_along<A: Copy, B: Copy, T: Real>(a: &[A], b: &[B], of: impl Fn(A, B) -> T
             *total += of(a, b);
         }
     }
+    let eight: [T; 8] = std::array::from_fn(|at| totals[at] + totals[at + 8]);
+    let mut four: [T; 4] = std::array::from_fn(|at| eight[at] + eight[at + 4]);
+    let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());
+    for (a, b) in a.iter().zip(b) {
+        for ((total, &a), &b) in four.iter_mut().zip(a).zip(b) {
+            *total += of(a, b);
+        }
+    }
     let mut rest = T::ZERO;
     for (&a, &b) in a_rest.iter().zip(b_rest) {
         rest += of(a, b);
     }
-    let eight: [T; 8] = std::array::from_fn(|at| totals[at] + totals[at + 8]);
-    let four: [T; 4] = std::array::from_fn(|at| eight[at] + eight[at + 4]);
     ((four[0] + four[2]) + (four[1] + four[3]) + rest).wide()
 }
 
@@ -390,12 +399,14 @@ pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
     let mut x = memory(x);
     by_dtype!(x, E => {
         let (rows, columns) = (narrow::<E>(&by.rows), narrow::<E>(&by.columns));
-        grid.change(
-            x.storage_mut::<E>(),
+        let x = x.storage_mut::<E>();
+        vectorised(
             #[inline(always)]
-            |row, x| {
-                for (x, &column) in x.iter_mut().zip(&columns[grid.columns_at(row)]) {
-                    *x = (*x * rows[row]) * column;
+            || {
+                for (row, x) in x.chunks_exact_mut(grid.columns).enumerate() {
+                    for (x, &column) in x.iter_mut().zip(&columns[grid.columns_at(row)]) {
+                        *x = (*x * rows[row]) * column;
+                    }
                 }
             },
         );
@@ -415,14 +426,14 @@ pub fn combine(
     by_dtype!(x, E => {
         let (xr, xc) = (narrow::<E>(&of_x.rows), narrow::<E>(&of_x.columns));
         let (yr, yc) = (narrow::<E>(&of_y.rows), narrow::<E>(&of_y.columns));
-        let (entries, y) = (x.storage_mut::<E>(), y.storage::<E>());
+        let entries = x.storage_mut::<E>();
         grid.change(
             entries,
+            y.storage::<E>(),
             #[inline(always)]
-            |row, x| {
-                let at = grid.columns_at(row);
-                let y = &y[grid.line(row)];
-                combine_line(x, y, &xc[at.clone()], &yc[at], xr[row], yr[row]);
+            |row, x, y| {
+                let (xr, yr, at) = (xr[row], yr[row], grid.columns_at(row));
+                combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr);
             },
         );
         set(entries, fixed);
@@ -451,14 +462,14 @@ pub fn allocate(
     by_dtype!(w, E => {
         let [v, a, b] = [v, of_w, of_change]
             .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
-        let (entries, moved) = (w.storage_mut::<E>(), moved.storage::<E>());
+        let entries = w.storage_mut::<E>();
         grid.change(
             entries,
+            moved.storage::<E>(),
             #[inline(always)]
-            |row, w| {
+            |row, w, moved| {
                 let (vr, ar, br, at) = (v.0[row], a.0[row], b.0[row], grid.columns_at(row));
                 let columns = v.1[at.clone()].iter().zip(&a.1[at.clone()]).zip(&b.1[at]);
-                let moved = &moved[grid.line(row)];
                 for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
                     let change = moved - (*w * vr) * vc;
                     *w = (*w * ar) * ac + (change * br) * bc;

@@ -35,6 +35,22 @@ pub(super) struct Matrices {
     pub gradients: Vec<Tensor<2>>,
 }
 
+impl Matrices {
+    /// In the order of the wiring, from the order of a visit.
+    fn sorted(self, order: &[usize], wiring: &Wiring) -> Result<Self, Error> {
+        let mut weights: Vec<Option<Tensor<2>>> = vec![None; wiring.edges.len()];
+        let mut gradients = weights.clone();
+        for ((&slot, w), g) in order.iter().zip(self.weights).zip(self.gradients) {
+            (weights[slot], gradients[slot]) = (Some(w), Some(g));
+        }
+        let missing = |name| Error::MissingParameter { name };
+        Ok(Self {
+            weights: params::all(weights, wiring, missing)?,
+            gradients: params::all(gradients, wiring, missing)?,
+        })
+    }
+}
+
 /// Takes the gradients of the wired parameters out of `grads`; those of unwired ones stay, checked.
 ///
 /// # Errors
@@ -46,25 +62,27 @@ pub(super) fn take<M: Module>(
     slots: &HashMap<ParamId, usize>,
     grads: &mut GradientsParams,
 ) -> Result<Matrices, Error> {
+    let count = wiring.edges.len();
     let mut taker = Taker {
         wiring,
         slots,
         grads,
-        weights: vec![None; wiring.edges.len()],
-        gradients: vec![None; wiring.edges.len()],
+        order: Vec::with_capacity(count),
+        found: Matrices {
+            weights: Vec::with_capacity(count),
+            gradients: Vec::with_capacity(count),
+        },
         error: None,
     };
     model.visit(&mut taker);
     if let Some(error) = taker.error {
         return Err(error);
     }
-    let weights = params::all(taker.weights, wiring, |name| Error::MissingParameter {
-        name,
-    })?;
-    let gradients = params::all(taker.gradients, wiring, |name| Error::MissingGradient {
-        name,
-    })?;
-    Ok(Matrices { weights, gradients })
+    let Taker { order, found, .. } = taker;
+    match order.iter().copied().eq(0..count) {
+        true => Ok(found),
+        false => found.sorted(&order, wiring),
+    }
 }
 
 /// Checks gradients for optimisers that need no sums of them.
@@ -82,8 +100,9 @@ struct Taker<'a> {
     wiring: &'a Wiring,
     slots: &'a HashMap<ParamId, usize>,
     grads: &'a mut GradientsParams,
-    weights: Vec<Option<Tensor<2>>>,
-    gradients: Vec<Option<Tensor<2>>>,
+    /// Which parameters were found, in the order of the visit, and their matrices.
+    order: Vec<usize>,
+    found: Matrices,
     error: Option<Error>,
 }
 
@@ -91,18 +110,20 @@ impl ModuleVisitor for Taker<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(&slot) = self.slots.get(&param.id) {
             let edges = &self.wiring.edges[slot];
-            match params::matrix(param.val().inner(), edges) {
-                Ok(weights) => self.weights[slot] = Some(weights),
+            let matrices = params::matrix(param.val().inner(), edges).and_then(|w| {
+                let gradient = self.grads.remove::<D>(param.id);
+                let gradient = gradient.ok_or_else(|| Error::MissingGradient {
+                    name: edges.name.clone(),
+                })?;
+                Ok((w, params::matrix(gradient, edges)?))
+            });
+            match matrices {
                 Err(error) => self.fail(error),
-            }
-            match self
-                .grads
-                .remove::<D>(param.id)
-                .map(|g| params::matrix(g, edges))
-            {
-                None => {}
-                Some(Ok(gradient)) => self.gradients[slot] = Some(gradient),
-                Some(Err(error)) => self.fail(error),
+                Ok((w, gradient)) => {
+                    self.order.push(slot);
+                    self.found.weights.push(w);
+                    self.found.gradients.push(gradient);
+                }
             }
             return;
         }
