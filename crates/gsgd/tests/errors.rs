@@ -486,6 +486,7 @@ fn networks_too_large_or_grounded_for_exact_paths() {
     };
     let wiring = Wiring::of(&model).unwrap();
     assert_eq!(wiring.hidden(), 0);
+    assert_eq!(wiring.grounded().collect::<Vec<_>>(), ["`first.weight`"]);
     assert!(matches!(Paths::of(&model, &wiring), Err(Error::Grounded)));
     // Without hidden classes G-SGD is SGD.
     assert!(GSpaceConfig::sgd().init(&model).is_ok());

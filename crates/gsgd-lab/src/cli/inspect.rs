@@ -33,6 +33,8 @@ struct Report {
     path_norm_2: f64,
     /// Biases that a batch norm takes away again.
     null_biases: Vec<String>,
+    /// Where a function that is not positively homogeneous takes a layer's result.
+    grounded: Vec<String>,
     layers: Vec<Layer>,
 }
 
@@ -67,6 +69,7 @@ impl Inspect {
             path_norm_1: path_norm(&model, &wiring, Power::One)?,
             path_norm_2: path_norm(&model, &wiring, Power::Two)?.sqrt(),
             null_biases: wiring.null_biases().map(models::file_name).collect(),
+            grounded: wiring.grounded().map(String::from).collect(),
             layers: layers(&model, &wiring)?,
         };
         match self.json {
@@ -114,6 +117,9 @@ impl Report {
             "path norm          l1 {:.4e}, l2 {:.4e}",
             self.path_norm_1, self.path_norm_2
         );
+        if !self.grounded.is_empty() {
+            println!("no scaling through {}", self.grounded.join(", "));
+        }
         if !self.null_biases.is_empty() {
             println!(
                 "without effect     {} (batch norm follows)",

@@ -531,7 +531,7 @@ impl WiringBuilder {
     }
 
     /// The layer or input whose result a node is, for messages.
-    fn origin(&self, node: usize) -> String {
+    pub(super) fn origin(&self, node: usize) -> String {
         match &self.nodes[node].source {
             Source::Input => "the input".into(),
             Source::Layer { weight, .. } => format!("`{}`", self.calls[*weight].name),

@@ -73,6 +73,8 @@ pub struct Wiring {
     kinds: Vec<Kind>,
     /// Tensors that follow a scaling without being weights.
     pub(crate) followers: Vec<Follower>,
+    /// What each grounded function works on.
+    grounded: Vec<String>,
     unwired: Vec<(ParamId, String)>,
     /// Unwired parameters that the wiring itself leaves to weight space.
     loose: HashSet<ParamId>,
@@ -107,6 +109,11 @@ impl Wiring {
         if let Some(error) = builder.error.take() {
             return Err(error);
         }
+        let grounded = builder.nodes.iter().filter_map(|node| match node.source {
+            Source::Ground(from) => Some(builder.origin(from)),
+            _ => None,
+        });
+        let grounded = grounded.collect();
         let live = live_nodes(&builder);
         if let Some(dead) = builder.calls.iter().find(|call| !live[call.node]) {
             return Err(WiringError::DeadEnd {
@@ -192,6 +199,7 @@ impl Wiring {
             widths,
             nodes,
             followers,
+            grounded,
             loose: builder.loose.into_iter().collect(),
             outputs: builder.outputs,
             edges,
@@ -244,6 +252,12 @@ impl Wiring {
     pub fn null_biases(&self) -> impl Iterator<Item = &str> {
         let biases = self.followers.iter().filter(|f| f.is_bias);
         biases.map(|follower| follower.name.as_str())
+    }
+
+    /// The values that a function which is not positively homogeneous works on, by the layer they come from: no scaling
+    /// reaches through there.
+    pub fn grounded(&self) -> impl Iterator<Item = &str> {
+        self.grounded.iter().map(String::as_str)
     }
 
     pub(crate) fn unwired_parameters(&self) -> &[(ParamId, String)] {
