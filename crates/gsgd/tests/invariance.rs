@@ -80,9 +80,13 @@ fn powers_of_two_leave_every_bit_of_g_sgd_and_g_momentum() {
 }
 
 #[test]
-fn powers_of_two_leave_every_bit_of_g_adam_in_coordinates_without_scale() {
-    // Normalised and norm coordinates have no scale of their own: Adam's epsilon sees the same numbers.
-    for coordinates in [Coordinates::Normalised, Coordinates::Norm] {
+fn powers_of_two_leave_every_bit_of_g_adam() {
+    // Path values do not change, so Adam's epsilon sees the same numbers.
+    for coordinates in [
+        Coordinates::Plain,
+        Coordinates::Normalised,
+        Coordinates::Norm,
+    ] {
         let config = GSpaceConfig::adam().with_coordinates(coordinates);
         assert_eq!(differ(&stepper(config, 0.003), true), 0);
     }
