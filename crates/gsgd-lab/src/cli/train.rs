@@ -163,11 +163,10 @@ fn go_on(path: &Path, watch: WatchFlags) -> Result<()> {
     let data = Dataset::open(&settings.data).context("data")?;
     let prepared = start(&settings, &data, &device)?;
     let (model, stepper, progress) = checkpoint::newest(path, &settings, &prepared.model)?;
-    eprintln!(
-        "going on after step {} of {}",
-        progress.step,
-        steps(&settings, prepared.train.len())
-    );
+    match steps(&settings, prepared.train.len()) {
+        all if progress.step >= all => eprintln!("the run is complete: {all} steps"),
+        all => eprintln!("going on after step {} of {all}", progress.step),
+    }
     let state = State {
         model,
         stepper,

@@ -3,16 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::module::{Param, ParamId};
-use burn::nn::conv::{Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d};
-use burn::nn::{BatchNorm, Linear};
-use burn::tensor::Tensor;
+use burn::module::ParamId;
 
 use super::classes::Union;
-use super::{BatchNormTreatment, Matrix, SkipTreatment, WiringConfig};
+use super::{Matrix, SkipTreatment, WiringConfig};
 use crate::error::WiringError;
-use crate::kernels::Side;
-use crate::params;
 
 /// A value inside the network, as the wiring sees it: a list of channels, each in a scaling class.
 ///
@@ -99,43 +94,6 @@ pub(super) struct Follower {
     pub power: i32,
 }
 
-/// A weight layer's shape, channels in and out, and matrix.
-struct Shape {
-    weight: Vec<usize>,
-    channels: [usize; 2],
-    matrix: Matrix,
-}
-
-impl Shape {
-    /// Of a weight `[out, in / groups, kernel ...]`.
-    fn convolution(weight: &[usize], groups: usize) -> Self {
-        Self {
-            channels: [weight[1] * groups, weight[0]],
-            matrix: Self::matrix(weight, groups, Side::Columns),
-            weight: weight.to_vec(),
-        }
-    }
-
-    /// Of a weight `[in, out / groups, kernel ...]`.
-    fn transposed(weight: &[usize], groups: usize) -> Self {
-        Self {
-            channels: [weight[0], weight[1] * groups],
-            matrix: Self::matrix(weight, groups, Side::Rows),
-            weight: weight.to_vec(),
-        }
-    }
-
-    fn matrix(weight: &[usize], groups: usize, tails: Side) -> Matrix {
-        let kernel = &weight[2..];
-        Matrix {
-            tails,
-            groups,
-            taps: kernel.iter().product(),
-            centre: kernel.iter().fold(0, |at, size| at * size + size / 2),
-        }
-    }
-}
-
 /// Records how the channels of a model are wired; handed to [`Homogeneous::wire`](crate::Homogeneous::wire).
 ///
 /// Every call stands for the line of `forward()` of the same name. Mistakes are kept and reported by
@@ -143,7 +101,7 @@ impl Shape {
 #[derive(Debug)]
 pub struct WiringBuilder {
     id: u64,
-    config: WiringConfig,
+    pub(super) config: WiringConfig,
     names: HashMap<ParamId, String>,
     wired: HashSet<ParamId>,
     pub(super) nodes: Vec<Node>,
@@ -182,184 +140,6 @@ impl WiringBuilder {
     /// A further input of the network, of `width` features; inputs are ground.
     pub fn input(&mut self, width: usize) -> Channels {
         self.node(Source::Input, Some(vec![0; width]))
-    }
-
-    /// A [`Linear`] layer, weight `[d_input, d_output]`, with or without bias.
-    ///
-    /// Opens one new class per output feature. Weight (i, o) is an edge from the class of input i to class o; bias
-    /// o is an edge from the ground to class o.
-    pub fn linear(&mut self, x: Channels, layer: &Linear) -> Channels {
-        let [d_input, d_output] = layer.weight.val().dims();
-        let shape = Shape {
-            weight: vec![d_input, d_output],
-            channels: [d_input, d_output],
-            matrix: Matrix::DENSE,
-        };
-        self.layer(x, "linear", layer.weight.id, layer.bias.as_ref(), shape)
-    }
-
-    /// A [`Conv1d`] layer, weight `[channels_out, channels_in / groups, kernel]`, of any stride, padding, dilation and
-    /// number of groups.
-    ///
-    /// Opens one new class per output channel; every tap (o, i, k) is an edge from the class of channel i to class o.
-    pub fn conv1d(&mut self, x: Channels, layer: &Conv1d) -> Channels {
-        let shape = Shape::convolution(&layer.weight.val().dims(), layer.groups);
-        self.layer(x, "conv1d", layer.weight.id, layer.bias.as_ref(), shape)
-    }
-
-    /// A [`Conv2d`] layer, weight `[channels_out, channels_in / groups, height, width]`; see [`conv1d`](Self::conv1d).
-    pub fn conv2d(&mut self, x: Channels, layer: &Conv2d) -> Channels {
-        let shape = Shape::convolution(&layer.weight.val().dims(), layer.groups);
-        self.layer(x, "conv2d", layer.weight.id, layer.bias.as_ref(), shape)
-    }
-
-    /// A [`ConvTranspose1d`] layer, weight `[channels_in, channels_out / groups, kernel]`.
-    pub fn conv_transpose1d(&mut self, x: Channels, layer: &ConvTranspose1d) -> Channels {
-        let shape = Shape::transposed(&layer.weight.val().dims(), layer.groups);
-        self.layer(
-            x,
-            "conv_transpose1d",
-            layer.weight.id,
-            layer.bias.as_ref(),
-            shape,
-        )
-    }
-
-    /// A [`ConvTranspose2d`] layer, weight `[channels_in, channels_out / groups, height, width]`.
-    pub fn conv_transpose2d(&mut self, x: Channels, layer: &ConvTranspose2d) -> Channels {
-        let shape = Shape::transposed(&layer.weight.val().dims(), layer.groups);
-        self.layer(
-            x,
-            "conv_transpose2d",
-            layer.weight.id,
-            layer.bias.as_ref(),
-            shape,
-        )
-    }
-
-    fn layer(
-        &mut self,
-        x: Channels,
-        call: &'static str,
-        weight: ParamId,
-        bias: Option<&Param<Tensor<1>>>,
-        shape: Shape,
-    ) -> Channels {
-        let [inputs, outputs] = shape.channels;
-        let Some(from) = self.own(x, call) else {
-            return self.input(outputs);
-        };
-        let name = self.name(weight);
-        if shape.weight.contains(&0) {
-            self.fail(WiringError::Empty {
-                layer: name.clone(),
-            });
-        }
-        let groups = shape.matrix.groups;
-        if groups == 0 || !shape.weight[0].is_multiple_of(groups) {
-            self.fail(WiringError::Groups {
-                layer: name.clone(),
-                channels: shape.weight[0],
-                groups,
-            });
-        }
-        let channels = self.channels(from, &name, inputs);
-        let new: Vec<u32> = (0..outputs).map(|_| self.classes.fresh()).collect();
-        let repeated = |classes: &[u32]| -> Vec<u32> {
-            let repeat = |&class| std::iter::repeat_n(class, shape.matrix.taps);
-            classes.iter().flat_map(repeat).collect()
-        };
-        let (tails, heads) = match shape.matrix.tails {
-            Side::Rows => (channels, repeated(&new)),
-            Side::Columns => (repeated(&channels), new.clone()),
-        };
-        let node = self.nodes.len();
-        let weight = self.call(Call {
-            id: weight,
-            name,
-            shape: shape.weight,
-            tails,
-            heads,
-            matrix: shape.matrix,
-            is_bias: false,
-            before_norm: false,
-            node,
-        });
-        let bias = bias.map(|bias| self.ground_edges(bias, &new, true));
-        let source = Source::Layer { from, weight, bias };
-        self.node(source, Some(new))
-    }
-
-    /// A parameter `[channels]` of edges from the ground.
-    fn ground_edges(&mut self, param: &Param<Tensor<1>>, heads: &[u32], is_bias: bool) -> usize {
-        let name = self.name(param.id);
-        self.call(Call {
-            id: param.id,
-            name,
-            shape: vec![heads.len()],
-            tails: vec![0],
-            heads: heads.to_vec(),
-            matrix: Matrix::DENSE,
-            is_bias,
-            before_norm: false,
-            node: self.nodes.len(),
-        })
-    }
-
-    /// The classes of a node that `layer` takes as `expected` channels.
-    fn channels(&mut self, node: usize, layer: &str, expected: usize) -> Vec<u32> {
-        match &self.nodes[node].classes {
-            Some(classes) if classes.len() == expected => return classes.clone(),
-            Some(classes) => {
-                let found = classes.len();
-                self.fail(WiringError::Width {
-                    layer: layer.into(),
-                    expected,
-                    found,
-                });
-            }
-            None => self.nodes[node].classes = Some(vec![0; expected]),
-        }
-        vec![0; expected]
-    }
-
-    /// A [`BatchNorm`] layer, treated as the [`WiringConfig`](crate::WiringConfig) says.
-    ///
-    /// Exact: its input's scale has no effect, gamma and beta are edges from the ground to new classes, and the running
-    /// statistics follow the scaling of its input: mean by the factor, variance by its square. The layer's epsilon is
-    /// not part of this: with an epsilon of 1e-5 rescaling changes outputs by about 1e-5 of them.
-    pub fn batch_norm(&mut self, x: Channels, layer: &BatchNorm) -> Channels {
-        let features = layer.gamma.val().dims()[0];
-        let Some(from) = self.own(x, "batch_norm") else {
-            return self.input(features);
-        };
-        let name = self.name(layer.gamma.id);
-        let inputs = self.channels(from, &name, features);
-        let is_paper = self.config.batch_norm == BatchNormTreatment::Paper;
-        for (id, name) in params::names(layer) {
-            let power = match name.as_str() {
-                "running_mean" => 1,
-                "running_var" => 2,
-                _ => continue,
-            };
-            self.followers.push(Follower {
-                id,
-                name: self.name(id),
-                classes: inputs.clone(),
-                power: if is_paper { 0 } else { power },
-            });
-        }
-        if is_paper {
-            self.loose.extend([layer.gamma.id, layer.beta.id]);
-            if let Source::Layer { weight, .. } = self.nodes[from].source {
-                self.calls[weight].before_norm = true;
-            }
-            return x;
-        }
-        let new: Vec<u32> = (0..features).map(|_| self.classes.fresh()).collect();
-        let gamma = self.ground_edges(&layer.gamma, &new, false);
-        let beta = self.ground_edges(&layer.beta, &new, true);
-        self.node(Source::Norm { from, gamma, beta }, Some(new))
     }
 
     /// ReLU: positively homogeneous, so the classes pass.
@@ -496,7 +276,7 @@ impl WiringBuilder {
         self.outputs.push(node);
     }
 
-    fn node(&mut self, source: Source, classes: Option<Vec<u32>>) -> Channels {
+    pub(super) fn node(&mut self, source: Source, classes: Option<Vec<u32>>) -> Channels {
         self.nodes.push(Node { source, classes });
         Channels {
             node: self.nodes.len() - 1,
@@ -504,7 +284,7 @@ impl WiringBuilder {
         }
     }
 
-    fn call(&mut self, call: Call) -> usize {
+    pub(super) fn call(&mut self, call: Call) -> usize {
         if !self.names.contains_key(&call.id) {
             let number = self.calls.len() + 1;
             self.fail(WiringError::Foreign { call: number });
@@ -518,7 +298,7 @@ impl WiringBuilder {
         self.calls.len() - 1
     }
 
-    fn own(&mut self, x: Channels, call: &'static str) -> Option<usize> {
+    pub(super) fn own(&mut self, x: Channels, call: &'static str) -> Option<usize> {
         if x.builder != self.id {
             self.fail(WiringError::WrongBuilder { call });
             return None;
@@ -526,7 +306,7 @@ impl WiringBuilder {
         Some(x.node)
     }
 
-    fn name(&self, id: ParamId) -> String {
+    pub(super) fn name(&self, id: ParamId) -> String {
         self.names.get(&id).cloned().unwrap_or_default()
     }
 
@@ -543,7 +323,7 @@ impl WiringBuilder {
         }
     }
 
-    fn fail(&mut self, error: WiringError) {
+    pub(super) fn fail(&mut self, error: WiringError) {
         self.error.get_or_insert(error);
     }
 }

@@ -8,6 +8,7 @@ mod builder;
 mod classes;
 mod config;
 mod edges;
+mod layers;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
