@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{column, fails_in, folder, gsgd, tiny_set, works};
 use rand::{Rng, SeedableRng};
@@ -47,43 +47,40 @@ fn result(folder: &Path, run: &str) -> (Vec<u8>, Vec<Vec<f64>>) {
 }
 
 /// Kills a run at random moments, goes on each time, until it is through; the number of kills.
-fn through_kills(folder: &Path, optimizer: &str, seed: u64, longest: u64) -> usize {
+///
+/// The moment is chosen by the run's own progress, so that a fast machine kills as often as a slow one: a random number
+/// of epochs on, and some microseconds later.
+fn through_kills(folder: &Path, optimizer: &str, seed: u64) -> usize {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    let mut kills = 0;
-    loop {
-        let begun = folder.join("killed/checkpoints").is_dir()
-            && fs::read_dir(folder.join("killed/checkpoints"))
-                .unwrap()
-                .count()
-                > 0;
+    let metrics = folder.join("killed/metrics.jsonl");
+    let lines = || fs::read(&metrics).map_or(0, |m| m.iter().filter(|&&b| b == b'\n').count());
+    let checkpoints = folder.join("killed/checkpoints");
+    for kills in 0..2000 {
+        let begun = fs::read_dir(&checkpoints).is_ok_and(|mut files| files.next().is_some());
         let args = match begun {
             true => "train --resume killed --quiet".to_string(),
             false => begin(optimizer, "killed"),
         };
+        let epochs = if begun { lines() } else { 0 } + rng.random_range(0..20);
         let mut child = spawn(folder, &args);
-        let deadline = Instant::now() + Duration::from_millis(rng.random_range(5..longest));
         let status = loop {
             match child.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if Instant::now() > deadline => break None,
-                None => sleep(Duration::from_millis(1)),
+                None if lines() >= epochs => break None,
+                None => sleep(Duration::from_micros(200)),
             }
         };
-        match status {
-            Some(status) => {
-                let output = child.wait_with_output().unwrap();
-                let error = String::from_utf8_lossy(&output.stderr).to_string();
-                assert!(status.success(), "after {kills} kills: {error}");
-                return kills;
-            }
-            None => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                kills += 1;
-                assert!(kills < 2000, "the run does not get on");
-            }
+        if let Some(status) = status {
+            let output = child.wait_with_output().unwrap();
+            let error = String::from_utf8_lossy(&output.stderr).to_string();
+            assert!(status.success(), "after {kills} kills: {error}");
+            return kills;
         }
+        sleep(Duration::from_micros(rng.random_range(0..20_000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
+    panic!("the run does not get on");
 }
 
 #[test]
@@ -103,7 +100,7 @@ fn killed_runs_go_on_bit_for_bit() {
         let folder = folder();
         tiny_set(&folder.path().join("tiny"));
         works(folder.path(), &words(&begin(optimizer, "whole")));
-        kills += through_kills(folder.path(), optimizer, seed as u64, 120);
+        kills += through_kills(folder.path(), optimizer, seed as u64);
         let (whole, killed) = (
             result(folder.path(), "whole"),
             result(folder.path(), "killed"),
