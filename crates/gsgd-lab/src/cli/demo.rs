@@ -12,8 +12,8 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::folder::open_folder;
 use super::interrupt;
-use super::train::open_folder;
 use crate::data::Dataset;
 use crate::models;
 use crate::train::{

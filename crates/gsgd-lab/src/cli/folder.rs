@@ -8,11 +8,62 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
-use super::train::{Every, WatchFlags, open_folder};
 use crate::train::{Epoch, Progress, State, Watcher, Wish, checkpoint};
+
+/// What has no influence on a run's numbers.
+#[derive(Debug, Clone, Args)]
+pub struct WatchFlags {
+    /// A checkpoint after so many epochs, or minutes as in 10m
+    #[arg(long, value_name = "EPOCHS|MINUTES", default_value = "1")]
+    pub checkpoint_every: Every,
+    /// No progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// How often.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Every {
+    /// So many epochs.
+    Epochs(usize),
+    /// So many minutes.
+    Minutes(f64),
+}
+
+impl std::str::FromStr for Every {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let every = match text.strip_suffix('m') {
+            Some(minutes) => minutes.parse().ok().map(Self::Minutes),
+            None => text.parse().ok().map(Self::Epochs),
+        };
+        let positive = |every: &Self| match every {
+            Self::Epochs(epochs) => *epochs > 0,
+            Self::Minutes(minutes) => minutes.is_finite() && *minutes > 0.0,
+        };
+        every.filter(positive).ok_or_else(|| {
+            format!(
+                "`{text}` is neither a number of epochs, such as 1, nor of minutes, such as 10m"
+            )
+        })
+    }
+}
+
+/// A folder for results that belong together, not yet used or to be replaced.
+pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
+    ensure!(
+        force || !folder.join("config.toml").exists(),
+        "{} holds an earlier run: choose another --out, replace it with --force, or go on with --resume {}",
+        folder.display(),
+        folder.display()
+    );
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
+}
 
 /// A folder that no other process writes.
 pub struct RunFolder {

@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
     name = "gsgd",
     version,
     after_help = "Without a command: trains a small network on the embedded Fashion-MNIST with every optimiser, from a \
-                  sane and an unbalanced start, in about two minutes.\n\nExamples:\n  gsgd\n  gsgd train --optimizer g-adam --lr 0.01 \
+                  sane and an unbalanced start, in about half a minute.\n\nExamples:\n  gsgd\n  gsgd train --optimizer g-adam --lr 0.01 \
                   --epochs 5 --out runs/first\n  gsgd inspect runs/first/final.safetensors\n  gsgd rescale \
                   runs/first/final.safetensors rescaled.safetensors --spread 2"
 )]

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::{Args, Parser};
 
-use super::folder::{RunFolder, Watch};
+use super::folder::{RunFolder, Watch, WatchFlags};
 use crate::data::Dataset;
 use crate::models;
 use crate::train::{Settings, State, Stop, begin, checkpoint, run, start, steps};
@@ -33,45 +33,6 @@ pub struct Train {
     save_init: bool,
     #[command(flatten)]
     watch: WatchFlags,
-}
-
-/// What has no influence on a run's numbers.
-#[derive(Debug, Clone, Args)]
-pub struct WatchFlags {
-    /// A checkpoint after so many epochs, or minutes as in 10m
-    #[arg(long, value_name = "EPOCHS|MINUTES", default_value = "1")]
-    pub checkpoint_every: Every,
-    /// No progress
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-/// How often.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Every {
-    /// So many epochs.
-    Epochs(usize),
-    /// So many minutes.
-    Minutes(f64),
-}
-
-impl std::str::FromStr for Every {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let every = match text.strip_suffix('m') {
-            Some(minutes) => minutes.parse().ok().map(Self::Minutes),
-            None => text.parse().ok().map(Self::Epochs),
-        };
-        let positive = |every: &Self| match every {
-            Self::Epochs(epochs) => *epochs > 0,
-            Self::Minutes(minutes) => minutes.is_finite() && *minutes > 0.0,
-        };
-        every.filter(positive).ok_or_else(|| {
-            format!(
-                "`{text}` is neither a number of epochs, such as 1, nor of minutes, such as 10m"
-            )
-        })
-    }
 }
 
 /// `gsgd train --resume DIR` takes no settings.
@@ -228,16 +189,4 @@ fn train(
 fn config(settings: &Settings) -> Result<String> {
     let version = env!("CARGO_PKG_VERSION");
     Ok(format!("# gsgd {version}\n{}", toml::to_string(settings)?))
-}
-
-/// A folder for results that belong together, not yet used or to be replaced.
-pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
-    ensure!(
-        force || !folder.join("config.toml").exists(),
-        "{} holds an earlier run: choose another --out, replace it with --force, or go on with --resume {}",
-        folder.display(),
-        folder.display()
-    );
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }

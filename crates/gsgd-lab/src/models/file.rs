@@ -75,6 +75,8 @@ impl Place {
 pub struct Named {
     /// Its name.
     pub name: String,
+    /// The parameter's id, by which Burn's optimisers know it.
+    pub id: u64,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
@@ -91,25 +93,6 @@ impl Named {
             &self.bytes,
         )?)
     }
-}
-
-/// The parameters' ids by their names in the file.
-pub fn ids(model: &Model) -> HashMap<String, u64> {
-    struct Ids(Place, HashMap<String, u64>);
-    impl ModuleVisitor for Ids {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.insert(self.0.name(), param.id.val());
-        }
-    }
-    let mut ids = Ids(Place::default(), HashMap::new());
-    model.visit(&mut ids);
-    ids.1
 }
 
 /// All weights and running statistics of a model.
@@ -129,6 +112,7 @@ pub fn tensors(model: &Model) -> Vec<Named> {
             };
             self.1.push(Named {
                 name: self.0.name(),
+                id: param.id.val(),
                 shape: tensor.dims().to_vec(),
                 bytes: tensor
                     .into_data()

@@ -13,7 +13,7 @@ use gsgd::{Channels, Homogeneous, WiringBuilder, WiringConfig, paper, skeleton_t
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
 pub use file::{
-    Checkpoint, file_name, fill, ids, load_any, load_into, save, save_text, tensors, write_whole,
+    Checkpoint, file_name, fill, load_any, load_into, save, save_text, tensors, write_whole,
 };
 pub use init::Init;
 pub use mlp::Mlp;

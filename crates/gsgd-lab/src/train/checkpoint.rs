@@ -63,7 +63,7 @@ pub fn write(run: &Path, model: &Model, stepper: &Stepper, progress: Progress) -
     views.push((OPTIMIZER, state));
     let about = About {
         progress,
-        ids: models::ids(model),
+        ids: tensors.iter().map(|t| (t.name.clone(), t.id)).collect(),
     };
     let about = HashMap::from([(ABOUT.to_string(), serde_json::to_string(&about)?)]);
     models::write_whole(&path, &safetensors::serialize(views, Some(about))?)?;

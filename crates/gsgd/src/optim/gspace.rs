@@ -144,6 +144,9 @@ impl Space {
         weights: &[Tensor<2>],
         gradients: Vec<Tensor<2>>,
     ) -> Result<Vec<Tensor<2>>, Error> {
+        if !self.wiring.edges.iter().any(|edges| edges.before_norm) {
+            return Ok(gradients);
+        }
         let network = self.network(weights);
         let scaled = gradients.into_iter().enumerate().map(|(slot, g)| {
             if !self.wiring.edges[slot].before_norm {
