@@ -15,6 +15,9 @@ use gsgd_lab::data::ImageShape;
 use gsgd_lab::models::{Model, Plan};
 use gsgd_lab::train::{Settings, Stepper};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measured time per pair of optimisers.
 const BUDGET: Duration = Duration::from_secs(4);
 /// Turns at least.

@@ -3,7 +3,7 @@
 use burn::module::Module;
 
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Entries};
+use crate::kernels::{Arithmetic, Entries, Matrix};
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::Wiring;
@@ -29,13 +29,11 @@ pub fn skeleton_to_one<M: Module>(
         entries.at.push(wiring.flat(edge));
         entries.values.push(1.0);
     }
-    let slots = params::slots(wiring);
-    Ok(params::map(model, wiring, &slots, |slot, w| {
-        Arithmetic::Streamed.put(w, &ones[slot])
-    }))
+    let put = |slot: usize, w: Matrix| w.put(&ones[slot]);
+    Ok(params::map(model, wiring, Arithmetic::Streamed, put))
 }
 
 fn check<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Result<(), Error> {
     tree.check(wiring)?;
-    params::read(model, wiring).map(|_| ())
+    params::read(model, wiring, Arithmetic::Streamed).map(|_| ())
 }

@@ -1,12 +1,11 @@
 //! Reading and writing a module's parameters as matrices.
 
-use std::collections::HashMap;
-
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 use crate::error::Error;
+use crate::kernels::{Arithmetic, Matrix};
 use crate::wiring::{Edges, Follower, Wiring};
 
 /// Every float parameter with its path, in visit order.
@@ -36,9 +35,13 @@ pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
 ///
 /// # Errors
 /// A parameter is missing or has another shape than in the wiring.
-pub(crate) fn read<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Tensor<2>>, Error> {
+pub(crate) fn read<M: Module>(
+    model: &M,
+    wiring: &Wiring,
+    how: Arithmetic,
+) -> Result<Vec<Matrix>, Error> {
     let mut reader = Reader {
-        slots: slots(wiring),
+        how,
         wiring,
         found: vec![None; wiring.edges.len()],
         error: None,
@@ -65,18 +68,18 @@ pub(crate) fn all<T>(
 }
 
 struct Reader<'a> {
-    slots: HashMap<ParamId, usize>,
     wiring: &'a Wiring,
-    found: Vec<Option<Tensor<2>>>,
+    how: Arithmetic,
+    found: Vec<Option<Matrix>>,
     error: Option<Error>,
 }
 
 impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(&slot) = self.slots.get(&param.id) else {
+        let Some(slot) = self.wiring.slot(param.id) else {
             return;
         };
-        match matrix(param.val().inner(), &self.wiring.edges[slot]) {
+        match matrix(param.val().inner(), &self.wiring.edges[slot], self.how) {
             Ok(matrix) => self.found[slot] = Some(matrix),
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -86,27 +89,37 @@ impl ModuleVisitor for Reader<'_> {
 }
 
 /// A parameter or its gradient as the matrix of its edges.
-pub(crate) fn matrix<const D: usize>(tensor: Tensor<D>, edges: &Edges) -> Result<Tensor<2>, Error> {
-    if tensor.dims().as_slice() != edges.shape.as_slice() {
+pub(crate) fn matrix<const D: usize>(
+    tensor: Tensor<D>,
+    edges: &Edges,
+    how: Arithmetic,
+) -> Result<Matrix, Error> {
+    let dims = tensor.dims();
+    if dims.as_slice() != edges.shape.as_slice() {
         return Err(Error::ShapeChanged {
             name: edges.name.clone(),
             expected: edges.shape.clone(),
-            found: tensor.dims().to_vec(),
+            found: dims.to_vec(),
         });
     }
-    Ok(reshaped(tensor, edges.dims()))
+    Ok(Matrix::of(reshaped(tensor, dims, edges.dims()), how))
 }
 
-/// The tensor in another shape, for nothing where it has that shape already.
-fn reshaped<const A: usize, const B: usize>(tensor: Tensor<A>, shape: [usize; B]) -> Tensor<B> {
-    if tensor.dims().as_slice() == shape.as_slice() {
+/// The tensor of shape `from` in another shape, for nothing where that is the same.
+fn reshaped<const A: usize, const B: usize>(
+    tensor: Tensor<A>,
+    from: [usize; A],
+    shape: [usize; B],
+) -> Tensor<B> {
+    if from.as_slice() == shape.as_slice() {
         return Tensor::from_dispatch(tensor.into_dispatch());
     }
     tensor.reshape(shape)
 }
 
 /// Registers the gradient of a parameter, given as a matrix, in the parameter's own shape.
-pub(crate) fn register(grads: &mut GradientsParams, edges: &Edges, gradient: Tensor<2>) {
+pub(crate) fn register(grads: &mut GradientsParams, edges: &Edges, gradient: Matrix) {
+    let gradient = Tensor::from(gradient);
     match *edges.shape.as_slice() {
         [n] => grads.register::<1>(edges.id, gradient.reshape([n])),
         [a, b] => grads.register::<2>(edges.id, gradient.reshape([a, b])),
@@ -114,16 +127,6 @@ pub(crate) fn register(grads: &mut GradientsParams, edges: &Edges, gradient: Ten
         [a, b, c, d] => grads.register::<4>(edges.id, gradient.reshape([a, b, c, d])),
         _ => unreachable!("layers have weights of one to four dimensions"),
     }
-}
-
-/// Where each wired parameter stands in the wiring.
-pub(crate) fn slots(wiring: &Wiring) -> HashMap<ParamId, usize> {
-    wiring
-        .edges
-        .iter()
-        .enumerate()
-        .map(|(slot, edges)| (edges.id, slot))
-        .collect()
 }
 
 /// The model with every wired parameter replaced by `change(slot, matrix)`.
@@ -134,12 +137,12 @@ pub(crate) fn slots(wiring: &Wiring) -> HashMap<ParamId, usize> {
 pub(crate) fn map<M: Module>(
     model: M,
     wiring: &Wiring,
-    slots: &HashMap<ParamId, usize>,
-    change: impl FnMut(usize, Tensor<2>) -> Tensor<2>,
+    how: Arithmetic,
+    change: impl FnMut(usize, Matrix) -> Matrix,
 ) -> M {
     model.map(&mut Writer {
         wiring,
-        slots,
+        how,
         change,
     })
 }
@@ -184,8 +187,9 @@ pub(crate) fn map_followers<M: Module>(
             let (id, tensor, mapper) = param.consume();
             let context = Context::of(&tensor);
             let shape = tensor.dims();
-            let vector = reshaped(tensor.inner(), [follower.classes.len()]);
-            let changed = reshaped((self.change)(follower, vector), shape);
+            let length = [follower.classes.len()];
+            let vector = reshaped(tensor.inner(), shape, length);
+            let changed = reshaped((self.change)(follower, vector), length, shape);
             Param::from_mapped_value(id, context.restore(changed, id), mapper)
         }
     }
@@ -215,21 +219,22 @@ pub(crate) fn read_followers<M: Module>(model: &M, wiring: &Wiring) -> Vec<Vec<f
 
 struct Writer<'a, F> {
     wiring: &'a Wiring,
-    slots: &'a HashMap<ParamId, usize>,
+    how: Arithmetic,
     change: F,
 }
 
-impl<F: FnMut(usize, Tensor<2>) -> Tensor<2>> ModuleMapper for Writer<'_, F> {
+impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(&slot) = self.slots.get(&param.id) else {
+        let Some(slot) = self.wiring.slot(param.id) else {
             return param;
         };
         let edges = &self.wiring.edges[slot];
         let (id, tensor, mapper) = param.consume();
         let context = Context::of(&tensor);
         let shape = tensor.dims();
-        let matrix = reshaped(tensor.inner(), edges.dims());
-        let changed = reshaped((self.change)(slot, matrix), shape);
+        let matrix = Matrix::of(reshaped(tensor.inner(), shape, edges.dims()), self.how);
+        let changed = Tensor::from((self.change)(slot, matrix));
+        let changed = reshaped(changed, edges.dims(), shape);
         Param::from_mapped_value(id, context.restore(changed, id), mapper)
     }
 }

@@ -5,9 +5,8 @@
 //! edge e has one basis path: in-path to its tail, e, out-path from its head. For any widths and any wiring these
 //! m - H paths are independent.
 
-use burn::tensor::Tensor;
-
 use crate::error::Error;
+use crate::kernels::Matrix;
 use crate::wiring::{Class, End, Kind, Taps, Wiring};
 
 /// Which edges make the skeleton.
@@ -227,11 +226,8 @@ fn central(ends: impl Iterator<Item = End>, end: End, taps: Taps) -> (usize, usi
 /// The largest skeleton of these weights: In by argmax |Pin(tail) w|, Out by argmax |w Pout(head)|.
 ///
 /// `weights` are the matrices of [`Wiring::edges`].
-pub(crate) fn largest(wiring: &Wiring, weights: &[Tensor<2>]) -> Tree {
-    let host: Vec<Vec<f64>> = weights
-        .iter()
-        .map(|w| w.to_data().iter::<f64>().collect())
-        .collect();
+pub(crate) fn largest(wiring: &Wiring, weights: &[Matrix]) -> Tree {
+    let host: Vec<Vec<f64>> = weights.iter().map(Matrix::to_vec).collect();
     let weight = |edge: Edge| host[edge.edges][wiring.flat(edge)];
 
     let mut pin = vec![1.0; wiring.hidden() + 1];

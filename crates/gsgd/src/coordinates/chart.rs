@@ -1,23 +1,20 @@
 //! What an optimiser sees of a chart.
 
-use burn::tensor::Tensor;
-
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Entries, HeadSums, Lines, Power, Side};
-use crate::wiring::{Class, Matrix, Wiring};
+use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power, Side};
+use crate::wiring::{Class, Layout, Wiring};
 
 /// A network at one point: its wiring and its weight matrices.
 #[derive(Clone, Copy)]
 pub(crate) struct Network<'a> {
     pub wiring: &'a Wiring,
-    pub weights: &'a [Tensor<2>],
-    pub how: Arithmetic,
+    pub weights: &'a [Matrix],
 }
 
 impl<'a> Network<'a> {
     /// The same wiring with other matrices.
-    pub fn at(&self, weights: &'a [Tensor<2>]) -> Self {
+    pub fn at(&self, weights: &'a [Matrix]) -> Self {
         Self { weights, ..*self }
     }
 
@@ -37,7 +34,7 @@ impl<'a> Network<'a> {
     /// The same from a factor per tail line and a factor per head line.
     pub fn fit(&self, slot: usize, tails: Vec<f64>, heads: Vec<f64>) -> Result<Lines, Error> {
         let edges = &self.wiring.edges[slot];
-        let (rows, columns) = match edges.matrix.tails {
+        let (rows, columns) = match edges.layout.tails {
             Side::Rows => (tails, heads),
             Side::Columns => (heads, tails),
         };
@@ -58,50 +55,46 @@ impl<'a> Network<'a> {
     }
 
     /// Sum of w g over the edges out of every tail line, and `[w, g]` of single entries.
-    pub fn tail_dots(&self, slot: usize, g: Tensor<2>, at: &[usize]) -> (Vec<f64>, Vec<[f64; 2]>) {
-        let Matrix { tails, groups, .. } = self.wiring.edges[slot].matrix;
-        self.how
-            .dots(self.weights[slot].clone(), g, tails, groups, at)
+    pub fn tail_dots(&self, slot: usize, g: &Matrix, at: &[usize]) -> (Vec<f64>, Vec<[f64; 2]>) {
+        let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
+        self.weights[slot].dots(g, tails, groups, at)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
-    pub fn head_sums(&self, slot: usize, g: Tensor<2>, tails: &[f64]) -> HeadSums {
-        let Matrix {
+    pub fn head_sums(&self, slot: usize, g: &Matrix, tails: &[f64]) -> HeadSums {
+        let Layout {
             tails: side,
             groups,
             ..
-        } = self.wiring.edges[slot].matrix;
-        let w = self.weights[slot].clone();
-        self.how.head_sums(w, g, side.other(), groups, tails)
+        } = self.wiring.edges[slot].layout;
+        self.weights[slot].head_sums(g, side.other(), groups, tails)
     }
 
     /// Sum of factor |w|^p over the edges into every head line, with a factor per tail line.
     pub fn powers_by_head(&self, slot: usize, tails: &[f64], p: Power) -> Vec<f64> {
-        let Matrix {
+        let Layout {
             tails: side,
             groups,
             ..
-        } = self.wiring.edges[slot].matrix;
-        let w = self.weights[slot].clone();
-        self.how.powers(w, side.other(), groups, tails, p)
+        } = self.wiring.edges[slot].layout;
+        self.weights[slot].powers(side.other(), groups, tails, p)
     }
 
     /// Sum of factor |w|^p over the edges out of every tail line, with a factor per head line.
     pub fn powers_by_tail(&self, slot: usize, heads: &[f64], p: Power) -> Vec<f64> {
-        let Matrix {
+        let Layout {
             tails: side,
             groups,
             ..
-        } = self.wiring.edges[slot].matrix;
-        self.how
-            .powers(self.weights[slot].clone(), side, groups, heads, p)
+        } = self.wiring.edges[slot].layout;
+        self.weights[slot].powers(side, groups, heads, p)
     }
 
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
     pub fn not_finite(&self, slot: usize) -> Error {
         let name = self.wiring.edges[slot].name.clone();
-        let weights = self.weights[slot].to_data();
-        if weights.iter::<f64>().all(f64::is_finite) {
+        let mut weights = self.weights[slot].to_vec().into_iter();
+        if weights.all(f64::is_finite) {
             Error::NonFiniteGradient { name }
         } else {
             Error::NonFiniteWeight { name }
@@ -128,13 +121,13 @@ pub(crate) trait Survey {
     fn fixed(&self, slot: usize) -> &[usize];
 
     /// dL/dv of a parameter from dL/dw.
-    fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error>;
+    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;
 
     /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
     fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error>;
 
     /// The weights at new path values, from weights and the change of the path values.
-    fn allocate(&mut self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error>;
+    fn allocate(&mut self, moved: &[Matrix]) -> Result<Vec<Update>, Error>;
 }
 
 /// A chart of the positively scale-invariant space.
@@ -149,7 +142,7 @@ impl Chart {
     pub fn survey<'a>(
         &'a self,
         network: Network<'a>,
-        gradients: &[Tensor<2>],
+        gradients: &[Matrix],
     ) -> Result<Box<dyn Survey + 'a>, Error> {
         Ok(match self {
             Chart::Skeleton(chart) => Box::new(chart.survey(network, gradients)?),

@@ -12,11 +12,9 @@
 //! puts its In-set on a sphere, so m coordinates and H constraints make m - H dimensions. kappa = 1/2 for classes that
 //! weight layers write, because a ReLU passes half of its input's mean square; 1 for those of batch norms and for sinks.
 
-use burn::tensor::Tensor;
-
 use super::chart::{Network, Survey, Update};
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Lines, Power};
+use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power};
 use crate::wiring::{Class, Kind, Wiring};
 
 /// Norm coordinates; all they need follows from the wiring.
@@ -100,7 +98,7 @@ impl NormChart {
     pub fn survey<'a>(
         &'a self,
         network: Network<'a>,
-        gradients: &[Tensor<2>],
+        gradients: &[Matrix],
     ) -> Result<NormSurvey<'a>, Error> {
         let wiring = network.wiring;
         let mut norms = self.nothing(wiring);
@@ -108,7 +106,7 @@ impl NormChart {
         let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
         for &slot in &self.order {
             let tails = norms.tails(slot)?;
-            let of = network.head_sums(slot, gradients[slot].clone(), &tails);
+            let of = network.head_sums(slot, &gradients[slot], &tails);
             if !of.dots.iter().all(|dot| dot.is_finite()) {
                 return Err(network.not_finite(slot));
             }
@@ -235,7 +233,7 @@ impl Survey for NormSurvey<'_> {
         &[]
     }
 
-    fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error> {
+    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
         let of_gradient = self
             .network
             .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
@@ -244,12 +242,8 @@ impl Survey for NormSurvey<'_> {
             false => 0.0,
         };
         let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
-        let w = self.network.weights[slot].clone();
-        let none = Entries::default();
-        Ok(self
-            .network
-            .how
-            .combine(g, &of_gradient, w, &of_weights, &none))
+        let (w, none) = (&self.network.weights[slot], Entries::default());
+        Ok(g.combine(&of_gradient, w, &of_weights, &none))
     }
 
     fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {
@@ -289,7 +283,7 @@ impl Survey for NormSurvey<'_> {
             .collect()
     }
 
-    fn allocate(&mut self, moved: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
+    fn allocate(&mut self, moved: &[Matrix]) -> Result<Vec<Update>, Error> {
         let values = self.network.at(moved);
         let squares: Vec<Vec<f64>> = (0..moved.len())
             .map(|slot| values.powers_by_head(slot, &values.ones(slot), Power::Two))

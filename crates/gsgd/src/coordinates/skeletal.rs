@@ -1,12 +1,10 @@
 //! The paper's chart: values of basis paths.
 
-use burn::tensor::Tensor;
-
 use super::chart::{Network, Survey, Update};
 use super::unit::{Factors, Place, Unit};
 use super::{allocation, gradient, values};
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Lines, Power};
+use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power};
 use crate::rescale;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Class, Edges, Kind, Wiring};
@@ -129,7 +127,7 @@ impl SkeletonChart {
     pub fn products(&self, network: Network) -> Result<Vec<Unit>, Error> {
         let mut units = vec![Unit::UNKNOWN; self.places.len()];
         for (part, w) in self.parts.iter().zip(network.weights) {
-            let entries = network.how.gather(w.clone(), &part.at);
+            let entries = w.gather(&part.at);
             for (at, (&class, w)) in part.class.iter().zip(entries).enumerate() {
                 match at < part.ins {
                     true => units[class].in_weight = w,
@@ -144,13 +142,18 @@ impl SkeletonChart {
 
     /// Whether skeleton weights and the products that they end are fit to divide by.
     fn check(&self, wiring: &Wiring, units: &[Unit]) -> Result<(), Error> {
-        let fit = |weight: f64, product: f64| weight != 0.0 && product.is_normal();
-        for (b, unit) in units.iter().enumerate().skip(1) {
-            if !fit(unit.in_weight, unit.pin) {
-                return Err(unfit(wiring, self.tree.ins[b - 1], unit.in_weight));
+        let size = f64::MIN_POSITIVE..=f64::MAX;
+        // a product is not normal either where a weight on its way is zero
+        let fit = |product: f64| size.contains(&product.abs());
+        for (unit, (&into, &out)) in units[1..]
+            .iter()
+            .zip(self.tree.ins.iter().zip(&self.tree.outs))
+        {
+            if !fit(unit.pin) {
+                return Err(unfit(wiring, into, unit.in_weight));
             }
-            if !fit(unit.out_weight, unit.pout) {
-                return Err(unfit(wiring, self.tree.outs[b - 1], unit.out_weight));
+            if !fit(unit.pout) {
+                return Err(unfit(wiring, out, unit.out_weight));
             }
         }
         Ok(())
@@ -159,12 +162,12 @@ impl SkeletonChart {
     pub fn survey<'a>(
         &'a self,
         network: Network<'a>,
-        gradients: &[Tensor<2>],
+        gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let wiring = network.wiring;
         let mut units = vec![Unit::UNKNOWN; self.places.len()];
         for ((slot, g), part) in gradients.iter().enumerate().zip(&self.parts) {
-            let (dots, entries) = network.tail_dots(slot, g.clone(), &part.at);
+            let (dots, entries) = network.tail_dots(slot, g, &part.at);
             let mut total = 0.0;
             for (tail, dot) in wiring.edges[slot].tails.iter().zip(dots) {
                 units[tail.index()].outgoing += dot;
@@ -190,7 +193,7 @@ impl SkeletonChart {
             if part.beyond_grounded {
                 let edges = &wiring.edges[slot];
                 let tails = edges.tails.iter().map(|c| units[c.index()].factor.tail);
-                let sums = network.head_sums(slot, g.clone(), &tails.collect::<Vec<_>>());
+                let sums = network.head_sums(slot, g, &tails.collect::<Vec<_>>());
                 for (line, head) in edges.heads.iter().enumerate() {
                     units[head.index()].squares += sums.squares[line];
                     units[head.index()].incoming += sums.dots[line];
@@ -258,12 +261,12 @@ impl SkeletonSurvey<'_> {
     }
 
     /// The skeleton weights after the step: In edges by their ratio, free edges as they are.
-    fn skeleton_entries(&self, slot: usize) -> Entries {
+    fn skeleton_entries(&self, slot: usize, factors: &[[Factors; 2]]) -> Entries {
         let part = &self.chart.parts[slot];
         let after = |(at, &b): (usize, &usize)| {
             let (place, unit) = (&self.chart.places[b], &self.units[b]);
             if at < part.moving {
-                unit.in_weight * unit.rho / self.units[place.in_tail].rho
+                unit.in_weight * unit.rho * factors[place.in_tail][0].tail
             } else if at < part.ins {
                 unit.in_weight
             } else {
@@ -368,7 +371,7 @@ impl SkeletonSurvey<'_> {
         Ok(Update {
             of_weights: self.network.fit(slot, tails, heads)?,
             of_other: self.network.fit(slot, other_tails, other_heads)?,
-            fixed: self.skeleton_entries(slot),
+            fixed: self.skeleton_entries(slot, factors),
         })
     }
 }
@@ -384,7 +387,7 @@ impl Survey for SkeletonSurvey<'_> {
         self.chart.parts[slot].free()
     }
 
-    fn gradient(&self, slot: usize, g: Tensor<2>) -> Result<Tensor<2>, Error> {
+    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
         let factor = |class: Class| self.unit(class).factor;
         let by = self
             .network
@@ -397,16 +400,15 @@ impl Survey for SkeletonSurvey<'_> {
             at: part.at.clone(),
         };
         if !part.beyond_grounded {
-            let g = self.network.how.scale(g, &by);
-            return Ok(self.network.how.put(g, &entries));
+            return Ok(g.scale(&by).put(&entries));
         }
         let along = self.network.lines(
             slot,
             |c| factor(c).tail,
             |c| -factor(c).head * self.along(c),
         )?;
-        let w = self.network.weights[slot].clone();
-        Ok(self.network.how.combine(g, &by, w, &along, &entries))
+        let w = &self.network.weights[slot];
+        Ok(g.combine(&by, w, &along, &entries))
     }
 
     fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {
@@ -426,13 +428,13 @@ impl Survey for SkeletonSurvey<'_> {
         lr.iter().enumerate().map(update).collect()
     }
 
-    fn allocate(&mut self, values: &[Tensor<2>]) -> Result<Vec<Update>, Error> {
+    fn allocate(&mut self, values: &[Matrix]) -> Result<Vec<Update>, Error> {
         let mut change = vec![0.0; self.units.len()];
         let mut lengths = change.clone();
         let network = self.network.at(values);
         for (slot, part) in self.chart.parts.iter().enumerate() {
             let (at, classes): (Vec<usize>, Vec<usize>) = part.moving().unzip();
-            let entries = network.how.gather(values[slot].clone(), &at);
+            let entries = values[slot].gather(&at);
             for (b, value) in classes.into_iter().zip(entries) {
                 change[b] = value - self.units[b].in_value;
             }

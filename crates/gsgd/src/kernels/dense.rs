@@ -50,7 +50,7 @@ pub fn dots(
     let entries = match at {
         [] => Vec::new(),
         at => {
-            let (w, g) = (gather(w.clone(), at), gather(g.clone(), at));
+            let (w, g) = (gather(&w, at), gather(&g, at));
             w.into_iter().zip(g).map(|(w, g)| [w, g]).collect()
         }
     };
@@ -73,14 +73,14 @@ pub fn head_sums(
     }
 }
 
-pub fn powers(w: Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
-    let w = grouped(&w, groups);
+pub fn powers(w: &Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+    let w = grouped(w, groups);
     let factor = along(&w, side.other(), others);
     sum(power(w, p) * factor, side)
 }
 
 pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
-    let (shape, x) = (x.dims(), grouped(&x, by.groups(&x)));
+    let (shape, x) = (x.dims(), grouped(&x, by.groups(x.dims()[1])));
     let rows = along(&x, Side::Rows, &by.rows);
     let columns = along(&x, Side::Columns, &by.columns);
     (x * rows * columns).reshape(shape)
@@ -88,8 +88,8 @@ pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
 
 pub fn combine(
     x: Tensor<2>,
-    of_x: &Lines,
     y: Tensor<2>,
+    of_x: &Lines,
     of_y: &Lines,
     fixed: &Entries,
 ) -> Tensor<2> {
@@ -105,7 +105,7 @@ pub fn allocate(
     fixed: &Entries,
 ) -> Tensor<2> {
     let change = moved - scale(w.clone(), v);
-    combine(w, of_w, change, of_change, fixed)
+    combine(w, change, of_w, of_change, fixed)
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {
@@ -118,8 +118,8 @@ fn indices(x: &Tensor<2>, at: &[usize]) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::from(at.as_slice()), &x.device())
 }
 
-pub fn gather(x: Tensor<2>, at: &[usize]) -> Vec<f64> {
-    let entries = flat(&x).select(0, indices(&x, at));
+pub fn gather(x: &Tensor<2>, at: &[usize]) -> Vec<f64> {
+    let entries = flat(x).select(0, indices(x, at));
     entries.into_data().iter::<f64>().collect()
 }
 

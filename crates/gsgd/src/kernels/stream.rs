@@ -52,10 +52,14 @@ impl Real for f64 {
 
 /// Whether the tensor's memory can be streamed over.
 pub fn takes(x: &Tensor<2>) -> bool {
-    matches!(x.dtype(), DType::F32 | DType::F64) && !x.is_autodiff() && x.device() == Device::flex()
+    let device = x.device();
+    matches!(x.dtype(), DType::F32 | DType::F64)
+        && !device.is_autodiff()
+        && device == Device::flex()
 }
 
-fn memory(x: Tensor<2>) -> FlexTensor {
+/// Its memory, whole rows one after the other.
+pub fn memory(x: Tensor<2>) -> FlexTensor {
     let tensor = x
         .try_into_primitive::<Flex>()
         .expect("`takes` admits flex tensors only");
@@ -65,10 +69,6 @@ fn memory(x: Tensor<2>) -> FlexTensor {
     } else {
         tensor.to_contiguous()
     }
-}
-
-fn tensor(memory: FlexTensor) -> Tensor<2> {
-    Tensor::from_primitive::<Flex>(memory)
 }
 
 fn narrow<E: Real>(values: &[f64]) -> Vec<E> {
@@ -116,13 +116,18 @@ struct Grid {
 }
 
 impl Grid {
-    fn of(x: &Tensor<2>, groups: usize) -> Self {
-        let [rows, columns] = x.dims();
+    fn of(x: &FlexTensor, groups: usize) -> Self {
+        let (rows, columns) = (x.layout().shape()[0], x.layout().shape()[1]);
         Self {
             rows,
             columns,
             groups,
         }
+    }
+
+    /// The grid of a matrix that has these lines.
+    fn under(x: &FlexTensor, lines: &Lines) -> Self {
+        Self::of(x, lines.groups(x.layout().shape()[1]))
     }
 
     /// The row's part of a list with an entry per column of every group.
@@ -270,14 +275,13 @@ fn power<E: Real>(w: E, p: Power) -> f64 {
 }
 
 pub fn dots(
-    w: Tensor<2>,
-    g: Tensor<2>,
+    w: &FlexTensor,
+    g: &FlexTensor,
     side: Side,
     groups: usize,
     at: &[usize],
 ) -> (Vec<f64>, Vec<[f64; 2]>) {
-    let grid = Grid::of(&w, groups);
-    let (w, g) = (memory(w), memory(g));
+    let grid = Grid::of(w, groups);
     by_dtype!(w, E => {
         let (w, g) = (w.storage::<E>(), g.storage::<E>());
         let entries = at.iter().map(|&i| [w[i].wide(), g[i].wide()]).collect();
@@ -307,14 +311,13 @@ fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
 }
 
 pub fn head_sums(
-    w: Tensor<2>,
-    g: Tensor<2>,
+    w: &FlexTensor,
+    g: &FlexTensor,
     heads: Side,
     groups: usize,
     tails: &[f64],
 ) -> HeadSums {
-    let grid = Grid::of(&w, groups);
-    let (w, g) = (memory(w), memory(g));
+    let grid = Grid::of(w, groups);
     let inverse: Vec<f64> = tails.iter().map(|factor| 1.0 / factor).collect();
     by_dtype!(w, E => {
         let (w, g) = (w.storage::<E>(), g.storage::<E>());
@@ -368,9 +371,8 @@ fn rows_of_sums<E: Real>(grid: Grid, w: &[E], g: &[E], tails: &[f64], inverse: &
     }
 }
 
-pub fn powers(w: Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
-    let grid = Grid::of(&w, groups);
-    let w = memory(w);
+pub fn powers(w: &FlexTensor, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+    let grid = Grid::of(w, groups);
     by_dtype!(w, E => {
         let w = w.storage::<E>();
         match side {
@@ -394,9 +396,8 @@ pub fn powers(w: Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power)
     })
 }
 
-pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
-    let grid = Grid::of(&x, by.groups(&x));
-    let mut x = memory(x);
+pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
+    let grid = Grid::under(&x, by);
     by_dtype!(x, E => {
         let (rows, columns) = (narrow::<E>(&by.rows), narrow::<E>(&by.columns));
         let x = x.storage_mut::<E>();
@@ -411,34 +412,44 @@ pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
             },
         );
     });
-    tensor(x)
+    x
 }
 
 pub fn combine(
-    x: Tensor<2>,
+    mut x: FlexTensor,
+    y: &FlexTensor,
     of_x: &Lines,
-    y: Tensor<2>,
     of_y: &Lines,
     fixed: &Entries,
-) -> Tensor<2> {
-    let grid = Grid::of(&x, of_x.groups(&x));
-    let (mut x, y) = (memory(x), memory(y));
+) -> FlexTensor {
+    let grid = Grid::under(&x, of_x);
     by_dtype!(x, E => {
-        let (xr, xc) = (narrow::<E>(&of_x.rows), narrow::<E>(&of_x.columns));
-        let (yr, yc) = (narrow::<E>(&of_y.rows), narrow::<E>(&of_y.columns));
+        let plain = of_x.columns.iter().all(|&c| c == 1.0);
+        let (xr, yr) = (&of_x.rows, &of_y.rows);
+        let (xc, yc) = (narrow::<E>(&of_x.columns), narrow::<E>(&of_y.columns));
         let entries = x.storage_mut::<E>();
         grid.change(
             entries,
             y.storage::<E>(),
             #[inline(always)]
             |row, x, y| {
-                let (xr, yr, at) = (xr[row], yr[row], grid.columns_at(row));
-                combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr);
+                let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
+                match plain {
+                    true => combine_plain(x, y, &yc[at], xr, yr),
+                    false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
+                }
             },
         );
         set(entries, fixed);
     });
-    tensor(x)
+    x
+}
+
+#[inline(always)]
+fn combine_plain<E: Real>(x: &mut [E], y: &[E], yc: &[E], xr: E, yr: E) {
+    for ((x, &y), &yc) in x.iter_mut().zip(y).zip(yc) {
+        *x = *x * xr + (y * yr) * yc;
+    }
 }
 
 /// The slices are arguments of a function so that the compiler knows that they do not overlap.
@@ -450,15 +461,14 @@ fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E)
 }
 
 pub fn allocate(
-    w: Tensor<2>,
-    moved: Tensor<2>,
+    mut w: FlexTensor,
+    moved: &FlexTensor,
     v: &Lines,
     of_w: &Lines,
     of_change: &Lines,
     fixed: &Entries,
-) -> Tensor<2> {
-    let grid = Grid::of(&w, v.groups(&w));
-    let (mut w, moved) = (memory(w), memory(moved));
+) -> FlexTensor {
+    let grid = Grid::under(&w, v);
     by_dtype!(w, E => {
         let [v, a, b] = [v, of_w, of_change]
             .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
@@ -478,7 +488,7 @@ pub fn allocate(
         );
         set(entries, fixed);
     });
-    tensor(w)
+    w
 }
 
 fn set<E: Real>(x: &mut [E], entries: &Entries) {
@@ -487,16 +497,14 @@ fn set<E: Real>(x: &mut [E], entries: &Entries) {
     }
 }
 
-pub fn gather(x: Tensor<2>, at: &[usize]) -> Vec<f64> {
-    let x = memory(x);
+pub fn gather(x: &FlexTensor, at: &[usize]) -> Vec<f64> {
     by_dtype!(x, E => {
         let entries = x.storage::<E>();
         at.iter().map(|&i| entries[i].wide()).collect()
     })
 }
 
-pub fn put(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
-    let mut x = memory(x);
+pub fn put(mut x: FlexTensor, entries: &Entries) -> FlexTensor {
     by_dtype!(x, E => set(x.storage_mut::<E>(), entries));
-    tensor(x)
+    x
 }

@@ -3,12 +3,11 @@
 use burn::module::Module;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
-use burn::tensor::Tensor;
 
 use super::gspace::{GSpace, Inner};
 use crate::coordinates::{Chart, Coordinates, Network, NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Power};
+use crate::kernels::{Arithmetic, Matrix, Power};
 use crate::params;
 use crate::rescale::{self, Balance};
 use crate::skeleton::{self, Edge, Skeleton, Tree};
@@ -176,11 +175,10 @@ impl GSpaceConfig {
     /// finite, a skeleton weight that is zero or, for [`Skeleton::Paper`], tiny.
     pub fn init<M: Module + Homogeneous>(&self, model: &M) -> Result<GSpace, Error> {
         let wiring = self.wiring(model)?;
-        let weights = params::read(model, &wiring)?;
+        let weights = params::read(model, &wiring, self.arithmetic)?;
         let network = Network {
             wiring: &wiring,
             weights: &weights,
-            how: self.arithmetic,
         };
         check_finite(network)?;
         let chart = self.chart(network)?;
@@ -271,10 +269,10 @@ const LEAST: f64 = 0.1;
 fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
     let wiring = network.wiring;
     let scaling = rescale::balancing(network, Balance::default())?.scaling;
-    let balanced: Vec<Tensor<2>> = (0..network.weights.len())
+    let balanced: Vec<Matrix> = (0..network.weights.len())
         .map(|slot| {
             let by = network.lines(slot, |c| 1.0 / scaling.factor(c), |c| scaling.factor(c))?;
-            Ok(network.how.scale(network.weights[slot].clone(), &by))
+            Ok(network.weights[slot].clone().scale(&by))
         })
         .collect::<Result<_, Error>>()?;
     let balanced = network.at(&balanced);
@@ -282,16 +280,14 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
     let (mut into, mut out): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
     for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads = vec![1.0; edges.heads.len()];
-        let (tails, groups) = (balanced.ones(slot), edges.matrix.groups);
+        let (tails, groups) = (balanced.ones(slot), edges.layout.groups);
         let sums = balanced.powers_by_head(slot, &tails, Power::Two);
         into.push(means(sums, tails.len() / groups));
         let sums = balanced.powers_by_tail(slot, &heads, Power::Two);
         out.push(means(sums, heads.len() / groups));
     }
     let check = |edge: Edge, mean_square: f64| {
-        let weight = network
-            .how
-            .gather(balanced.weights[edge.edges].clone(), &[wiring.flat(edge)])[0];
+        let weight = balanced.weights[edge.edges].gather(&[wiring.flat(edge)])[0];
         let ratio = weight.abs() / mean_square.sqrt();
         if ratio >= LEAST {
             return Ok(());

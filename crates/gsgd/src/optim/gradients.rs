@@ -1,14 +1,13 @@
 //! Learning rates and gradients of a step, checked before anything is written.
 
-use std::collections::HashMap;
-
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 
 use crate::coordinates::Network;
 use crate::error::Error;
+use crate::kernels::{Arithmetic, Matrix};
 use crate::params;
 use crate::wiring::Wiring;
 
@@ -31,14 +30,14 @@ pub(super) fn check_rate(lr: f64) -> Result<(), Error> {
 
 /// The wired parameters' weights and gradients as matrices, from one visit of the model.
 pub(super) struct Matrices {
-    pub weights: Vec<Tensor<2>>,
-    pub gradients: Vec<Tensor<2>>,
+    pub weights: Vec<Matrix>,
+    pub gradients: Vec<Matrix>,
 }
 
 impl Matrices {
     /// In the order of the wiring, from the order of a visit.
     fn sorted(self, order: &[usize], wiring: &Wiring) -> Result<Self, Error> {
-        let mut weights: Vec<Option<Tensor<2>>> = vec![None; wiring.edges.len()];
+        let mut weights: Vec<Option<Matrix>> = vec![None; wiring.edges.len()];
         let mut gradients = weights.clone();
         for ((&slot, w), g) in order.iter().zip(self.weights).zip(self.gradients) {
             (weights[slot], gradients[slot]) = (Some(w), Some(g));
@@ -59,13 +58,13 @@ impl Matrices {
 pub(super) fn take<M: Module>(
     model: &M,
     wiring: &Wiring,
-    slots: &HashMap<ParamId, usize>,
+    how: Arithmetic,
     grads: &mut GradientsParams,
 ) -> Result<Matrices, Error> {
     let count = wiring.edges.len();
     let mut taker = Taker {
         wiring,
-        slots,
+        how,
         grads,
         order: Vec::with_capacity(count),
         found: Matrices {
@@ -86,7 +85,7 @@ pub(super) fn take<M: Module>(
 }
 
 /// Checks gradients for optimisers that need no sums of them.
-pub(super) fn check_finite(network: Network, gradients: &[Tensor<2>]) -> Result<(), Error> {
+pub(super) fn check_finite(network: Network, gradients: &[Matrix]) -> Result<(), Error> {
     let of_gradients = network.at(gradients);
     for slot in 0..gradients.len() {
         if !of_gradients.is_finite(slot) {
@@ -98,7 +97,7 @@ pub(super) fn check_finite(network: Network, gradients: &[Tensor<2>]) -> Result<
 
 struct Taker<'a> {
     wiring: &'a Wiring,
-    slots: &'a HashMap<ParamId, usize>,
+    how: Arithmetic,
     grads: &'a mut GradientsParams,
     /// Which parameters were found, in the order of the visit, and their matrices.
     order: Vec<usize>,
@@ -108,14 +107,14 @@ struct Taker<'a> {
 
 impl ModuleVisitor for Taker<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(&slot) = self.slots.get(&param.id) {
+        if let Some(slot) = self.wiring.slot(param.id) {
             let edges = &self.wiring.edges[slot];
-            let matrices = params::matrix(param.val().inner(), edges).and_then(|w| {
+            let matrices = params::matrix(param.val().inner(), edges, self.how).and_then(|w| {
                 let gradient = self.grads.remove::<D>(param.id);
                 let gradient = gradient.ok_or_else(|| Error::MissingGradient {
                     name: edges.name.clone(),
                 })?;
-                Ok((w, params::matrix(gradient, edges)?))
+                Ok((w, params::matrix(gradient, edges, self.how)?))
             });
             match matrices {
                 Err(error) => self.fail(error),

@@ -1,8 +1,6 @@
 //! The optimiser that works on path values.
 
-use std::collections::HashMap;
-
-use burn::module::{Module, ParamId};
+use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Tensor;
@@ -10,7 +8,7 @@ use burn::tensor::Tensor;
 use super::gradients::{self, Matrices};
 use crate::coordinates::{Chart, Network, Survey, Update};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Entries, Power};
+use crate::kernels::{Arithmetic, Entries, Matrix, Power};
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::Wiring;
@@ -42,7 +40,6 @@ pub struct GSpace {
 #[derive(Clone)]
 struct Space {
     wiring: Wiring,
-    slots: HashMap<ParamId, usize>,
     chart: Chart,
     clip_norm: Option<f64>,
     how: Arithmetic,
@@ -56,9 +53,7 @@ impl GSpace {
         clip_norm: Option<f64>,
         how: Arithmetic,
     ) -> Self {
-        let slots = params::slots(&wiring);
         let space = Space {
-            slots,
             wiring,
             chart,
             clip_norm,
@@ -120,7 +115,9 @@ impl GSpace {
         model: &M,
         grads: GradientsParams,
     ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
-        self.space.path_space(model, grads)
+        let pairs = self.space.path_space(model, grads)?;
+        let tensors = pairs.into_iter().map(|(v, g)| (v.into(), g.into()));
+        Ok(tensors.collect())
     }
 }
 
@@ -129,9 +126,9 @@ impl Space {
         &self,
         model: &M,
         mut grads: GradientsParams,
-    ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
+    ) -> Result<Vec<(Matrix, Matrix)>, Error> {
         let Matrices { weights, gradients } =
-            gradients::take(model, &self.wiring, &self.slots, &mut grads)?;
+            gradients::take(model, &self.wiring, self.how, &mut grads)?;
         let gradients = self.of_normed_layers(&weights, gradients)?;
         let survey = self.survey(&weights, &gradients)?;
         self.to_path_space(&*survey, &weights, gradients)
@@ -141,9 +138,9 @@ impl Space {
     /// batch norm in the paper's treatment follows (Meng et al. 2019, section 5.1).
     fn of_normed_layers(
         &self,
-        weights: &[Tensor<2>],
-        gradients: Vec<Tensor<2>>,
-    ) -> Result<Vec<Tensor<2>>, Error> {
+        weights: &[Matrix],
+        gradients: Vec<Matrix>,
+    ) -> Result<Vec<Matrix>, Error> {
         if !self.wiring.edges.iter().any(|edges| edges.before_norm) {
             return Ok(gradients);
         }
@@ -155,42 +152,41 @@ impl Space {
             let ones = network.ones(slot);
             let squares = network.powers_by_head(slot, &ones, Power::Two);
             let norms = squares.iter().map(|square| square.sqrt()).collect();
-            Ok(self.how.scale(g, &network.fit(slot, ones, norms)?))
+            Ok(g.scale(&network.fit(slot, ones, norms)?))
         });
         scaled.collect()
     }
 
     fn survey<'a>(
         &'a self,
-        weights: &'a [Tensor<2>],
-        gradients: &[Tensor<2>],
+        weights: &'a [Matrix],
+        gradients: &[Matrix],
     ) -> Result<Box<dyn Survey + 'a>, Error> {
         self.chart.survey(self.network(weights), gradients)
     }
 
-    fn network<'a>(&'a self, weights: &'a [Tensor<2>]) -> Network<'a> {
+    fn network<'a>(&'a self, weights: &'a [Matrix]) -> Network<'a> {
         Network {
             wiring: &self.wiring,
             weights,
-            how: self.how,
         }
     }
 
     fn to_path_space(
         &self,
         survey: &dyn Survey,
-        weights: &[Tensor<2>],
-        gradients: Vec<Tensor<2>>,
-    ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
+        weights: &[Matrix],
+        gradients: Vec<Matrix>,
+    ) -> Result<Vec<(Matrix, Matrix)>, Error> {
         let mut moved = Vec::with_capacity(weights.len());
         for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
-            let v = self.how.scale(w.clone(), &survey.lines(slot)?);
+            let v = w.clone().scale(&survey.lines(slot)?);
             let fixed = survey.fixed(slot);
             let zero = Entries {
                 at: fixed.to_vec(),
                 values: vec![0.0; fixed.len()],
             };
-            moved.push((self.how.put(v, &zero), survey.gradient(slot, g)?));
+            moved.push((v.put(&zero), survey.gradient(slot, g)?));
         }
         Ok(moved)
     }
@@ -204,7 +200,7 @@ impl Space {
         let prepare = |grads: &mut GradientsParams| {
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, &self.slots, grads)?;
+                gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
             let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
             Ok((gradients, updates))
@@ -213,15 +209,15 @@ impl Space {
             Ok(prepared) => prepared,
             Err(error) => return Err(Rejected { model, error }),
         };
-        let mut gradients: Vec<Option<Tensor<2>>> = gradients.into_iter().map(Some).collect();
-        let model = params::map(model, &self.wiring, &self.slots, |slot, w| {
+        let mut gradients: Vec<Option<Matrix>> = gradients.into_iter().map(Some).collect();
+        let model = params::map(model, &self.wiring, self.how, |slot, w: Matrix| {
             let Update {
                 of_weights,
                 of_other,
                 fixed,
             } = &updates[slot];
             let g = gradients[slot].take().expect("a parameter is mapped once");
-            self.how.combine(w, of_weights, g, of_other, fixed)
+            w.combine(of_weights, &g, of_other, fixed)
         });
         if grads.is_empty() {
             return Ok(model);
@@ -239,7 +235,7 @@ impl Space {
         let step = |grads: &mut GradientsParams| {
             gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, &self.slots, grads)?;
+                gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
             let mut survey = self.survey(&weights, &gradients)?;
             let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
@@ -247,7 +243,7 @@ impl Space {
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
             let lines = (0..weights.len()).map(|slot| survey.lines(slot));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
-            let updates = survey.allocate(&params::read(&moved, &self.wiring)?)?;
+            let updates = survey.allocate(&params::read(&moved, &self.wiring, self.how)?)?;
             drop(survey);
             Ok((moved, weights, updates, lines))
         };
@@ -256,18 +252,17 @@ impl Space {
             Err(error) => return Err(Rejected { model, error }),
         };
         drop(model);
-        let mut weights: Vec<Option<Tensor<2>>> = weights.into_iter().map(Some).collect();
-        let allocate = |slot: usize, moved| {
+        let mut weights: Vec<Option<Matrix>> = weights.into_iter().map(Some).collect();
+        let allocate = |slot: usize, moved: Matrix| {
             let Update {
                 of_weights,
                 of_other,
                 fixed,
             } = &updates[slot];
             let w = weights[slot].take().expect("a parameter is mapped once");
-            self.how
-                .allocate(w, moved, &lines[slot], of_weights, of_other, fixed)
+            w.allocate(&moved, &lines[slot], of_weights, of_other, fixed)
         };
-        Ok(params::map(moved, &self.wiring, &self.slots, allocate))
+        Ok(params::map(moved, &self.wiring, self.how, allocate))
     }
 
     /// The model with stepped path values in place of its weights.
@@ -277,32 +272,33 @@ impl Space {
         lr: ModuleLearningRate,
         model: &M,
         mut grads: GradientsParams,
-        path_space: Vec<(Tensor<2>, Tensor<2>)>,
+        path_space: Vec<(Matrix, Matrix)>,
     ) -> M {
-        let (mut values, gradients): (Vec<Option<Tensor<2>>>, Vec<Tensor<2>>) =
+        let (mut values, gradients): (Vec<Option<Matrix>>, Vec<Matrix>) =
             path_space.into_iter().map(|(v, g)| (Some(v), g)).unzip();
         for (edges, gradient) in self.wiring.edges.iter().zip(gradients) {
             params::register(&mut grads, edges, gradient);
         }
-        let in_path_space = params::map(model.clone(), &self.wiring, &self.slots, |slot, _| {
+        let in_path_space = params::map(model.clone(), &self.wiring, self.how, |slot, _| {
             values[slot].take().expect("a parameter is mapped once")
         });
         optim.step(lr, in_path_space, grads)
     }
 
     /// Scales dL/dv down to the clip norm.
-    fn clip(&self, path_space: &mut [(Tensor<2>, Tensor<2>)]) {
+    fn clip(&self, path_space: &mut [(Matrix, Matrix)]) {
         let Some(largest) = self.clip_norm else {
             return;
         };
-        let gradients: Vec<Tensor<2>> = path_space.iter().map(|(_, g)| g.clone()).collect();
+        let gradients: Vec<Matrix> = path_space.iter().map(|(_, g)| g.clone()).collect();
         let network = self.network(&gradients);
         let squares = (0..gradients.len())
             .flat_map(|slot| network.powers_by_head(slot, &network.ones(slot), Power::Two));
         let norm = squares.sum::<f64>().sqrt();
         if norm > largest {
             for (_, gradient) in path_space {
-                *gradient = gradient.clone().mul_scalar(largest / norm);
+                let scaled = Tensor::<2>::from(gradient.clone()).mul_scalar(largest / norm);
+                *gradient = Matrix::of(scaled, self.how);
             }
         }
     }

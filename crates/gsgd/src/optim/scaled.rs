@@ -1,8 +1,6 @@
 //! SGD steps in weight space with factors per row and column: what Path-SGD and balanced SGD share.
 
-use std::collections::HashMap;
-
-use burn::module::{Module, ParamId};
+use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, SgdConfig};
 
@@ -10,7 +8,7 @@ use super::Unwired;
 use super::gradients::{self, Matrices};
 use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Entries, Lines};
+use crate::kernels::{Arithmetic, Entries, Lines, Matrix};
 use crate::params;
 use crate::wiring::{Homogeneous, Wiring, WiringConfig};
 
@@ -24,16 +22,12 @@ pub(super) struct Factors {
 #[derive(Debug, Clone)]
 pub(super) struct Scaled {
     pub wiring: Wiring,
-    slots: HashMap<ParamId, usize>,
 }
 
 impl Scaled {
     pub fn init<M: Module + Homogeneous>(model: &M, unwired: Unwired) -> Result<Self, Error> {
         let wiring = unwired.wiring(WiringConfig::default(), model)?;
-        Ok(Self {
-            slots: params::slots(&wiring),
-            wiring,
-        })
+        Ok(Self { wiring })
     }
 
     /// `w' = a w + b g` with the factors of `plan(network, lr by parameter)`; parameters outside the wiring take a
@@ -49,11 +43,10 @@ impl Scaled {
         let prepare = |grads: &mut GradientsParams| {
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, &self.slots, grads)?;
+                gradients::take(&model, &self.wiring, how, grads)?;
             let network = Network {
                 wiring: &self.wiring,
                 weights: &weights,
-                how,
             };
             gradients::check_finite(network, &gradients)?;
             Ok((plan(network, &rates)?, gradients))
@@ -63,13 +56,13 @@ impl Scaled {
             Err(error) => return Err(Rejected { model, error }),
         };
         let mut gradients: Vec<_> = gradients.into_iter().map(Some).collect();
-        let model = params::map(model, &self.wiring, &self.slots, |slot, w| {
+        let model = params::map(model, &self.wiring, how, |slot, w: Matrix| {
             let g = gradients[slot].take().expect("a parameter is mapped once");
             let Factors {
                 of_weights,
                 of_gradient,
             } = &factors[slot];
-            how.combine(w, of_weights, g, of_gradient, &Entries::default())
+            w.combine(of_weights, &g, of_gradient, &Entries::default())
         });
         if grads.is_empty() {
             return Ok(model);

@@ -12,6 +12,7 @@ use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
 use crate::coordinates::{Chart, Factors, NormChart, SkeletonChart};
 use crate::error::Error;
+use crate::kernels::Arithmetic;
 use crate::params;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Homogeneous, Wiring};
@@ -113,7 +114,7 @@ impl GSpaceConfig {
         model: &M,
     ) -> Result<GSpace, Error> {
         let wiring = self.wiring(model)?;
-        params::read(model, &wiring)?;
+        params::read(model, &wiring, Arithmetic::Streamed)?;
         let state = State::read(bytes)?;
         let saved = state.metadata.get("wiring").cloned().unwrap_or_default();
         if saved != signature(&wiring) {

@@ -5,6 +5,7 @@ use burn::module::Module;
 use super::norms::repeated;
 use super::rank;
 use crate::error::Error;
+use crate::kernels::Arithmetic;
 use crate::params;
 use crate::skeleton::Edge;
 use crate::wiring::{Source, Wiring};
@@ -61,9 +62,9 @@ impl Paths {
         {
             return Err(Error::Grounded);
         }
-        let weights: Vec<Vec<f64>> = params::read(model, wiring)?
-            .into_iter()
-            .map(|w| w.into_data().iter::<f64>().collect())
+        let weights: Vec<Vec<f64>> = params::read(model, wiring, Arithmetic::Streamed)?
+            .iter()
+            .map(|w| w.to_vec())
             .collect();
         let paths = count(wiring);
         if paths > LIMIT {

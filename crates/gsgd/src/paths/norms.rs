@@ -19,11 +19,10 @@ use crate::wiring::{Class, Kind, Source, Wiring};
 /// # Errors
 /// Model and wiring do not fit.
 pub fn path_norm<M: Module>(model: &M, wiring: &Wiring, p: Power) -> Result<f64, Error> {
-    let weights = params::read(model, wiring)?;
+    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
     let network = Network {
         wiring,
         weights: &weights,
-        how: Arithmetic::Streamed,
     };
     Ok(PathSums::forward(network, p).norm)
 }
@@ -34,11 +33,10 @@ pub fn path_norm<M: Module>(model: &M, wiring: &Wiring, p: Power) -> Result<f64,
 /// Model and wiring do not fit, the skeleton is not one of this wiring, or a skeleton weight is zero.
 pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Result<f64, Error> {
     tree.check(wiring)?;
-    let weights = params::read(model, wiring)?;
+    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
     let network = Network {
         wiring,
         weights: &weights,
-        how: Arithmetic::Streamed,
     };
     let chart = SkeletonChart::new(wiring, tree.clone());
     let products = chart.products(network)?;

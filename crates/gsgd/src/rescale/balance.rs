@@ -5,7 +5,7 @@ use burn::module::Module;
 use super::{Scaling, canonical, network};
 use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
-use crate::kernels::Power;
+use crate::kernels::{Arithmetic, Power};
 use crate::params;
 use crate::wiring::{Class, Kind, Wiring};
 
@@ -56,7 +56,7 @@ pub fn balance<M: Module>(
     wiring: &Wiring,
     until: Balance,
 ) -> Result<(M, Balanced), Rejected<M>> {
-    let weights = match params::read(&model, wiring) {
+    let weights = match params::read(&model, wiring, Arithmetic::Streamed) {
         Ok(weights) => weights,
         Err(error) => return Err(Rejected { model, error }),
     };
@@ -74,7 +74,7 @@ pub fn balance<M: Module>(
 /// # Errors
 /// Model and wiring do not fit.
 pub fn imbalances<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Option<f64>>, Error> {
-    let weights = params::read(model, wiring)?;
+    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
     let network = network(wiring, &weights);
     let mut incoming = vec![0.0; wiring.hidden() + 1];
     let mut outgoing = incoming.clone();

@@ -4,6 +4,7 @@ use burn::module::Module;
 
 use super::{Scaling, canonical, network};
 use crate::error::Error;
+use crate::kernels::Arithmetic;
 use crate::params;
 use crate::wiring::Wiring;
 
@@ -43,7 +44,11 @@ pub fn equivalent<A: Module, B: Module>(
 ) -> Result<Equivalence, Error> {
     let ((a, a_wiring), (b, b_wiring)) = (a, b);
     same_wiring(a_wiring, b_wiring)?;
-    let (a_weights, b_weights) = (params::read(a, a_wiring)?, params::read(b, b_wiring)?);
+    let how = Arithmetic::Streamed;
+    let (a_weights, b_weights) = (
+        params::read(a, a_wiring, how)?,
+        params::read(b, b_wiring, how)?,
+    );
     let from = canonical(network(a_wiring, &a_weights))?;
     let to = canonical(network(b_wiring, &b_weights))?;
     let factors: Vec<f64> = from
@@ -56,8 +61,7 @@ pub fn equivalent<A: Module, B: Module>(
 
     let mut largest = 0.0f64;
     for (slot, edges) in a_wiring.edges.iter().enumerate() {
-        let read = |w: &burn::tensor::Tensor<2>| w.to_data().iter::<f64>().collect::<Vec<f64>>();
-        let (a, b) = (read(&a_weights[slot]), read(&b_weights[slot]));
+        let (a, b) = (a_weights[slot].to_vec(), b_weights[slot].to_vec());
         for (line, &head) in edges.heads.iter().enumerate() {
             let (mut worst, mut size) = (0.0f64, 0.0);
             for tail in edges.tails_of(line) {
@@ -132,7 +136,7 @@ fn same_wiring(a: &Wiring, b: &Wiring) -> Result<(), Error> {
                 x.name, x.shape, y.name, y.shape
             ));
         }
-        if (&x.tails, &x.heads, x.matrix) != (&y.tails, &y.heads, y.matrix) {
+        if (&x.tails, &x.heads, x.layout) != (&y.tails, &y.heads, y.layout) {
             return differ(format!(
                 "`{}` and `{}` connect other classes",
                 x.name, y.name

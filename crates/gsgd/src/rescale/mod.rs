@@ -17,7 +17,7 @@ pub use equivalent::{Equivalence, equivalent};
 
 use crate::coordinates::{Network, NormChart};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Lines};
+use crate::kernels::{Arithmetic, Lines, Matrix};
 use crate::params;
 use crate::wiring::{Class, Follower, Wiring};
 
@@ -121,14 +121,12 @@ impl Scaling {
         match self.lines(&model, wiring) {
             Err(error) => Err(Rejected { model, error }),
             Ok(lines) => {
-                let slots = params::slots(wiring);
                 let model = match wiring.followers.is_empty() {
                     true => model,
                     false => params::detached(&model),
                 };
-                let model = params::map(model, wiring, &slots, |slot, w| {
-                    Arithmetic::Streamed.scale(w, &lines[slot])
-                });
+                let scale = |slot: usize, w: Matrix| w.scale(&lines[slot]);
+                let model = params::map(model, wiring, Arithmetic::Streamed, scale);
                 Ok(self.lead(model, wiring))
             }
         }
@@ -160,7 +158,7 @@ impl Scaling {
                 found: format!("this one has {}", self.factors.len() - 1),
             });
         }
-        let weights = params::read(model, wiring)?;
+        let weights = params::read(model, wiring, Arithmetic::Streamed)?;
         let network = network(wiring, &weights);
         (0..weights.len())
             .map(|slot| {
@@ -185,7 +183,7 @@ impl Scaling {
 /// # Errors
 /// Model and wiring do not fit.
 pub fn to_canonical<M: Module>(model: &M, wiring: &Wiring) -> Result<Scaling, Error> {
-    let weights = params::read(model, wiring)?;
+    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
     canonical(network(wiring, &weights))
 }
 
@@ -196,10 +194,6 @@ fn canonical(network: Network) -> Result<Scaling, Error> {
     })
 }
 
-fn network<'a>(wiring: &'a Wiring, weights: &'a [Tensor<2>]) -> Network<'a> {
-    Network {
-        wiring,
-        weights,
-        how: Arithmetic::Streamed,
-    }
+fn network<'a>(wiring: &'a Wiring, weights: &'a [Matrix]) -> Network<'a> {
+    Network { wiring, weights }
 }

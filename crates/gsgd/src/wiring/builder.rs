@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::module::ParamId;
 
 use super::classes::Union;
-use super::{Matrix, SkipTreatment, WiringConfig};
+use super::{Layout, SkipTreatment, WiringConfig};
 use crate::error::WiringError;
 
 /// A value inside the network, as the wiring sees it: a list of channels, each in a scaling class.
@@ -79,7 +79,7 @@ pub(super) struct Call {
     pub shape: Vec<usize>,
     pub tails: Vec<u32>,
     pub heads: Vec<u32>,
-    pub matrix: Matrix,
+    pub layout: Layout,
     pub is_bias: bool,
     pub before_norm: bool,
     pub node: usize,

@@ -22,7 +22,7 @@ pub struct Edges {
     pub(crate) shape: Vec<usize>,
     pub(crate) tails: Vec<Class>,
     pub(crate) heads: Vec<Class>,
-    pub(crate) matrix: Matrix,
+    pub(crate) layout: Layout,
     pub(crate) is_bias: bool,
     /// Whether a batch norm in the paper's treatment follows.
     pub(crate) before_norm: bool,
@@ -30,7 +30,7 @@ pub struct Edges {
 
 /// How a parameter's memory is a matrix of its tail and head lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Matrix {
+pub(crate) struct Layout {
     /// Which side the tails are on.
     pub tails: Side,
     /// Groups of rows with columns of their own; a line of one group and one of another share no edge.
@@ -41,7 +41,7 @@ pub(crate) struct Matrix {
     pub centre: usize,
 }
 
-impl Matrix {
+impl Layout {
     /// A row per tail, a column per head.
     pub const DENSE: Self = Self {
         tails: Side::Rows,
@@ -110,31 +110,31 @@ impl Edges {
 
     /// The number of edges, that is of scalar weights.
     pub fn count(&self) -> usize {
-        self.tails.len() * self.heads.len() / self.matrix.groups
+        self.tails.len() * self.heads.len() / self.layout.groups
     }
 
     /// Rows and columns of the matrix.
     pub(crate) fn dims(&self) -> [usize; 2] {
-        let (rows, columns) = match self.matrix.tails {
+        let (rows, columns) = match self.layout.tails {
             Side::Rows => (&self.tails, &self.heads),
             Side::Columns => (&self.heads, &self.tails),
         };
-        [rows.len(), columns.len() / self.matrix.groups]
+        [rows.len(), columns.len() / self.layout.groups]
     }
 
     pub(crate) fn tail_taps(&self) -> Taps {
-        self.taps(Side::Columns == self.matrix.tails)
+        self.taps(Side::Columns == self.layout.tails)
     }
 
     pub(crate) fn head_taps(&self) -> Taps {
-        self.taps(Side::Rows == self.matrix.tails)
+        self.taps(Side::Rows == self.layout.tails)
     }
 
     fn taps(&self, on_columns: bool) -> Taps {
         match on_columns {
             true => Taps {
-                count: self.matrix.taps,
-                centre: self.matrix.centre,
+                count: self.layout.taps,
+                centre: self.layout.centre,
             },
             false => Taps {
                 count: 1,
@@ -145,7 +145,7 @@ impl Edges {
 
     /// The tail lines that share edges with a head line.
     pub(crate) fn tails_of(&self, head: usize) -> Range<usize> {
-        partners(head, self.heads.len(), self.tails.len(), self.matrix.groups)
+        partners(head, self.heads.len(), self.tails.len(), self.layout.groups)
     }
 
     /// The input channels that a channel of the result reads.
@@ -157,7 +157,7 @@ impl Edges {
 
     /// The head lines that share edges with a tail line.
     pub(crate) fn heads_of(&self, tail: usize) -> Range<usize> {
-        partners(tail, self.tails.len(), self.heads.len(), self.matrix.groups)
+        partners(tail, self.tails.len(), self.heads.len(), self.layout.groups)
     }
 
     /// The index of the edge between two lines in the row-major matrix, if they share one.
@@ -167,7 +167,7 @@ impl Edges {
             return None;
         }
         let [_, columns] = self.dims();
-        Some(match self.matrix.tails {
+        Some(match self.layout.tails {
             Side::Rows => tail * columns + head % columns,
             Side::Columns => head * columns + tail % columns,
         })

@@ -6,7 +6,7 @@ use burn::nn::{BatchNorm, Linear};
 use burn::tensor::Tensor;
 
 use super::builder::{Call, Channels, Follower, Source, WiringBuilder};
-use super::{BatchNormTreatment, Matrix};
+use super::{BatchNormTreatment, Layout};
 use crate::error::WiringError;
 use crate::kernels::Side;
 use crate::params;
@@ -15,7 +15,7 @@ use crate::params;
 struct Shape {
     weight: Vec<usize>,
     channels: [usize; 2],
-    matrix: Matrix,
+    layout: Layout,
 }
 
 impl Shape {
@@ -23,7 +23,7 @@ impl Shape {
     fn convolution(weight: &[usize], groups: usize) -> Self {
         Self {
             channels: [weight[1] * groups, weight[0]],
-            matrix: Self::matrix(weight, groups, Side::Columns),
+            layout: Self::layout(weight, groups, Side::Columns),
             weight: weight.to_vec(),
         }
     }
@@ -32,14 +32,14 @@ impl Shape {
     fn transposed(weight: &[usize], groups: usize) -> Self {
         Self {
             channels: [weight[0], weight[1] * groups],
-            matrix: Self::matrix(weight, groups, Side::Rows),
+            layout: Self::layout(weight, groups, Side::Rows),
             weight: weight.to_vec(),
         }
     }
 
-    fn matrix(weight: &[usize], groups: usize, tails: Side) -> Matrix {
+    fn layout(weight: &[usize], groups: usize, tails: Side) -> Layout {
         let kernel = &weight[2..];
-        Matrix {
+        Layout {
             tails,
             groups,
             taps: kernel.iter().product(),
@@ -58,7 +58,7 @@ impl WiringBuilder {
         let shape = Shape {
             weight: vec![d_input, d_output],
             channels: [d_input, d_output],
-            matrix: Matrix::DENSE,
+            layout: Layout::DENSE,
         };
         self.layer(x, "linear", layer.weight.id, layer.bias.as_ref(), shape)
     }
@@ -120,7 +120,7 @@ impl WiringBuilder {
                 layer: name.clone(),
             });
         }
-        let groups = shape.matrix.groups;
+        let groups = shape.layout.groups;
         if groups == 0 || !shape.weight[0].is_multiple_of(groups) {
             self.fail(WiringError::Groups {
                 layer: name.clone(),
@@ -131,10 +131,10 @@ impl WiringBuilder {
         let channels = self.channels(from, &name, inputs);
         let new: Vec<u32> = (0..outputs).map(|_| self.classes.fresh()).collect();
         let repeated = |classes: &[u32]| -> Vec<u32> {
-            let repeat = |&class| std::iter::repeat_n(class, shape.matrix.taps);
+            let repeat = |&class| std::iter::repeat_n(class, shape.layout.taps);
             classes.iter().flat_map(repeat).collect()
         };
-        let (tails, heads) = match shape.matrix.tails {
+        let (tails, heads) = match shape.layout.tails {
             Side::Rows => (channels, repeated(&new)),
             Side::Columns => (repeated(&channels), new.clone()),
         };
@@ -145,7 +145,7 @@ impl WiringBuilder {
             shape: shape.weight,
             tails,
             heads,
-            matrix: shape.matrix,
+            layout: shape.layout,
             is_bias: false,
             before_norm: false,
             node,
@@ -164,7 +164,7 @@ impl WiringBuilder {
             shape: vec![heads.len()],
             tails: vec![0],
             heads: heads.to_vec(),
-            matrix: Matrix::DENSE,
+            layout: Layout::DENSE,
             is_bias,
             before_norm: false,
             node: self.nodes.len(),

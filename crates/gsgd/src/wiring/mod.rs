@@ -20,7 +20,7 @@ pub use builder::{Channels, WiringBuilder};
 pub use classes::{Class, Kind};
 pub use config::{BatchNormTreatment, SkipTreatment, WiringConfig};
 pub use edges::Edges;
-pub(crate) use edges::{Matrix, Taps};
+pub(crate) use edges::{Layout, Taps};
 
 use crate::error::{Error, WiringError};
 
@@ -74,6 +74,8 @@ pub struct Wiring {
     kinds: Vec<Kind>,
     /// Tensors that follow a scaling without being weights.
     pub(crate) followers: Vec<Follower>,
+    /// Where each wired parameter stands in `edges`, sorted by its id.
+    slots: Vec<(ParamId, usize)>,
     /// What each grounded function works on.
     grounded: Vec<String>,
     unwired: Vec<(ParamId, String)>,
@@ -148,7 +150,7 @@ impl Wiring {
                 shape: call.shape,
                 tails,
                 heads,
-                matrix: call.matrix,
+                layout: call.layout,
                 is_bias: call.is_bias,
                 before_norm: call.before_norm,
             });
@@ -195,11 +197,15 @@ impl Wiring {
         let ord_out = last_readers(&edges, &at, &kinds);
 
         let followed = followers.iter().map(|follower| follower.id);
+        let slots = edges.iter().enumerate().map(|(slot, e)| (e.id, slot));
+        let mut slots: Vec<_> = slots.collect();
+        slots.sort_unstable();
         let wired: HashSet<ParamId> = edges.iter().map(|e| e.id).chain(followed).collect();
         Ok(Self {
             widths,
             nodes,
             followers,
+            slots,
             grounded,
             loose: builder.loose.into_iter().collect(),
             outputs: builder.outputs,
@@ -219,6 +225,12 @@ impl Wiring {
     /// The wired parameters, in the order of the forward pass.
     pub fn edges(&self) -> &[Edges] {
         &self.edges
+    }
+
+    /// Where a parameter stands in [`edges`](Self::edges), if it is wired.
+    pub(crate) fn slot(&self, id: ParamId) -> Option<usize> {
+        let found = self.slots.binary_search_by_key(&id, |&(id, _)| id);
+        found.ok().map(|at| self.slots[at].1)
     }
 
     /// H, the number of hidden classes: the dimension of the group of positive scalings.

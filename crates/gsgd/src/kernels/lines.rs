@@ -1,0 +1,119 @@
+//! Factors of the rows and columns of a matrix.
+
+use burn::tensor::DType;
+
+/// A factor per row and a factor per column of a matrix.
+///
+/// The rows may fall into groups of equal size, as those of a grouped convolution do; then there is a factor for
+/// every column of every group.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lines {
+    pub rows: Vec<f64>,
+    pub columns: Vec<f64>,
+}
+
+impl Lines {
+    /// Factors brought into the range of `dtype` by moving a power of two from rows to columns, which changes no
+    /// product. `None` where no such power of two exists, or a factor is not finite.
+    pub fn fit(mut rows: Vec<f64>, mut columns: Vec<f64>, dtype: DType) -> Option<Self> {
+        if comfortable(&rows) && comfortable(&columns) {
+            return Some(Self { rows, columns });
+        }
+        let limit = limit(dtype);
+        let (row, column) = (Exponents::of(&rows)?, Exponents::of(&columns)?);
+        let shift = (row.high + row.low - column.high - column.low) / 4;
+        if row.high - shift > limit
+            || row.low - shift < -limit
+            || column.high + shift > limit
+            || column.low + shift < -limit
+        {
+            return None;
+        }
+        if shift != 0 {
+            let factor = f64::from(shift).exp2();
+            rows.iter_mut().for_each(|r| *r /= factor);
+            columns.iter_mut().for_each(|c| *c *= factor);
+        }
+        Some(Self { rows, columns })
+    }
+
+    /// Whether every product of a row and a column factor lies in the range of `dtype`.
+    pub fn products_fit(&self, dtype: DType) -> bool {
+        let (rows, columns) = (Exponents::of(&self.rows), Exponents::of(&self.columns));
+        let (Some(rows), Some(columns)) = (rows, columns) else {
+            return false;
+        };
+        rows.high + columns.high <= limit(dtype) && rows.low + columns.low >= -limit(dtype)
+    }
+
+    /// The number of groups of rows, if these are the lines of a matrix with so many columns.
+    pub fn groups(&self, columns: usize) -> usize {
+        self.columns.len() / columns
+    }
+}
+
+/// Whether all factors are of ordinary size, so that nothing needs to be moved.
+fn comfortable(factors: &[f64]) -> bool {
+    const LIMIT: f64 = (1u64 << 32) as f64;
+    let ordinary = |x: f64| (x.abs() <= LIMIT) & (x.abs() >= 1.0 / LIMIT);
+    factors.iter().fold(true, |all, &x| all & ordinary(x))
+}
+
+/// The largest binary exponent that leaves room for weights and sums.
+fn limit(dtype: DType) -> i32 {
+    match dtype {
+        DType::F64 => 1000,
+        _ => 120,
+    }
+}
+
+/// Least and greatest binary exponent of the factors that are not zero; 0 where all are.
+struct Exponents {
+    low: i32,
+    high: i32,
+}
+
+impl Exponents {
+    /// `None` where a factor is not finite.
+    ///
+    /// Works on the numbers as they are stored, whose order is that of their sizes: log2 would cost more than the
+    /// pass over a small matrix.
+    fn of(factors: &[f64]) -> Option<Self> {
+        const SIGN: u64 = 1 << 63;
+        let (mut low, mut high) = (u64::MAX, 0);
+        for factor in factors {
+            let size = factor.to_bits() & !SIGN;
+            high = size.max(high);
+            // zero wraps around to the largest number
+            low = size.wrapping_sub(1).min(low);
+        }
+        let exponent = |size: u64| (size >> 52) as i32 - 1023;
+        match high {
+            0 => Some(Self { low: 0, high: 0 }),
+            high if high >= f64::INFINITY.to_bits() => None,
+            high => Some(Self {
+                low: exponent(low + 1),
+                high: exponent(high),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_out_of_range_are_moved_or_refused() {
+        let fit = Lines::fit(vec![1e60, 2e60], vec![1e-60, 3e-60], DType::F32).unwrap();
+        assert!(fit.rows[0] < 1e30 && fit.columns[0] > 1e-30);
+        assert!((fit.rows[1] * fit.columns[1] - 6.0).abs() < 1e-12);
+        assert_eq!(Lines::fit(vec![1e60, 1e-60], vec![1.0], DType::F32), None);
+        assert_eq!(Lines::fit(vec![f64::NAN], vec![1.0], DType::F64), None);
+        assert_eq!(
+            Lines::fit(vec![1.0, -f64::INFINITY], vec![1.0], DType::F64),
+            None
+        );
+        assert!(Lines::fit(vec![0.0, 1e-300], vec![1e300, 0.0], DType::F32).is_some());
+    }
+}

@@ -1,0 +1,143 @@
+//! A matrix and the operations on it.
+
+#[cfg(feature = "flex")]
+use burn::backend::{Flex, flex::FlexTensor};
+use burn::tensor::{DType, Tensor};
+
+#[cfg(feature = "flex")]
+use super::stream;
+use super::{Arithmetic, Entries, HeadSums, Lines, Power, Side, dense};
+
+/// A matrix of weights, gradients or path values, ready for the operations below.
+#[derive(Debug, Clone)]
+pub(crate) enum Matrix {
+    /// Whole rows of CPU memory, one after the other.
+    #[cfg(feature = "flex")]
+    Memory(FlexTensor),
+    Tensor(Tensor<2>),
+}
+
+macro_rules! dispatch {
+    ($name:ident($x:expr $(, $rest:expr)*)) => {
+        match $x {
+            #[cfg(feature = "flex")]
+            Matrix::Memory(x) => stream::$name(x $(, $rest)*).into(),
+            Matrix::Tensor(x) => dense::$name(x $(, $rest)*).into(),
+        }
+    };
+    ($name:ident($x:expr, $y:expr; $($rest:expr),*)) => {
+        match ($x, $y) {
+            #[cfg(feature = "flex")]
+            (Matrix::Memory(x), Matrix::Memory(y)) => stream::$name(x, y, $($rest),*).into(),
+            (x, y) => dense::$name(x.clone().into(), y.clone().into(), $($rest),*).into(),
+        }
+    };
+}
+
+impl Matrix {
+    pub fn of(tensor: Tensor<2>, how: Arithmetic) -> Self {
+        match how {
+            #[cfg(feature = "flex")]
+            Arithmetic::Streamed if stream::takes(&tensor) => Self::Memory(stream::memory(tensor)),
+            _ => Self::Tensor(tensor),
+        }
+    }
+
+    pub fn dtype(&self) -> DType {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Memory(x) => x.dtype(),
+            Self::Tensor(x) => x.dtype(),
+        }
+    }
+
+    /// All entries, row by row.
+    pub fn to_vec(&self) -> Vec<f64> {
+        let tensor = Tensor::from(self.clone());
+        tensor.into_data().iter::<f64>().collect()
+    }
+
+    /// Sum of w g over every line of a side, and `[w, g]` of single entries.
+    pub fn dots(
+        &self,
+        g: &Self,
+        side: Side,
+        groups: usize,
+        at: &[usize],
+    ) -> (Vec<f64>, Vec<[f64; 2]>) {
+        dispatch!(dots(self, g; side, groups, at))
+    }
+
+    /// Squares and dot products by head, with a factor per tail; see [`HeadSums`].
+    pub fn head_sums(&self, g: &Self, heads: Side, groups: usize, tails: &[f64]) -> HeadSums {
+        dispatch!(head_sums(self, g; heads, groups, tails))
+    }
+
+    /// Sum of factor |w|^p over every line of a side, with a factor per line of the other side; p is 1 or 2.
+    pub fn powers(&self, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+        dispatch!(powers(self, side, groups, others, p))
+    }
+
+    /// `(x * rows) * columns`.
+    pub fn scale(self, by: &Lines) -> Self {
+        dispatch!(scale(self, by))
+    }
+
+    /// `(x * x_rows) * x_columns + (y * y_rows) * y_columns`, then `fixed` entries set, in the memory of x where it is
+    /// uniquely owned.
+    pub fn combine(self, of_x: &Lines, y: &Self, of_y: &Lines, fixed: &Entries) -> Self {
+        dispatch!(combine(self, y; of_x, of_y, fixed))
+    }
+
+    /// Weights for moved path values: `(w * a_rows) * a_columns + ((v' - v) * b_rows) * b_columns` where
+    /// `v = (w * rows) * columns`, then `fixed` entries set, in the memory of w where it is uniquely owned.
+    pub fn allocate(
+        self,
+        moved: &Self,
+        v: &Lines,
+        of_w: &Lines,
+        of_change: &Lines,
+        fixed: &Entries,
+    ) -> Self {
+        dispatch!(allocate(self, moved; v, of_w, of_change, fixed))
+    }
+
+    /// Single entries, by index into the row-major matrix.
+    pub fn gather(&self, at: &[usize]) -> Vec<f64> {
+        if at.is_empty() {
+            return Vec::new();
+        }
+        dispatch!(gather(self, at))
+    }
+
+    /// The matrix with single entries replaced.
+    pub fn put(self, entries: &Entries) -> Self {
+        if entries.at.is_empty() {
+            return self;
+        }
+        dispatch!(put(self, entries))
+    }
+}
+
+#[cfg(feature = "flex")]
+impl From<FlexTensor> for Matrix {
+    fn from(memory: FlexTensor) -> Self {
+        Self::Memory(memory)
+    }
+}
+
+impl From<Tensor<2>> for Matrix {
+    fn from(tensor: Tensor<2>) -> Self {
+        Self::Tensor(tensor)
+    }
+}
+
+impl From<Matrix> for Tensor<2> {
+    fn from(matrix: Matrix) -> Self {
+        match matrix {
+            #[cfg(feature = "flex")]
+            Matrix::Memory(x) => Tensor::from_primitive::<Flex>(x),
+            Matrix::Tensor(x) => x,
+        }
+    }
+}
