@@ -9,6 +9,7 @@ use gsgd::{Channels, Homogeneous, WiringBuilder};
 
 use super::arch::Conv;
 use super::init::Draw;
+use crate::convolution::conv2d;
 use crate::data::ImageShape;
 
 /// A convolution and, perhaps, the batch norm behind it.
@@ -22,7 +23,7 @@ pub struct ConvNorm {
 
 impl ConvNorm {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = self.conv.forward(x);
+        let y = conv2d(&self.conv, x);
         match &self.norm {
             Some(norm) => norm.forward(y),
             None => y,

@@ -1,0 +1,155 @@
+//! Convolutions for the CPU, as an extension of Burn's flex backend: the same values as Burn's own to rounding, in
+//! about a third of the time for a training step.
+//!
+//! Neither the forward pass nor a gradient lays out a matrix of patches. Images are copied once into padded planes;
+//! there every tap of a kernel is the same run of memory at another offset, so that each pass is sums of shifted rows
+//! ([`rows`]) over few images at a time ([`planes`]). A stride splits a plane into phases, of which each tap reads one.
+
+mod autodiff;
+mod passes;
+mod planes;
+mod rows;
+
+use burn::backend::Dispatch;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{DType, Tensor};
+
+use autodiff::Convolve;
+use planes::Geometry;
+
+/// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`.
+///
+/// Layers with groups, dilation or one-sided padding, and tensors that are not f32, take Burn's own convolution.
+pub fn conv2d(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let Some(geometry) = geometry(layer, &x) else {
+        return layer.forward(x);
+    };
+    let weight = layer.weight.val().into_dispatch();
+    let y = <Dispatch as Convolve>::convolve(x.into_dispatch(), weight, geometry);
+    let y = Tensor::from_dispatch(y);
+    match &layer.bias {
+        Some(bias) => y + bias.val().reshape([1, -1, 1, 1]),
+        None => y,
+    }
+}
+
+fn geometry(layer: &Conv2d, x: &Tensor<4>) -> Option<Geometry> {
+    let padding = match layer.padding {
+        PaddingConfig2d::Valid => [0, 0],
+        PaddingConfig2d::Explicit(top, left, bottom, right) if (top, left) == (bottom, right) => {
+            [top, left]
+        }
+        _ => return None,
+    };
+    let plain = layer.groups == 1 && layer.dilation == [1, 1] && x.dtype() == DType::F32;
+    let [batch, inputs, height, width] = x.dims();
+    let fits = |at: usize, size: usize| size + 2 * padding[at] >= layer.kernel_size[at];
+    (plain && fits(0, height) && fits(1, width)).then(|| Geometry {
+        batch,
+        inputs,
+        outputs: layer.weight.dims()[0],
+        image: [height, width],
+        kernel: layer.kernel_size,
+        stride: layer.stride,
+        padding,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::conv::Conv2dConfig;
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    /// Output, and gradients of images and weights for a random gradient of the output.
+    fn passes(
+        layer: &Conv2d,
+        x: &Tensor<4>,
+        forward: impl Fn(Tensor<4>) -> Tensor<4>,
+    ) -> [Vec<f32>; 4] {
+        let x = x.clone().require_grad();
+        let y = forward(x.clone());
+        let device = x.device();
+        device.seed(3);
+        let up = Tensor::<4>::random(y.dims(), Distribution::Normal(0.0, 1.0), &device);
+        let grads = (y.clone() * up).sum().backward();
+        let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        let flat = |tensor: Tensor<4>| values(tensor.flatten(0, 3));
+        [
+            flat(y.inner()),
+            flat(x.grad(&grads).unwrap()),
+            flat(layer.weight.val().grad(&grads).unwrap()),
+            layer
+                .bias
+                .as_ref()
+                .map_or(Vec::new(), |bias| values(bias.val().grad(&grads).unwrap())),
+        ]
+    }
+
+    #[test]
+    fn values_and_gradients_are_those_of_burn() {
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        for (batch, [inputs, outputs], [height, width], kernel, stride, padding, bias) in [
+            (5, [3, 16], [32, 32], [3, 3], 1, 1, true),
+            (3, [16, 32], [32, 32], [3, 3], 2, 1, false),
+            (9, [16, 32], [16, 16], [1, 1], 2, 0, true),
+            (70, [5, 7], [8, 8], [3, 3], 1, 1, false),
+            (2, [2, 3], [7, 10], [5, 3], 3, 2, true),
+            (1, [1, 1], [1, 1], [1, 1], 1, 0, false),
+            (2, [4, 4], [6, 5], [2, 4], 2, 0, false),
+            (1, [64, 64], [8, 8], [3, 3], 1, 1, false),
+        ] {
+            let layer = Conv2dConfig::new([inputs, outputs], kernel)
+                .with_stride([stride, stride])
+                .with_padding(PaddingConfig2d::Explicit(
+                    padding, padding, padding, padding,
+                ))
+                .with_bias(bias)
+                .init(&device);
+            let shape = [batch, inputs, height, width];
+            let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+            assert!(geometry(&layer, &x).is_some());
+            let ours = passes(&layer, &x, |x| conv2d(&layer, x));
+            let burns = passes(&layer, &x, |x| layer.forward(x));
+            for (ours, burns) in ours.into_iter().zip(burns) {
+                assert_eq!(ours.len(), burns.len());
+                let largest = burns.iter().fold(0.0f32, |largest, y| largest.max(y.abs()));
+                for (a, b) in ours.into_iter().zip(burns) {
+                    assert!((a - b).abs() <= 2e-5 * largest, "{a} and {b} of {largest}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_are_not_taken_run_as_before() {
+        let device = Device::flex();
+        let layer = Conv2dConfig::new([4, 4], [3, 3])
+            .with_groups(2)
+            .init(&device);
+        let x = Tensor::<4>::random([2, 4, 5, 5], Distribution::Default, &device);
+        assert!(geometry(&layer, &x).is_none());
+        let found = conv2d(&layer, x.clone()).into_data();
+        found.assert_eq(&layer.forward(x).into_data(), true);
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let device = Device::flex().autodiff();
+        device.seed(9);
+        let layer = Conv2dConfig::new([8, 8], [3, 3])
+            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+            .init(&device);
+        let x = Tensor::<4>::random([64, 8, 16, 16], Distribution::Default, &device);
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build()
+                .unwrap()
+                .install(|| passes(&layer, &x, |x| conv2d(&layer, x)))
+        };
+        assert_eq!(on(1), on(3));
+    }
+}
