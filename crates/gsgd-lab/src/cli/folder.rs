@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
-use crate::train::{Epoch, Progress, State, Watcher, Wish, checkpoint};
+use crate::train::{ENDING, Epoch, Progress, State, Watcher, Wish, checkpoint};
 
 /// What has no influence on a run's numbers.
 #[derive(Debug, Clone, Args)]
@@ -78,7 +78,7 @@ impl RunFolder {
         open_folder(&path, force)?;
         let folder = Self::locked(path)?;
         checkpoint::clear(&folder.path)?;
-        for name in ["metrics.jsonl", "final.safetensors"] {
+        for name in ["metrics.jsonl", "final.safetensors", ENDING] {
             let file = folder.path.join(name);
             if file.exists() {
                 fs::remove_file(&file)
@@ -184,11 +184,19 @@ impl<'a> Watch<'a> {
     }
 
     fn show(&self, epoch: &Epoch) {
+        let held_back = epoch.validation_loss.zip(epoch.validation_error);
+        let held_back = held_back.map(|(loss, error)| {
+            format!(
+                "validation loss {loss:.4}  error {:>6.2} %  ",
+                100.0 * error
+            )
+        });
         let line = format!(
-            "epoch {:>3}  training loss {:.4}  error {:>6.2} %  test loss {:.4}  error {:>6.2} %",
+            "epoch {:>3}  training loss {:.4}  error {:>6.2} %  {}test loss {:.4}  error {:>6.2} %",
             epoch.epoch,
             epoch.train_loss,
             100.0 * epoch.train_error,
+            held_back.unwrap_or_default(),
             epoch.test_loss,
             100.0 * epoch.test_error
         );
@@ -235,7 +243,7 @@ impl Watcher for Watch<'_> {
         });
         progress.metrics_bytes = written?;
         self.show(figures);
-        self.last = Some(*figures);
+        self.last = Some(figures.clone());
         let due = match self.every {
             Every::Epochs(epochs) => progress.epochs.is_multiple_of(epochs),
             Every::Minutes(_) => self.minutes_are_over(),

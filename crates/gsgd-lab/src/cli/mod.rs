@@ -1,5 +1,6 @@
 //! The commands.
 
+mod compare;
 mod demo;
 mod folder;
 mod inspect;
@@ -30,6 +31,10 @@ enum Command {
     Demo(demo::Demo),
     /// One training run
     Train(Box<train::Train>),
+    /// Optimisers by learning rates by seeds, matched starts and batches, with a report
+    Compare(Box<compare::Compare>),
+    /// The report of a comparison, drawn again
+    Report(compare::Report),
     /// A checkpoint's layers, scaling classes, norms and balance
     Inspect(inspect::Inspect),
     /// The same function with rescaled units, in a new file
@@ -48,6 +53,8 @@ impl Cli {
         {
             Command::Demo(demo) => demo.run(),
             Command::Train(train) => train.run(),
+            Command::Compare(compare) => compare.run(),
+            Command::Report(report) => report.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Rescale(rescale) => rescale.run(),
         }

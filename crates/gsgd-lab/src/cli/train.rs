@@ -10,7 +10,10 @@ use clap::{Args, Parser};
 use super::folder::{RunFolder, Watch, WatchFlags};
 use crate::data::Dataset;
 use crate::models;
-use crate::train::{Settings, State, Stop, begin, checkpoint, run, start, steps};
+use crate::train::{
+    ENDING, Ending, Outcome, Prepared, Progress, Settings, State, Stop, begin, checkpoint, flags,
+    peak_memory, run, start, steps,
+};
 
 #[derive(Debug, Args)]
 pub struct Train {
@@ -71,17 +74,8 @@ impl Train {
         let table: toml::Table = text
             .parse()
             .with_context(|| format!("--config: {} is no TOML file", file.display()))?;
-        let mut args = vec!["gsgd train".into()];
-        for (key, value) in table {
-            let flag = format!("--{}", key.replace('_', "-"));
-            match value {
-                toml::Value::Boolean(true) => args.push(flag),
-                toml::Value::Boolean(false) => {}
-                toml::Value::String(text) => args.push(format!("{flag}={text}")),
-                other => args.push(format!("{flag}={other}")),
-            }
-        }
-        let mut args: Vec<std::ffi::OsString> = args.into_iter().map(Into::into).collect();
+        let flags = std::iter::once("gsgd train".into()).chain(flags(&table));
+        let mut args: Vec<std::ffi::OsString> = flags.map(Into::into).collect();
         args.extend(std::env::args_os().skip(2));
         let mut parsed = Whole::try_parse_from(args)
             .map_err(|error| anyhow::anyhow!("--config {}: {error}", file.display()))?
@@ -103,8 +97,7 @@ impl Train {
             let path = folder.path().join("init.safetensors");
             models::save(&prepared.model, &prepared.plan, &path)?;
         }
-        let data = (&prepared.train, &prepared.test);
-        train(&settings, data, &prepared.plan, state, &folder, &self.watch)
+        train(&settings, &prepared, state, &folder, &self.watch)
     }
 }
 
@@ -124,7 +117,7 @@ fn go_on(path: &Path, watch: WatchFlags) -> Result<()> {
     let data = Dataset::open(&settings.data).context("data")?;
     let prepared = start(&settings, &data, &device)?;
     let (model, stepper, progress) = checkpoint::newest(path, &settings, &prepared.model)?;
-    match steps(&settings, prepared.train.len()) {
+    match steps(&settings, prepared.splits.train.len()) {
         all if progress.step >= all => eprintln!("the run is complete: {all} steps"),
         all => eprintln!("going on after step {} of {all}", progress.step),
     }
@@ -133,25 +126,36 @@ fn go_on(path: &Path, watch: WatchFlags) -> Result<()> {
         stepper,
         progress,
     };
-    let data = (&prepared.train, &prepared.test);
-    train(&settings, data, &prepared.plan, state, &folder, &watch)
+    train(&settings, &prepared, state, &folder, &watch)
 }
 
 fn train(
     settings: &Settings,
-    data: (&crate::data::Inputs, &crate::data::Inputs),
-    plan: &models::Plan,
+    prepared: &Prepared,
     state: State,
     folder: &RunFolder,
     watch: &WatchFlags,
 ) -> Result<()> {
     let out = folder.path();
-    let total = steps(settings, data.0.len());
+    let (splits, plan) = (&prepared.splits, &prepared.plan);
+    let total = steps(settings, splits.train.len());
     let mut watch = Watch::new(folder, watch, total, &state.progress)?;
     let device = Device::flex().autodiff();
-    let (state, stop) = run(settings, data, state, &device, &mut watch)?;
+    let (state, stop) = run(settings, splits, state, &device, &mut watch)?;
     watch.finish();
     let end = out.join("final.safetensors");
+    let Progress { step, seconds, .. } = state.progress;
+    let ending = |ending, reason| -> Result<()> {
+        let ending = Ending {
+            outcome: ending,
+            reason,
+            steps: step,
+            seconds,
+            peak_memory: peak_memory(),
+        };
+        let text = serde_json::to_string_pretty(&ending)?;
+        models::save_text(&out.join(ENDING), &text)
+    };
     match stop {
         Stop::Interrupted => {
             eprintln!(
@@ -163,13 +167,22 @@ fn train(
         }
         Stop::Diverged(reason) => {
             models::save(&state.model, plan, &end)?;
+            ending(Outcome::Diverged, Some(reason.clone()))?;
             bail!(
                 "diverged after {} steps: {reason}\nthe weights before that step are in {}; try a lower --lr",
                 state.progress.step,
                 end.display()
             )
         }
-        Stop::Done => models::save(&state.model, plan, &end)?,
+        Stop::Early => {
+            models::save(&state.model, plan, &end)?;
+            ending(Outcome::Early, None)?;
+            eprintln!("stopped early: the validation loss no longer falls");
+        }
+        Stop::Done => {
+            models::save(&state.model, plan, &end)?;
+            ending(Outcome::Done, None)?;
+        }
     }
     if let Some(last) = watch.last() {
         println!(

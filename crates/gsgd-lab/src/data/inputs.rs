@@ -34,8 +34,9 @@ pub struct Inputs {
     tables: Vec<Vec<f32>>,
 }
 
-/// The seed that chooses a subset; not a run's own, so that all runs see the same images.
+/// The seeds that choose subsets; not a run's own, so that all runs see the same images.
 const SUBSET_SEED: u64 = 0x5b5e7;
+const VALIDATION_SEED: u64 = 0x7a11d;
 
 impl Inputs {
     /// The number of images.
@@ -59,16 +60,35 @@ impl Inputs {
     }
 
     /// A random subset of so many images, the same in every run; all of them where there are no more.
-    pub fn subset(mut self, count: usize) -> Self {
-        if count < self.len() {
-            let mut rng = ChaCha8Rng::seed_from_u64(SUBSET_SEED);
-            let mut places: Vec<usize> = (0..self.len()).collect();
-            let (chosen, _) = places.partial_shuffle(&mut rng, count);
-            chosen.sort_unstable();
-            let places = chosen.to_vec();
-            self.chosen = places.into_iter().map(|at| self.chosen[at]).collect();
+    pub fn subset(self, count: usize) -> Self {
+        match count < self.len() {
+            true => self.divided(count, SUBSET_SEED).0,
+            false => self,
         }
-        self
+    }
+
+    /// All images but a random `count`, and those; the same in every run. `None` where none would be left to train on.
+    pub fn hold_back(self, count: usize) -> Option<(Self, Self)> {
+        if count >= self.len() {
+            return None;
+        }
+        let (held_back, rest) = self.divided(count, VALIDATION_SEED);
+        Some((rest, held_back))
+    }
+
+    /// A random `count` of the images, and the others, both in file order.
+    fn divided(self, count: usize, seed: u64) -> (Self, Self) {
+        let mut places = self.chosen.clone();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (one, other) = places.partial_shuffle(&mut rng, count);
+        let [one, other] = [one, other].map(|chosen| {
+            chosen.sort_unstable();
+            Self {
+                chosen: chosen.to_vec(),
+                ..self.clone()
+            }
+        });
+        (one, other)
     }
 
     fn image(&self, index: usize) -> &[u16] {
@@ -225,5 +245,16 @@ mod tests {
         let (a, b) = (train.clone().subset(2), train.clone().subset(2));
         assert_eq!((a.len(), &a.chosen), (2, &b.chosen));
         assert_eq!(train.clone().subset(9).len(), 4);
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_trained_on() {
+        let (train, _) = data().inputs(Normalise::Unit);
+        let (rest, held_back) = train.clone().hold_back(1).unwrap();
+        let mut all = [rest.chosen.clone(), held_back.chosen].concat();
+        all.sort_unstable();
+        assert_eq!((rest.len(), all), (3, vec![0, 1, 2, 3]));
+        assert_eq!(train.clone().hold_back(0).unwrap().0.chosen, train.chosen);
+        assert!(train.hold_back(4).is_none());
     }
 }

@@ -153,13 +153,25 @@ pub fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     let write = || -> Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = temporary().tempfile_in(folder)?;
         file.write_all(data)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Temporary files with the rights that files of this user have.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    #[allow(unused_mut)]
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
 }
 
 /// Writes a text file, whole or not at all.

@@ -25,6 +25,18 @@ pub struct Progress {
     pub seconds: f64,
     /// Bytes of `metrics.jsonl` that belong to these epochs.
     pub metrics_bytes: u64,
+    /// The epoch with the least validation loss.
+    #[serde(default)]
+    pub best: Option<Best>,
+}
+
+/// The best epoch so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Epochs done then.
+    pub epoch: usize,
+    /// Its validation loss.
+    pub loss: f64,
 }
 
 /// What the metadata hold.

@@ -2,15 +2,19 @@
 
 mod batches;
 pub mod checkpoint;
+mod ending;
 mod optimizer;
 mod run;
 mod schedule;
 mod settings;
 
-pub use checkpoint::Progress;
+pub use checkpoint::{Best, Progress};
+pub use ending::{ENDING, Ending, Outcome, peak_memory};
 pub use optimizer::{OptimizerName, Stepper};
-pub use run::{Epoch, Prepared, State, Stop, Watcher, Wish, begin, evaluate, run, start, steps};
+pub use run::{
+    Epoch, Prepared, Splits, State, Stop, Watcher, Wish, begin, evaluate, run, start, steps,
+};
 pub use schedule::Schedule;
 pub use settings::{
-    BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName,
+    BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName, flags,
 };

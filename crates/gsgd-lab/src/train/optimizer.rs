@@ -1,10 +1,11 @@
 //! The optimisers by name; one table for the command line, the comparison and the tests.
 
 use anyhow::Result;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, OptimizerRecord, SgdConfig};
-use burn::tensor::Bytes;
+use burn::tensor::{Bytes, Tensor};
 use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwired};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,13 @@ impl OptimizerName {
 
 /// An optimiser at work.
 #[derive(Clone)]
-pub enum Stepper {
+pub struct Stepper {
+    way: Way,
+    clip_norm: Option<f64>,
+}
+
+#[derive(Clone)]
+enum Way {
     /// One of Burn's, on weights.
     WeightSpace(ModuleOptimizer),
     /// On path values.
@@ -81,21 +88,25 @@ impl Stepper {
     /// A setting is out of range, or the skeleton does not suit the weights.
     pub fn new(settings: &Settings, model: &Model) -> Result<Self, gsgd::Error> {
         use OptimizerName::*;
-        Ok(match settings.optimizer {
-            Sgd | Momentum | Adam => Self::WeightSpace(inner(settings)),
-            PathSgd => Self::PathSgd(Box::new(gsgd::PathSgd::init(model, Unwired::Refuse)?)),
+        let way = match settings.optimizer {
+            Sgd | Momentum | Adam => Way::WeightSpace(inner(settings)),
+            PathSgd => Way::PathSgd(Box::new(gsgd::PathSgd::init(model, Unwired::Refuse)?)),
             BalancedSgd => {
                 let until = Balance {
                     tolerance: 1e-3,
                     max_sweeps: 20,
                 };
-                Self::Balanced(Box::new(gsgd::BalancedSgd::init(
+                Way::Balanced(Box::new(gsgd::BalancedSgd::init(
                     model,
                     until,
                     Unwired::Refuse,
                 )?))
             }
-            Gsgd | GMomentum | GAdam => Self::PathSpace(Box::new(lifted(settings).init(model)?)),
+            Gsgd | GMomentum | GAdam => Way::PathSpace(Box::new(lifted(settings).init(model)?)),
+        };
+        Ok(Self {
+            way,
+            clip_norm: settings.clip_norm,
         })
     }
 
@@ -106,17 +117,21 @@ impl Stepper {
     pub fn restore(settings: &Settings, model: &Model, bytes: Vec<u8>) -> Result<Self> {
         use OptimizerName::*;
         let bytes = Bytes::from_bytes_vec(bytes);
-        Ok(match settings.optimizer {
+        let way = match settings.optimizer {
             Sgd | Momentum | Adam => {
                 let record = OptimizerRecord::from_bytes(bytes);
                 let record =
                     record.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?;
-                Self::WeightSpace(inner(settings).load_record(record))
+                Way::WeightSpace(inner(settings).load_record(record))
             }
             Gsgd | GMomentum | GAdam => {
-                Self::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
+                Way::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
             }
-            PathSgd | BalancedSgd => Self::new(settings, model)?,
+            PathSgd | BalancedSgd => return Ok(Self::new(settings, model)?),
+        };
+        Ok(Self {
+            way,
+            clip_norm: settings.clip_norm,
         })
     }
 
@@ -125,16 +140,16 @@ impl Stepper {
     /// # Errors
     /// The state cannot be written down.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        Ok(match self {
-            Self::WeightSpace(optim) => {
+        Ok(match &self.way {
+            Way::WeightSpace(optim) => {
                 let bytes = optim.to_record().into_bytes();
                 let bytes =
                     bytes.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?;
                 bytes.to_vec()
             }
-            Self::PathSpace(optim) => optim.to_bytes()?.to_vec(),
+            Way::PathSpace(optim) => optim.to_bytes()?.to_vec(),
             // all they know follows from the weights
-            Self::PathSgd(_) | Self::Balanced(_) => Vec::new(),
+            Way::PathSgd(_) | Way::Balanced(_) => Vec::new(),
         })
     }
 
@@ -146,15 +161,46 @@ impl Stepper {
         &mut self,
         lr: f64,
         model: Model,
-        grads: GradientsParams,
+        mut grads: GradientsParams,
     ) -> Result<Model, Box<Rejected<Model>>> {
-        let stepped = match self {
-            Self::WeightSpace(optim) => Ok(optim.step(lr, model, grads)),
-            Self::PathSpace(optim) => optim.step(lr, model, grads),
-            Self::PathSgd(optim) => optim.step(lr, model, grads),
-            Self::Balanced(optim) => optim.step(lr, model, grads),
+        if let Some(largest) = self.clip_norm
+            && !matches!(self.way, Way::PathSpace(_))
+        {
+            clip(&model, &mut grads, largest);
+        }
+        let stepped = match &mut self.way {
+            Way::WeightSpace(optim) => Ok(optim.step(lr, model, grads)),
+            Way::PathSpace(optim) => optim.step(lr, model, grads),
+            Way::PathSgd(optim) => optim.step(lr, model, grads),
+            Way::Balanced(optim) => optim.step(lr, model, grads),
         };
         stepped.map_err(Box::new)
+    }
+}
+
+/// Scales the gradients of all parameters down to this l2 norm.
+fn clip(model: &Model, grads: &mut GradientsParams, largest: f64) {
+    struct Squares<'a>(&'a GradientsParams, f64);
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(g) = self.0.get::<D>(param.id) {
+                self.1 += (g.clone() * g).sum().into_scalar::<f64>();
+            }
+        }
+    }
+    struct Scale<'a>(&'a mut GradientsParams, f64);
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(g) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, g.mul_scalar(self.1));
+            }
+        }
+    }
+    let mut squares = Squares(grads, 0.0);
+    model.visit(&mut squares);
+    let norm = squares.1.sqrt();
+    if norm > largest {
+        model.visit(&mut Scale(grads, largest / norm));
     }
 }
 
@@ -169,9 +215,13 @@ fn lifted(settings: &Settings) -> GSpaceConfig {
         .with_skeleton(settings.skeleton.into())
         .with_coordinates(settings.coordinates().into())
         .with_wiring(settings.wiring());
-    match settings.floor.0 {
+    let config = match settings.floor.0 {
         Some(tau) => config.with_floor(tau),
         None => config.without_floor(),
+    };
+    match settings.clip_norm {
+        Some(norm) => config.with_clip_norm(norm),
+        None => config,
     }
 }
 

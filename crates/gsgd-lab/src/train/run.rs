@@ -1,26 +1,35 @@
 //! The training loop.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use gsgd::{Balance, Rejected, Scaling, Wiring, balance};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::batches::{self, Batch, Varied};
-use super::{InitName, Progress, Settings, Stepper};
+use super::{Best, InitName, Progress, Settings, Stepper};
 use crate::data::{Dataset, Inputs};
 use crate::models::{self, Arch, Init, Model, Plan};
 
+/// The images of a run.
+pub struct Splits {
+    /// What it trains on.
+    pub train: Inputs,
+    /// What is held back from training; perhaps nothing.
+    pub validation: Inputs,
+    /// The test images.
+    pub test: Inputs,
+}
+
 /// A run's data and starting weights.
 pub struct Prepared {
-    /// Training inputs.
-    pub train: Inputs,
-    /// Test inputs.
-    pub test: Inputs,
+    /// The images.
+    pub splits: Splits,
     /// What the network is.
     pub plan: Plan,
     /// The start.
@@ -28,22 +37,42 @@ pub struct Prepared {
 }
 
 /// Figures after an epoch, a line of `metrics.jsonl`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     /// Epochs done.
     pub epoch: usize,
     /// Steps done.
     pub step: usize,
     /// Mean cross-entropy over all training images.
+    #[serde(deserialize_with = "or_nan")]
     pub train_loss: f64,
     /// Share of training images classified wrongly.
+    #[serde(deserialize_with = "or_nan")]
     pub train_error: f64,
+    /// Mean cross-entropy over the images held back, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Share of the images held back that are classified wrongly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_error: Option<f64>,
     /// Mean cross-entropy over the test images.
+    #[serde(deserialize_with = "or_nan")]
     pub test_loss: f64,
     /// Share of test images classified wrongly.
+    #[serde(deserialize_with = "or_nan")]
     pub test_error: f64,
+    /// Median over a layer's units of |log10| of the ratio of incoming to outgoing norm, by layer.
+    pub imbalance: BTreeMap<String, f64>,
+    /// Square root of the sum of squares of all path values; with batch norm, of the paths between batch norms.
+    #[serde(deserialize_with = "or_nan")]
+    pub path_norm: f64,
     /// Seconds spent in training steps so far.
     pub seconds: f64,
+}
+
+/// JSON has no NaN: it is written as null.
+fn or_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
 
 /// Why a run ended.
@@ -51,6 +80,8 @@ pub struct Epoch {
 pub enum Stop {
     /// All steps done.
     Done,
+    /// The validation loss no longer falls.
+    Early,
     /// The loss or a gradient left the finite numbers.
     Diverged(String),
     /// Somebody asked for it.
@@ -125,12 +156,31 @@ pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Pre
         let balanced = balance(model, &wiring, Balance::default());
         model = balanced.map_err(|Rejected { error, .. }| error)?.0;
     }
-    let (train, test) = data.inputs(settings.normalise);
     Ok(Prepared {
-        train: train.subset(settings.train_examples.unwrap_or(usize::MAX)),
-        test,
+        splits: splits(settings, data)?,
         plan,
         model,
+    })
+}
+
+fn splits(settings: &Settings, data: &Dataset) -> Result<Splits> {
+    ensure!(
+        settings.early_stop.is_none() || settings.validation > 0,
+        "--early-stop looks at the validation loss: hold images back with --validation N"
+    );
+    let (train, test) = data.inputs(settings.normalise);
+    let all = train.len();
+    let Some((train, validation)) = train.hold_back(settings.validation) else {
+        bail!(
+            "--validation {} leaves none of the {all} training images of {} to train on",
+            settings.validation,
+            data.name
+        );
+    };
+    Ok(Splits {
+        train: train.subset(settings.train_examples.unwrap_or(usize::MAX)),
+        validation,
+        test,
     })
 }
 
@@ -191,7 +241,11 @@ pub fn steps(settings: &Settings, examples: usize) -> usize {
 /// The watcher cannot write.
 pub fn run(
     settings: &Settings,
-    (train, test): (&Inputs, &Inputs),
+    Splits {
+        train,
+        validation,
+        test,
+    }: &Splits,
     mut state: State,
     device: &Device,
     watcher: &mut impl Watcher,
@@ -200,6 +254,11 @@ pub fn run(
     let last = steps(settings, train.len());
     while state.progress.step < last || state.progress.epochs * per_epoch < state.progress.step {
         let epoch = state.progress.epochs;
+        if let (Some(patience), Some(best)) = (settings.early_stop, state.progress.best)
+            && epoch >= best.epoch + patience
+        {
+            return Ok((state, Stop::Early));
+        }
         let (trained, ended) = train_epoch(settings, train, state, last, device, watcher)?;
         state = trained;
         if let Some(stop) = ended {
@@ -207,16 +266,32 @@ pub fn run(
         }
         let (train_loss, train_error) = evaluate(&state.model, train, device);
         let (test_loss, test_error) = evaluate(&state.model, test, device);
+        let held_back =
+            (!validation.is_empty()).then(|| evaluate(&state.model, validation, device));
+        let (imbalance, path_norm) = scales(&state.model)?;
         let figures = Epoch {
             epoch: epoch + 1,
             step: state.progress.step,
             train_loss,
             train_error,
+            validation_loss: held_back.map(|(loss, _)| loss),
+            validation_error: held_back.map(|(_, error)| error),
             test_loss,
             test_error,
+            imbalance,
+            path_norm,
             seconds: state.progress.seconds,
         };
         state.progress.epochs += 1;
+        let best = state.progress.best;
+        if let Some(loss) = figures.validation_loss
+            && best.is_none_or(|best| loss < best.loss)
+        {
+            state.progress.best = Some(Best {
+                epoch: epoch + 1,
+                loss,
+            });
+        }
         let wish = watcher.epoch(&figures, &mut state.progress)?;
         if !train_loss.is_finite() {
             let reason = format!("the training loss is {train_loss}");
@@ -230,6 +305,29 @@ pub fn run(
         }
     }
     Ok((state, Stop::Done))
+}
+
+/// Imbalance by layer, and path norm.
+fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
+    let wiring = Wiring::of(model)?;
+    let mut layers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (class, ratio) in wiring
+        .hidden_classes()
+        .zip(gsgd::imbalances(model, &wiring)?)
+    {
+        let unit = wiring.unit(class);
+        let layer = unit.split('[').next().unwrap_or(&unit);
+        let sizes = layers.entry(layer.into()).or_default();
+        sizes.extend(ratio.map(|ratio| ratio.log10().abs()));
+    }
+    let medians = layers.into_iter().filter_map(|(layer, mut sizes)| {
+        sizes.retain(|size| size.is_finite());
+        sizes.sort_unstable_by(f64::total_cmp);
+        let median = *sizes.get(sizes.len() / 2)?;
+        Some((layer, median))
+    });
+    let path_norm = gsgd::path_norm(model, &wiring, gsgd::Power::Two)?.sqrt();
+    Ok((medians.collect(), path_norm))
 }
 
 /// The steps of an epoch that are left.

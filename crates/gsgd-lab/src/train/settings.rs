@@ -161,6 +161,10 @@ pub struct Settings {
     /// Take part in training: so many images, chosen at random, the same in every run [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub train_examples: Option<usize>,
+    /// Hold back so many of the training images, chosen at random, the same in every run, and give figures on them too
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[serde(default)]
+    pub validation: usize,
     /// How training images are varied
     #[arg(long, value_enum, default_value = "none")]
     pub augment: Augment,
@@ -188,6 +192,12 @@ pub struct Settings {
     /// Stop after this many steps, whatever --epochs says
     #[arg(long, value_parser = at_least_one)]
     pub steps: Option<usize>,
+    /// Stop once the validation loss has not fallen for so many epochs; needs --validation
+    #[arg(long, value_name = "EPOCHS", value_parser = at_least_one)]
+    pub early_stop: Option<usize>,
+    /// Scale gradients down to this l2 norm over all parameters; gradients of path values for the G optimisers
+    #[arg(long, value_name = "NORM", value_parser = positive)]
+    pub clip_norm: Option<f64>,
     /// Decides starting weights, batches and --unbalance
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -272,6 +282,20 @@ impl Settings {
             ..self.clone()
         }
     }
+}
+
+/// Settings of a TOML table as flags.
+pub fn flags(table: &toml::Table) -> Vec<String> {
+    let flag = |(key, value): (&String, &toml::Value)| {
+        let flag = format!("--{}", key.replace('_', "-"));
+        match value {
+            toml::Value::Boolean(true) => Some(flag),
+            toml::Value::Boolean(false) => None,
+            toml::Value::String(text) => Some(format!("{flag}={text}")),
+            other => Some(format!("{flag}={other}")),
+        }
+    };
+    table.iter().filter_map(flag).collect()
 }
 
 fn number(text: &str, range: &str, allowed: impl Fn(f64) -> bool) -> Result<f64, String> {

@@ -1,0 +1,285 @@
+//! What a comparison runs: a TOML file or flags.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+use crate::train::{Settings, flags};
+
+/// A comparison.
+///
+/// ```toml
+/// seeds = [0, 1, 2]
+/// lrs = [0.03, 0.1, 0.3]        # the grid of every way that has none of its own
+///
+/// [settings]                    # of all runs: the flags of `gsgd train`
+/// epochs = 10
+/// validation = 5000
+///
+/// [[ways]]
+/// name = "sgd"
+/// optimizer = "sgd"
+///
+/// [[ways]]
+/// name = "g-sgd as in the paper"
+/// optimizer = "gsgd"
+/// skeleton = "paper"
+/// init = "skeleton-one"
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Starting weights and batches.
+    pub seeds: Vec<u64>,
+    /// Learning rates of the ways that have none of their own.
+    #[serde(default)]
+    pub lrs: Vec<f64>,
+    /// Settings of all runs.
+    #[serde(default)]
+    pub settings: toml::Table,
+    /// What is compared; the first is what the others are tested against.
+    pub ways: Vec<Way>,
+}
+
+/// A way of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Way {
+    /// Its name in tables and plots.
+    pub name: String,
+    /// Its own learning rates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lrs: Vec<f64>,
+    /// Its own settings, over those of all runs.
+    #[serde(flatten)]
+    pub settings: toml::Table,
+}
+
+/// One run of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its way, by place in the plan.
+    pub way: usize,
+    /// Its learning rate.
+    pub lr: f64,
+    /// Its seed.
+    pub seed: u64,
+    /// All its settings.
+    pub settings: Settings,
+    /// Its folder in that of the comparison.
+    pub folder: PathBuf,
+}
+
+/// Keys that are the plan's to give.
+const RESERVED: [(&str, &str); 2] = [("lr", "lrs"), ("seed", "seeds")];
+
+impl Plan {
+    /// A plan from a file's text.
+    ///
+    /// # Errors
+    /// The text is no such TOML.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// The learning rates of a way.
+    pub fn lrs<'a>(&'a self, way: &'a Way) -> &'a [f64] {
+        match way.lrs.is_empty() {
+            true => &self.lrs,
+            false => &way.lrs,
+        }
+    }
+
+    /// Every run, seeds last: those of one way and lr follow each other.
+    ///
+    /// # Errors
+    /// A list is empty or names something twice, a key or value is wrong.
+    pub fn jobs(&self) -> Result<Vec<Job>> {
+        ensure!(
+            !self.seeds.is_empty(),
+            "`seeds` is empty: give at least one, such as [0, 1, 2]"
+        );
+        ensure!(
+            !self.ways.is_empty(),
+            "there are no [[ways]] to compare: give at least one"
+        );
+        each_once("seeds", &self.seeds)?;
+        let mut folders = HashSet::new();
+        let mut jobs = Vec::new();
+        for (at, way) in self.ways.iter().enumerate() {
+            let lrs = self.lrs(way);
+            ensure!(
+                !lrs.is_empty(),
+                "way `{}` has no learning rates: give `lrs`, for it or for all ways",
+                way.name
+            );
+            each_once("lrs", lrs)?;
+            let name = folder_name(&way.name);
+            ensure!(
+                !name.is_empty() && folders.insert(name.clone()),
+                "ways need names of their own in letters and digits, `{}` has none",
+                way.name
+            );
+            for &lr in lrs {
+                for &seed in &self.seeds {
+                    jobs.push(Job {
+                        way: at,
+                        lr,
+                        seed,
+                        settings: self
+                            .settings_of(way, lr, seed)
+                            .with_context(|| format!("way `{}`", way.name))?,
+                        folder: format!("runs/{name}/lr-{lr}-seed-{seed}").into(),
+                    });
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn settings_of(&self, way: &Way, lr: f64, seed: u64) -> Result<Settings> {
+        let mut table = self.settings.clone();
+        table.extend(way.settings.clone());
+        for (key, instead) in RESERVED {
+            ensure!(
+                !table.contains_key(key),
+                "`{key}` is not for one run here: give `{instead}`"
+            );
+        }
+        table.insert("lr".into(), lr.into());
+        table.insert("seed".into(), i64::try_from(seed)?.into());
+        settings(&table)
+    }
+}
+
+/// Settings from a table of flags, checked as on the command line.
+pub fn settings(table: &toml::Table) -> Result<Settings> {
+    #[derive(Parser)]
+    #[command(no_binary_name = true)]
+    struct Whole {
+        #[command(flatten)]
+        settings: Settings,
+    }
+    let nested = table
+        .iter()
+        .find(|(_, value)| value.is_table() || value.is_array());
+    if let Some((key, value)) = nested {
+        bail!(
+            "`{key}` is a {}, where a single value is wanted",
+            value.type_str()
+        );
+    }
+    let parsed = Whole::try_parse_from(flags(table));
+    let parsed = parsed.map_err(|error| {
+        // without the usage of a command line that nobody typed
+        let text = error.to_string();
+        let text = text.split("\n\nUsage").next().unwrap_or(&text);
+        anyhow!("{}", text.trim_start_matches("error: ").trim())
+    })?;
+    Ok(parsed.settings.resolved())
+}
+
+fn each_once<T: PartialEq + std::fmt::Display>(key: &str, values: &[T]) -> Result<()> {
+    for (at, value) in values.iter().enumerate() {
+        ensure!(!values[..at].contains(value), "`{key}` has {value} twice");
+    }
+    Ok(())
+}
+
+/// Letters and digits of a name, the rest as single hyphens.
+fn folder_name(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_alphanumeric());
+    let words: Vec<String> = words
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    words.join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(text: &str) -> Result<Vec<Job>> {
+        Plan::parse(text)?.jobs()
+    }
+
+    #[test]
+    fn a_plan_is_ways_by_rates_by_seeds() {
+        let jobs = jobs(
+            "seeds = [0, 1]\nlrs = [0.1, 1.0]\n[settings]\nepochs = 3\nbatch = 32\n[[ways]]\nname = \"SGD, plain\"\n\
+             optimizer = \"sgd\"\n[[ways]]\nname = \"g\"\nlrs = [0.5]\nbatch = 16\n",
+        )
+        .unwrap();
+        assert_eq!(jobs.len(), 6);
+        assert_eq!(
+            jobs[1].folder.to_str(),
+            Some("runs/sgd-plain/lr-0.1-seed-1")
+        );
+        assert_eq!((jobs[0].settings.batch, jobs[5].settings.batch), (32, 16));
+        assert_eq!(
+            (
+                jobs[5].settings.lr,
+                jobs[5].settings.seed,
+                jobs[5].settings.epochs
+            ),
+            (0.5, 1, 3)
+        );
+    }
+
+    #[test]
+    fn wrong_plans_are_refused_with_the_key() {
+        let way = "[[ways]]\nname = \"a\"\noptimizer = \"sgd\"\n";
+        for (text, says) in [
+            (format!("lrs = [0.1]\n{way}"), "seeds"),
+            (
+                format!("seeds = []\nlrs = [0.1]\n{way}"),
+                "`seeds` is empty",
+            ),
+            (format!("seeds = [1]\nlrs = []\n{way}"), "no learning rates"),
+            (format!("seeds = [1, 1]\nlrs = [0.1]\n{way}"), "1 twice"),
+            (format!("seeds = [1]\nlrs = [0.1, 0.1]\n{way}"), "0.1 twice"),
+            (format!("seeds = [1]\nlrs = [0]\n{way}"), "--lr"),
+            (format!("seeds = [1]\nlrs = \"all\"\n{way}"), "lrs"),
+            (format!("seeds = [-1]\nlrs = [0.1]\n{way}"), "seeds"),
+            (
+                format!("seed = [1]\nlrs = [0.1]\n{way}"),
+                "expected one of `seeds`",
+            ),
+            (
+                format!("seeds = [1]\nlrs = [0.1]\n{way}{way}"),
+                "names of their own",
+            ),
+            (
+                format!("seeds = [1]\nlrs = [0.1]\n{way}optimzer = \"adam\"\n"),
+                "--optimizer",
+            ),
+            (
+                format!("seeds = [1]\nlrs = [0.1]\n{way}lr = 0.1\n"),
+                "give `lrs`",
+            ),
+            (
+                format!("seeds = [1]\nlrs = [0.1]\n{way}batch = \"many\"\n"),
+                "--batch",
+            ),
+            (
+                format!("seeds = [1]\nlrs = [0.1]\n{way}batch = [1]\n"),
+                "single value",
+            ),
+            ("seeds = [1]\nlrs = [0.1]\nways = []".into(), "at least one"),
+            (
+                "seeds = [1]\nlrs = [0.1]\n[[ways]]\noptimizer = \"sgd\"".into(),
+                "name",
+            ),
+        ] {
+            let error = format!("{:#}", jobs(&text).unwrap_err());
+            assert!(
+                error.contains(says),
+                "{text}: `{says}` is missing in {error}"
+            );
+            assert!(!error.contains("Usage"), "{error}");
+        }
+    }
+}

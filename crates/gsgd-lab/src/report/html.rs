@@ -1,0 +1,154 @@
+//! A comparison as one page: no script, nothing to load, for light and dark screens, wide and narrow ones.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::figures::{Figure, HEIGHT, Style, WIDTH, figures, styles};
+use super::summary::{Row, rows};
+use super::text::{against, around, notes};
+use crate::compare::Results;
+use crate::compare::stats::Summary;
+
+const STYLE: &str = "
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem;
+  color: light-dark(#1b1b1b, #e8e8e8); background: light-dark(#fff, #16181b); }
+h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+p, li { max-width: 46rem; } .quiet { color: light-dark(#555, #aaa); font-size: .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .3rem .55rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid light-dark(#ddd, #333); }
+th:first-child, td:first-child { text-align: left; } thead th { vertical-align: bottom; }
+.key { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; list-style: none; padding: 0; margin: .5rem 0; }
+.key svg { vertical-align: middle; margin-right: .4rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.2rem; }
+figure { margin: 0; } figcaption { font-weight: 600; font-size: .95rem; }
+figure svg { width: 100%; height: auto; }
+pre { overflow-x: auto; padding: .8rem; background: light-dark(#f4f4f4, #222529); font-size: .85rem; }
+";
+
+/// The page.
+pub fn page(results: &Results) -> Markup {
+    let title = title(results);
+    let (styles, all) = (styles(results), figures(results));
+    let (layers, main): (Vec<&Figure>, Vec<&Figure>) = all
+        .iter()
+        .partition(|figure| figure.name.starts_with("layers-"));
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                p.quiet { "gsgd " (env!("CARGO_PKG_VERSION")) ", " (results.plan.ways.len()) " ways of training, "
+                    (results.plan.seeds.len()) " seeds" }
+                h2 { "Figures" }
+                (table(results, &styles))
+                @for note in notes(results) { p.quiet { (note) } }
+                h2 { "Curves" }
+                p.quiet { "Of the chosen learning rates: means over seeds, in bands from the least to the greatest." }
+                (key(results, &styles))
+                div.plots { @for figure in main { (plot(figure)) } }
+                @if !layers.is_empty() {
+                    h2 { "Balance by layer" }
+                    p.quiet { "Median over a layer's units of |log10| of the ratio of incoming to outgoing norm: 0 is \
+                        balanced, 1 a factor of ten. From blue at the inputs to red at the outputs." }
+                    div.plots { @for figure in layers { (plot(figure)) } }
+                }
+                h2 { "Settings" }
+                p.quiet { "As plan.toml: " code { "gsgd compare plan.toml" } " repeats the comparison." }
+                pre { (toml::to_string(&results.plan).unwrap_or_default()) }
+            }
+        }
+    }
+}
+
+fn title(results: &Results) -> String {
+    let jobs = results.plan.jobs().unwrap_or_default();
+    let mut subjects: Vec<String> = Vec::new();
+    for job in &jobs {
+        let data = job.settings.data.rsplit('/').next().unwrap_or_default();
+        let subject = format!("{} on {data}", job.settings.arch);
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
+        }
+    }
+    subjects.join(", ")
+}
+
+fn table(results: &Results, styles: &[Style]) -> Markup {
+    let number = |summary: Option<Summary>, unit: f64, digits: usize| {
+        summary.map_or("-".into(), |s| around(&s, unit, digits))
+    };
+    let lr = |row: &Row| match row.lr {
+        Some(lr) => lr.to_string(),
+        None if row.failed.0 > 0 => "failed".into(),
+        None if row.diverged > 0 => "diverged".into(),
+        None => "not run".into(),
+    };
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "way" } th { "lr" } th { "training loss" }
+                @if results.validated { th { "validation error, %" } }
+                th { "test error, %" } th { "best epoch, %" }
+                th { "vs first, points" } th { "diverged" } th { "ms a step" } th { "x first" } th { "MB" }
+            } }
+            tbody { @for (row, style) in rows(results).iter().zip(styles) { tr {
+                td { (swatch(style)) " " (row.name) }
+                td { (lr(row)) }
+                td { (number(row.train_loss, 1.0, 4)) }
+                @if results.validated { td { (number(row.validation_error, 100.0, 2)) } }
+                td { (number(row.test_error, 100.0, 2)) }
+                td { (number(row.best_test_error, 100.0, 2)) }
+                td { (row.against_first.as_ref().map_or("-".into(), against)) }
+                td { (row.diverged) " of " (row.runs) }
+                td { (row.milliseconds.map_or("-".into(), |s| format!("{:.3}", s.mean))) }
+                td { (row.slowdown.map_or("-".into(), |s| format!("{s:.2}"))) }
+                td { (row.megabytes.map_or("-".into(), |m| format!("{m:.0}"))) }
+            } } }
+        } }
+    }
+}
+
+fn swatch(style: &Style) -> Markup {
+    html! {
+        svg width="26" height="8" viewBox="0 0 26 8" aria-hidden="true" {
+            line x1="0" y1="4" x2="26" y2="4" stroke=(style.color) stroke-width="3" stroke-dasharray=(style.dashes) {}
+        }
+    }
+}
+
+fn key(results: &Results, styles: &[Style]) -> Markup {
+    html! {
+        ul.key { @for (way, style) in results.ways.iter().zip(styles) { li { (swatch(style)) (way.name) } } }
+    }
+}
+
+fn plot(figure: &Figure) -> Markup {
+    html! {
+        figure {
+            figcaption { (figure.title) }
+            (PreEscaped(inline(&figure.svg(), &figure.title)))
+        }
+    }
+}
+
+/// A drawing as part of a page: without what belongs to a file of its own, as wide as its place.
+fn inline(svg: &str, title: &str) -> String {
+    let inside = svg.find("<svg").and_then(|at| {
+        let (_, rest) = svg[at..].split_once('>')?;
+        Some(rest)
+    });
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" fill=\"currentColor\" \
+         font-family=\"system-ui, sans-serif\">{}",
+        title.replace('"', "'"),
+        inside.unwrap_or_default()
+    )
+}

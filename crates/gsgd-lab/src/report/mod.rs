@@ -1,0 +1,64 @@
+//! A comparison as a page, a table, figures.
+
+mod figures;
+mod html;
+mod summary;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::compare::Results;
+use crate::models::{save_text, write_whole};
+
+pub use figures::{Figure, figures};
+pub use html::page;
+pub use summary::{Row, rows};
+pub use text::{csv, markdown, plot, table};
+
+/// How a comparison is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One page with tables and curves that needs nothing else: report.html
+    Html,
+    /// The tables in Markdown: report.md
+    Md,
+    /// A line per run: report.csv
+    Csv,
+    /// Everything, curves too: report.json
+    Json,
+    /// An image per plot: report-PLOT.png
+    Png,
+}
+
+/// Writes a comparison into its folder; the files' paths.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn write(results: &Results, folder: &Path, format: Format) -> Result<Vec<PathBuf>> {
+    let text = |name: &str, content: String| -> Result<Vec<PathBuf>> {
+        let path = folder.join(name);
+        save_text(&path, &content)?;
+        Ok(vec![path])
+    };
+    match format {
+        Format::Html => text("report.html", page(results).into_string()),
+        Format::Md => text("report.md", markdown(results)),
+        Format::Csv => text("report.csv", csv(results)),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&summary::whole(results))?;
+            text("report.json", json)
+        }
+        Format::Png => {
+            let mut paths = Vec::new();
+            for figure in figures(results) {
+                let path = folder.join(format!("report-{}.png", figure.name));
+                let image = figure.png().map_err(anyhow::Error::msg);
+                write_whole(&path, &image.context("cannot draw the plots")?)?;
+                paths.push(path);
+            }
+            Ok(paths)
+        }
+    }
+}

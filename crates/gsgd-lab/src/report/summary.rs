@@ -1,0 +1,151 @@
+//! The figures of a comparison's table.
+
+use serde::Serialize;
+
+use crate::compare::stats::{Paired, Summary};
+use crate::compare::{Rate, Results, Run};
+use crate::train::{Ending, Epoch};
+
+/// A way's line in the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The way's name.
+    pub name: String,
+    /// Its chosen lr, if one came through with every seed.
+    pub lr: Option<f64>,
+    /// Runs of all lrs, and how many of them diverged and failed.
+    pub runs: usize,
+    /// Runs that left the finite numbers.
+    pub diverged: usize,
+    /// Runs that could not be carried out, and the first reason.
+    pub failed: (usize, Option<String>),
+    /// Of the chosen lr, after the last epoch: training loss.
+    pub train_loss: Option<Summary>,
+    /// Validation error.
+    pub validation_error: Option<Summary>,
+    /// Test error.
+    pub test_error: Option<Summary>,
+    /// Test error after the epoch with the least validation loss, or the least training loss where nothing was held back.
+    pub best_test_error: Option<Summary>,
+    /// Test error against that of the first way, seed by seed.
+    pub against_first: Option<Paired>,
+    /// Milliseconds of a training step.
+    pub milliseconds: Option<Summary>,
+    /// Those of the first way.
+    pub slowdown: Option<f64>,
+    /// Most megabytes of a run.
+    pub megabytes: Option<f64>,
+}
+
+/// A line per way, in the order of the plan.
+pub fn rows(results: &Results) -> Vec<Row> {
+    let test_error = |rate: &Rate| rate.last(|epoch| Some(epoch.test_error));
+    let best = |run: &Run| best(run, results.validated).map(|epoch| epoch.test_error);
+    let judged = results.ways.first().and_then(|way| way.judged());
+    let first_errors = judged.and_then(test_error);
+    let first_time = judged.and_then(|rate| Summary::of(&rate.milliseconds()));
+    let row = |(at, way): (usize, &crate::compare::WayResults)| {
+        let rate = way.judged();
+        let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::of(&values));
+        let errors = rate.and_then(test_error);
+        let all = || way.rates.iter().flat_map(|rate| &rate.runs);
+        let failures: Vec<&Ending> = all()
+            .filter_map(|run| run.ending.as_ref())
+            .filter(|ending| ending.outcome == crate::train::Outcome::Failed)
+            .collect();
+        let milliseconds = of(rate.map(Rate::milliseconds));
+        Row {
+            name: way.name.clone(),
+            lr: rate.map(|rate| rate.lr),
+            runs: all().count(),
+            diverged: way.rates.iter().map(Rate::diverged).sum(),
+            failed: (
+                failures.len(),
+                failures.first().and_then(|ending| ending.reason.clone()),
+            ),
+            train_loss: of(rate.and_then(|rate| rate.last(|epoch| Some(epoch.train_loss)))),
+            validation_error: of(rate.and_then(|rate| rate.last(|epoch| epoch.validation_error))),
+            test_error: of(errors.clone()),
+            best_test_error: of(rate.and_then(|rate| rate.runs.iter().map(best).collect())),
+            against_first: match (&first_errors, &errors) {
+                (Some(first), Some(errors)) if at > 0 => Paired::of(first, errors),
+                _ => None,
+            },
+            slowdown: milliseconds
+                .zip(first_time)
+                .map(|(own, first)| own.mean / first.mean),
+            milliseconds,
+            megabytes: rate.and_then(Rate::megabytes),
+        }
+    };
+    results.ways.iter().enumerate().map(row).collect()
+}
+
+/// A run's best epoch.
+fn best(run: &Run, validated: bool) -> Option<&Epoch> {
+    let loss = |epoch: &Epoch| match validated {
+        true => epoch.validation_loss.unwrap_or(f64::INFINITY),
+        false => epoch.train_loss,
+    };
+    let epochs = run.epochs.iter().filter(|_| run.is_done());
+    epochs.min_by(|a, b| loss(a).total_cmp(&loss(b)))
+}
+
+/// Everything, for other programs.
+#[derive(Serialize)]
+pub struct Whole<'a> {
+    version: &'static str,
+    plan: &'a crate::compare::Plan,
+    rule: String,
+    ways: Vec<WholeWay<'a>>,
+}
+
+#[derive(Serialize)]
+struct WholeWay<'a> {
+    name: &'a str,
+    chosen_lr: Option<f64>,
+    rates: Vec<WholeRate<'a>>,
+}
+
+#[derive(Serialize)]
+struct WholeRate<'a> {
+    lr: f64,
+    runs: Vec<WholeRun<'a>>,
+}
+
+#[derive(Serialize)]
+struct WholeRun<'a> {
+    seed: u64,
+    ending: &'a Option<Ending>,
+    epochs: &'a [Epoch],
+}
+
+/// All of a comparison.
+pub fn whole(results: &Results) -> Whole<'_> {
+    let ways = results.ways.iter().map(|way| WholeWay {
+        name: &way.name,
+        chosen_lr: way.judged().map(|rate| rate.lr),
+        rates: way
+            .rates
+            .iter()
+            .map(|rate| WholeRate {
+                lr: rate.lr,
+                runs: rate
+                    .runs
+                    .iter()
+                    .map(|run| WholeRun {
+                        seed: run.seed,
+                        ending: &run.ending,
+                        epochs: &run.epochs,
+                    })
+                    .collect(),
+            })
+            .collect(),
+    });
+    Whole {
+        version: env!("CARGO_PKG_VERSION"),
+        plan: &results.plan,
+        rule: results.rule(),
+        ways: ways.collect(),
+    }
+}

@@ -1,0 +1,192 @@
+//! Tables for terminals, Markdown and spreadsheets.
+
+use kuva::TerminalBackend;
+
+use super::figures::Figure;
+use super::summary::{Row, rows};
+use crate::compare::Results;
+use crate::compare::stats::{Paired, Summary};
+use crate::train::Epoch;
+
+const HEAD: [&str; 9] = [
+    "way",
+    "lr",
+    "training loss",
+    "test error %",
+    "best %",
+    "vs first",
+    "ms/step",
+    "x first",
+    "MB",
+];
+
+fn cells(row: &Row) -> [String; 9] {
+    let optional = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let percent = |summary: Option<Summary>| optional(summary.map(|s| around(&s, 100.0, 2)));
+    let outcome = match (row.lr, &row.failed, row.diverged) {
+        (Some(lr), ..) => lr.to_string(),
+        (None, (failed, _), _) if *failed > 0 => "failed".into(),
+        (None, _, diverged) if diverged > 0 => "diverged".into(),
+        (None, ..) => "not run".into(),
+    };
+    [
+        row.name.clone(),
+        outcome,
+        optional(row.train_loss.map(|s| around(&s, 1.0, 4))),
+        percent(row.test_error),
+        percent(row.best_test_error),
+        optional(row.against_first.as_ref().map(against)),
+        optional(row.milliseconds.map(|s| format!("{:.3}", s.mean))),
+        optional(row.slowdown.map(|s| format!("{s:.2}"))),
+        optional(row.megabytes.map(|m| format!("{m:.0}"))),
+    ]
+}
+
+/// Mean and 95 % interval.
+pub fn around(summary: &Summary, unit: f64, digits: usize) -> String {
+    let mean = unit * summary.mean;
+    match summary.interval {
+        Some(interval) => format!("{mean:.digits$} ± {:.digits$}", unit * interval),
+        None => format!("{mean:.digits$}"),
+    }
+}
+
+/// A difference of errors in points, with its p value.
+pub fn against(paired: &Paired) -> String {
+    let points = 100.0 * paired.difference.mean;
+    match paired.p {
+        Some(p) if p < 0.001 => format!("{points:+.2} (p < 0.001)"),
+        Some(p) => format!("{points:+.2} (p = {p:.3})"),
+        None => format!("{points:+.2}"),
+    }
+}
+
+/// What stands under a table.
+pub fn notes(results: &Results) -> Vec<String> {
+    let (over, test) = match results.plan.seeds.len() {
+        1 => ("1 seed, so there are no intervals.".to_string(), ""),
+        seeds => (
+            format!("{seeds} seeds; ± is the 95 % interval of the mean over them (Student's t)."),
+            ", with the paired t test over seeds",
+        ),
+    };
+    let loss = match results.validated {
+        true => "validation",
+        false => "training",
+    };
+    let mut notes = vec![
+        format!("{over} Chosen: {}.", results.rule()),
+        format!(
+            "best: after the epoch with the least {loss} loss. vs first: difference of test errors in points from {}{test}.",
+            results.ways.first().map_or("", |way| &way.name),
+        ),
+    ];
+    for row in rows(results) {
+        if row.diverged > 0 {
+            notes.push(format!(
+                "{}: {} of {} runs diverged.",
+                row.name, row.diverged, row.runs
+            ));
+        }
+        if let (failed @ 1.., Some(reason)) = &row.failed {
+            notes.push(format!(
+                "{}: {failed} of {} runs failed: {reason}",
+                row.name, row.runs
+            ));
+        }
+    }
+    notes
+}
+
+/// The table for a terminal.
+pub fn table(results: &Results) -> String {
+    let lines: Vec<[String; 9]> = std::iter::once(HEAD.map(String::from))
+        .chain(rows(results).iter().map(cells))
+        .collect();
+    let width = |at: usize| {
+        let widths = lines.iter().map(|line| line[at].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let widths: [usize; 9] = std::array::from_fn(width);
+    let mut text = String::new();
+    for line in &lines {
+        for (at, (cell, width)) in line.iter().zip(widths).enumerate() {
+            match at {
+                0 => text.push_str(&format!("{cell:<width$}")),
+                _ => text.push_str(&format!("  {cell:>width$}")),
+            }
+        }
+        text.push('\n');
+    }
+    for note in notes(results) {
+        text.push_str(&note);
+        text.push('\n');
+    }
+    text
+}
+
+/// A plot in characters.
+pub fn plot(figure: &Figure, columns: usize, rows: usize) -> String {
+    TerminalBackend::new(columns, rows).render_scene(&figure.scene_with_legend())
+}
+
+/// The table in Markdown.
+pub fn markdown(results: &Results) -> String {
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut text = line(&HEAD.map(String::from));
+    text.push_str(&line(&HEAD.map(|_| "---".to_string())));
+    for row in rows(results) {
+        text.push_str(&line(&cells(&row)));
+    }
+    for note in notes(results) {
+        text.push_str(&format!("\n{note}\n"));
+    }
+    text
+}
+
+/// A line per run.
+pub fn csv(results: &Results) -> String {
+    let mut text = String::from(
+        "way,lr,seed,chosen,outcome,epochs,steps,train_loss,train_error,validation_loss,validation_error,test_loss,\
+         test_error,seconds,peak_memory\n",
+    );
+    for way in &results.ways {
+        for (at, rate) in way.rates.iter().enumerate() {
+            for run in &rate.runs {
+                let figure = |of: fn(&Epoch) -> Option<f64>| {
+                    run.last(of)
+                        .map_or(String::new(), |value| value.to_string())
+                };
+                let ending = run.ending.as_ref();
+                let outcome = ending.map_or("missing".into(), |e| {
+                    format!("{:?}", e.outcome).to_lowercase()
+                });
+                let cells = [
+                    format!("\"{}\"", way.name.replace('"', "\"\"")),
+                    rate.lr.to_string(),
+                    run.seed.to_string(),
+                    (way.chosen == Some(at)).to_string(),
+                    outcome,
+                    run.epochs.len().to_string(),
+                    ending.map_or(0, |e| e.steps).to_string(),
+                    figure(|e| Some(e.train_loss)),
+                    figure(|e| Some(e.train_error)),
+                    figure(|e| e.validation_loss),
+                    figure(|e| e.validation_error),
+                    figure(|e| Some(e.test_loss)),
+                    figure(|e| Some(e.test_error)),
+                    ending.map_or(String::new(), |e| e.seconds.to_string()),
+                    ending
+                        .and_then(|e| e.peak_memory)
+                        .map_or(String::new(), |m| m.to_string()),
+                ];
+                text.push_str(&cells.join(","));
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
