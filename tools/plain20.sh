@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The table of plain:20 without batch norm on 10,000 images of CIFAR-10.
 #
-#   GSGD_DATA=folder-with-cifar10 tools/plain20.sh OUT [GSGD]
+#   GSGD_DATA=folder-with-cifar10 [WAYS="sgd-he ..."] [EPOCHS=6] tools/plain20.sh OUT [GSGD]
 #
 # Every way of training gets the same grid of learning rates, two epochs each with seed 1; the one with the least
 # training loss is run on seeds 1 to 3. Seeds fix images, starting weights and batches for all ways alike. Runs that
@@ -9,9 +9,9 @@
 set -euo pipefail
 out=$1
 gsgd=${2:-target/release/gsgd}
-epochs=${EPOCHS:-8}
-fixed=(--data cifar10 --train-examples 10000 --arch plain:20 --batch-norm off --batch 128 --quiet)
-ways=(sgd-he sgd-one gsgd-one gsgd-largest)
+epochs=${EPOCHS:-6}
+fixed=(--data cifar10 --train-examples 10000 --arch plain:20 --batch-norm off --batch 16 --quiet)
+read -ra ways <<< "${WAYS:-sgd-he sgd-one gsgd-one gsgd-largest}"
 declare -A flags=(
     [sgd-he]="--optimizer sgd --init he"
     [sgd-one]="--optimizer sgd --init skeleton-one"

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Parser};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
@@ -49,8 +50,11 @@ pub struct How {
     #[arg(long)]
     pub force: bool,
     /// No progress
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plain")]
     pub quiet: bool,
+    /// Progress in plain lines, also on a terminal
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// `gsgd compare PLAN` takes no settings.
@@ -74,8 +78,9 @@ impl Compare {
             parsed.jobs().with_context(|| plan.display().to_string())?;
             return carry_out(&parsed, &how);
         }
+        refuse_single()?;
         let mut table = toml::Table::try_from(self.settings.resolved())?;
-        for key in ["optimizer", "lr", "seed"] {
+        for (key, _) in SINGLE {
             table.remove(key);
         }
         let way = |optimizer: &OptimizerName| {
@@ -94,6 +99,28 @@ impl Compare {
         };
         carry_out(&plan, &self.how)
     }
+}
+
+/// What a comparison has several of.
+const SINGLE: [(&str, &str); 3] = [
+    ("optimizer", "optimizers"),
+    ("lr", "lrs"),
+    ("seed", "seeds"),
+];
+
+/// Flags of one run do not pass in silence.
+fn refuse_single() -> Result<()> {
+    let matches = super::Cli::command().get_matches();
+    let Some(given) = matches.subcommand_matches("compare") else {
+        return Ok(());
+    };
+    for (one, several) in SINGLE {
+        ensure!(
+            given.value_source(one) != Some(ValueSource::CommandLine),
+            "--{one} is for one run: a comparison takes --{several}"
+        );
+    }
+    Ok(())
 }
 
 /// Runs what is left of a plan and reports.
@@ -174,7 +201,7 @@ struct Show<'a> {
 
 impl<'a> Show<'a> {
     fn new(plan: &'a Plan, how: &How, epochs: usize) -> Result<Self> {
-        let bar = match how.quiet || !std::io::stderr().is_terminal() {
+        let bar = match how.quiet || how.plain || !std::io::stderr().is_terminal() {
             true => ProgressBar::hidden(),
             false => ProgressBar::new(epochs as u64),
         };

@@ -55,6 +55,7 @@ impl Demo {
             jobs: None,
             force: true,
             quiet: false,
+            plain: false,
         };
         carry_out(&self.plan(), &how)
     }

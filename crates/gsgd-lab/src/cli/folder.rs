@@ -1,6 +1,6 @@
 //! A run's folder: lock, metrics, checkpoints, progress.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{IsTerminal, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
-use crate::train::{ENDING, Epoch, Progress, State, Watcher, Wish, checkpoint};
+use crate::train::{ENDING, Epoch, Progress, Settings, State, Watcher, Wish, checkpoint, lock};
 
 /// What has no influence on a run's numbers.
 #[derive(Debug, Clone, Args)]
@@ -21,8 +21,11 @@ pub struct WatchFlags {
     #[arg(long, value_name = "EPOCHS|MINUTES", default_value = "1")]
     pub checkpoint_every: Every,
     /// No progress
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plain")]
     pub quiet: bool,
+    /// Progress in plain lines, also on a terminal
+    #[arg(long)]
+    pub plain: bool,
 }
 
 /// How often.
@@ -68,7 +71,6 @@ pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
 /// A folder that no other process writes.
 pub struct RunFolder {
     path: PathBuf,
-    /// Locked as long as it is open; the lock ends with the process, however that ends.
     _lock: File,
 }
 
@@ -99,17 +101,9 @@ impl RunFolder {
     }
 
     fn locked(path: PathBuf) -> Result<Self> {
-        let name = path.join("lock");
-        let open = OpenOptions::new().create(true).append(true).open(&name);
-        let lock = open.with_context(|| format!("cannot write {}", name.display()))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                bail!("another process is writing the run in {}", path.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", name.display()))
-            }
+        match lock(&path)? {
+            Some(lock) => Ok(Self { path, _lock: lock }),
+            None => bail!("another process is writing the run in {}", path.display()),
         }
     }
 
@@ -125,6 +119,8 @@ pub struct Watch<'a> {
     metrics: File,
     every: Every,
     quiet: bool,
+    /// Examples of a step.
+    batch: usize,
     bar: ProgressBar,
     stop: Arc<AtomicBool>,
     saved: Instant,
@@ -136,6 +132,7 @@ impl<'a> Watch<'a> {
     pub fn new(
         folder: &'a RunFolder,
         flags: &WatchFlags,
+        settings: &Settings,
         steps: usize,
         progress: &Progress,
     ) -> Result<Self> {
@@ -152,13 +149,14 @@ impl<'a> Watch<'a> {
             Ok(file)
         };
         let metrics = open().with_context(|| format!("cannot write {}", path.display()))?;
-        let bar = bar(flags.quiet, steps);
+        let bar = bar(flags, steps);
         bar.set_position(progress.step as u64);
         Ok(Self {
             folder,
             metrics,
             every: flags.checkpoint_every,
             quiet: flags.quiet,
+            batch: settings.batch,
             bar,
             stop: interrupt::flag()?,
             saved: Instant::now(),
@@ -208,11 +206,11 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn bar(quiet: bool, steps: usize) -> ProgressBar {
-    if quiet || !std::io::stderr().is_terminal() {
+fn bar(flags: &WatchFlags, steps: usize) -> ProgressBar {
+    if flags.quiet || flags.plain || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left {msg}";
+    let style = "{bar:30} {pos}/{len} steps, {msg}{eta} left";
     let style =
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps as u64).with_style(style)
@@ -244,6 +242,12 @@ impl Watcher for Watch<'_> {
         progress.metrics_bytes = written?;
         self.show(figures);
         self.last = Some(figures.clone());
+        self.bar.set_message(format!(
+            "loss {:.4}, accuracy {:.2} %, {:.0} examples/s, ",
+            figures.train_loss,
+            100.0 * (1.0 - figures.test_error),
+            (figures.step * self.batch) as f64 / figures.seconds
+        ));
         let due = match self.every {
             Every::Epochs(epochs) => progress.epochs.is_multiple_of(epochs),
             Every::Minutes(_) => self.minutes_are_over(),

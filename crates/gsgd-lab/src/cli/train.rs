@@ -139,7 +139,7 @@ fn train(
     let out = folder.path();
     let (splits, plan) = (&prepared.splits, &prepared.plan);
     let total = steps(settings, splits.train.len());
-    let mut watch = Watch::new(folder, watch, total, &state.progress)?;
+    let mut watch = Watch::new(folder, watch, settings, total, &state.progress)?;
     let device = Device::flex().autodiff();
     let (state, stop) = run(settings, splits, state, &device, &mut watch)?;
     watch.finish();

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use super::plan::Job;
 use super::results::ending;
 use crate::models;
-use crate::train::{ENDING, Ending, Outcome, Settings, flags};
+use crate::train::{ENDING, Ending, Outcome, Settings, flags, lock};
 
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -79,6 +79,14 @@ fn one(
     observer: &impl Observer,
 ) -> Result<Option<Ending>> {
     let folder = out.join(&job.folder);
+    let mut seen = 0;
+    // an earlier attempt may have been killed and this run have gone on without it
+    while folder.is_dir() && lock(&folder)?.is_none() {
+        if stop.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        sleep(LOOK);
+    }
     if let Some(ending) = ending(&folder)?
         && ending.outcome != Outcome::Failed
     {
@@ -86,7 +94,6 @@ fn one(
         return Ok(Some(ending));
     }
     let mut child = start(job, &folder, workers)?;
-    let mut seen = 0;
     let mut asked: Option<Instant> = None;
     let status = loop {
         if let Some(status) = child.try_wait()? {

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::figures::{Figure, HEIGHT, Style, WIDTH, figures, styles};
 use super::summary::{Row, rows};
-use super::text::{against, around, notes};
+use super::text::{against, around_with_deviation, notes};
 use crate::compare::Results;
 use crate::compare::stats::Summary;
 
@@ -83,7 +83,7 @@ fn title(results: &Results) -> String {
 
 fn table(results: &Results, styles: &[Style]) -> Markup {
     let number = |summary: Option<Summary>, unit: f64, digits: usize| {
-        summary.map_or("-".into(), |s| around(&s, unit, digits))
+        summary.map_or("-".into(), |s| around_with_deviation(&s, unit, digits))
     };
     let lr = |row: &Row| match row.lr {
         Some(lr) => lr.to_string(),

@@ -20,9 +20,10 @@ const HEAD: [&str; 9] = [
     "MB",
 ];
 
-fn cells(row: &Row) -> [String; 9] {
+/// The row in text, with means written by `mean`.
+fn cells(row: &Row, mean: fn(&Summary, f64, usize) -> String) -> [String; 9] {
     let optional = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-    let percent = |summary: Option<Summary>| optional(summary.map(|s| around(&s, 100.0, 2)));
+    let percent = |summary: Option<Summary>| optional(summary.map(|s| mean(&s, 100.0, 2)));
     let outcome = match (row.lr, &row.failed, row.diverged) {
         (Some(lr), ..) => lr.to_string(),
         (None, (failed, _), _) if *failed > 0 => "failed".into(),
@@ -32,7 +33,7 @@ fn cells(row: &Row) -> [String; 9] {
     [
         row.name.clone(),
         outcome,
-        optional(row.train_loss.map(|s| around(&s, 1.0, 4))),
+        optional(row.train_loss.map(|s| mean(&s, 1.0, 4))),
         percent(row.test_error),
         percent(row.best_test_error),
         optional(row.against_first.as_ref().map(against)),
@@ -51,6 +52,15 @@ pub fn around(summary: &Summary, unit: f64, digits: usize) -> String {
     }
 }
 
+/// The same with the standard deviation.
+pub fn around_with_deviation(summary: &Summary, unit: f64, digits: usize) -> String {
+    let around = around(summary, unit, digits);
+    match summary.deviation {
+        Some(deviation) => format!("{around} ({:.digits$})", unit * deviation),
+        None => around,
+    }
+}
+
 /// A difference of errors in points, with its p value.
 pub fn against(paired: &Paired) -> String {
     let points = 100.0 * paired.difference.mean;
@@ -66,7 +76,10 @@ pub fn notes(results: &Results) -> Vec<String> {
     let (over, test) = match results.plan.seeds.len() {
         1 => ("1 seed, so there are no intervals.".to_string(), ""),
         seeds => (
-            format!("{seeds} seeds; ± is the 95 % interval of the mean over them (Student's t)."),
+            format!(
+                "{seeds} seeds; ± is the 95 % interval of the mean over them (Student's t); a number in brackets \
+                 is their standard deviation."
+            ),
             ", with the paired t test over seeds",
         ),
     };
@@ -101,7 +114,7 @@ pub fn notes(results: &Results) -> Vec<String> {
 /// The table for a terminal.
 pub fn table(results: &Results) -> String {
     let lines: Vec<[String; 9]> = std::iter::once(HEAD.map(String::from))
-        .chain(rows(results).iter().map(cells))
+        .chain(rows(results).iter().map(|row| cells(row, around)))
         .collect();
     let width = |at: usize| {
         let widths = lines.iter().map(|line| line[at].chars().count());
@@ -139,7 +152,7 @@ pub fn markdown(results: &Results) -> String {
     let mut text = line(&HEAD.map(String::from));
     text.push_str(&line(&HEAD.map(|_| "---".to_string())));
     for row in rows(results) {
-        text.push_str(&line(&cells(&row)));
+        text.push_str(&line(&cells(&row, around_with_deviation)));
     }
     for note in notes(results) {
         text.push_str(&format!("\n{note}\n"));

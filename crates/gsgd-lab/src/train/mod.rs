@@ -3,6 +3,7 @@
 mod batches;
 pub mod checkpoint;
 mod ending;
+mod lock;
 mod optimizer;
 mod run;
 mod schedule;
@@ -10,6 +11,7 @@ mod settings;
 
 pub use checkpoint::{Best, Progress};
 pub use ending::{ENDING, Ending, Outcome, peak_memory};
+pub use lock::lock;
 pub use optimizer::{OptimizerName, Stepper};
 pub use run::{
     Epoch, Prepared, Splits, State, Stop, Watcher, Wish, begin, evaluate, run, start, steps,

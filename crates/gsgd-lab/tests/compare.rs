@@ -1,0 +1,409 @@
+//! Comparisons: fair, resumable, isolated, and a page that shows them.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::{column, fails_in, folder, gsgd, tiny_set, works};
+
+const FLAGS: &str = "--data tiny --arch mlp:4-6-5-2 --batch 8 --epochs 6 --validation 8";
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+fn compare(folder: &Path, rest: &str) -> String {
+    works(folder, &words(&format!("compare {FLAGS} {rest}")))
+}
+
+#[test]
+fn a_comparison_is_the_runs_that_train_makes() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let table = compare(
+        folder.path(),
+        "--optimizers sgd,gsgd,g-adam --lrs 0.01,0.1 --seeds 3,4 --out runs/c",
+    );
+    for name in ["sgd", "gsgd", "g-adam"] {
+        assert!(table.lines().any(|line| line.starts_with(name)), "{table}");
+    }
+    assert!(
+        table.contains("2 seeds") && table.contains("validation loss"),
+        "{table}"
+    );
+
+    let alone = format!("train {FLAGS} --optimizer gsgd --lr 0.1 --seed 4 --quiet --out alone");
+    works(folder.path(), &words(&alone));
+    let metrics =
+        |run: &str| fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap();
+    let (ours, alone) = (metrics("runs/c/runs/gsgd/lr-0.1-seed-4"), metrics("alone"));
+    for key in ["train_loss", "validation_loss", "test_error", "path_norm"] {
+        assert_eq!(column(&ours, key), column(&alone, key), "{key}");
+    }
+
+    // the same again draws the report only
+    let ending = folder
+        .path()
+        .join("runs/c/runs/sgd/lr-0.01-seed-3/ending.json");
+    let before = fs::metadata(&ending).unwrap().modified().unwrap();
+    let again = works(
+        folder.path(),
+        &["compare", "runs/c/plan.toml", "--out", "runs/c", "--quiet"],
+    );
+    assert_eq!(again, table);
+    assert_eq!(fs::metadata(&ending).unwrap().modified().unwrap(), before);
+
+    // another one does not replace it unasked
+    let other = words(
+        "compare --optimizers sgd --lrs 0.1 --seeds 0 --data tiny --arch mlp:4-6-2 --out runs/c",
+    );
+    fails_in(
+        folder.path(),
+        &other,
+        &["runs/c", "another comparison", "--force"],
+    );
+}
+
+#[test]
+fn the_lr_is_chosen_by_validation_and_divergence_is_a_result() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let table = compare(
+        folder.path(),
+        "--optimizers sgd --lrs 0.000001,0.05,1e30 --seeds 0,1 --out c",
+    );
+    let line = table.lines().find(|line| line.starts_with("sgd")).unwrap();
+    assert!(line.contains("0.05"), "{table}");
+    assert!(table.contains("2 of 6 runs diverged"), "{table}");
+    works(
+        folder.path(),
+        &["report", "c", "--format", "csv,json,md,png"],
+    );
+    let csv = fs::read_to_string(folder.path().join("c/report.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 7);
+    assert_eq!(
+        csv.lines()
+            .filter(|line| line.contains(",diverged,"))
+            .count(),
+        2
+    );
+    assert_eq!(
+        csv.lines().filter(|line| line.contains(",true,")).count(),
+        2
+    );
+    let json = fs::read_to_string(folder.path().join("c/report.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["ways"][0]["chosen_lr"], 0.05);
+    let epochs = json["ways"][0]["rates"][1]["runs"][0]["epochs"]
+        .as_array()
+        .unwrap();
+    assert_eq!(epochs.len(), 6);
+    let markdown = fs::read_to_string(folder.path().join("c/report.md")).unwrap();
+    assert!(markdown.starts_with("| way | lr |"), "{markdown}");
+    let png = fs::read(folder.path().join("c/report-loss-steps.png")).unwrap();
+    assert!(image::load_from_memory(&png).unwrap().width() > 500);
+}
+
+#[test]
+fn a_way_that_cannot_be_carried_out_leaves_the_others_alone() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let plan = "seeds = [0]\nlrs = [0.05]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 3\nbatch = 8\n\
+                [[ways]]\nname = \"paper on he\"\noptimizer = \"gsgd\"\nskeleton = \"paper\"\n\
+                [[ways]]\nname = \"largest\"\noptimizer = \"gsgd\"\n";
+    fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    let table = works(folder.path(), &["compare", "plan.toml", "--out", "c"]);
+    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("paper on he").contains("failed"), "{table}");
+    assert!(line("largest").contains("0.05"), "{table}");
+    assert!(
+        table.contains("Skeleton::Largest"),
+        "says what to do: {table}"
+    );
+}
+
+#[test]
+fn a_killed_comparison_goes_on_and_ends_the_same() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let flags = "--optimizers sgd,g-momentum --lrs 0.02 --seeds 0,1 --data tiny --arch mlp:4-8-8-2 --batch 4 --epochs 150";
+    works(
+        folder.path(),
+        &words(&format!("compare {flags} --out whole --quiet")),
+    );
+    for kills in 0.. {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gsgd"))
+            .current_dir(folder.path())
+            .args(words(&format!("compare {flags} --out killed --quiet")))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(60 + 40 * kills));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            assert!(kills > 0, "it was never killed");
+            break;
+        }
+        // its runs live on, which the next attempt has to wait for
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    for run in [
+        "sgd/lr-0.02-seed-0",
+        "sgd/lr-0.02-seed-1",
+        "g-momentum/lr-0.02-seed-0",
+        "g-momentum/lr-0.02-seed-1",
+    ] {
+        let weights = |out: &str| {
+            fs::read(
+                folder
+                    .path()
+                    .join(out)
+                    .join("runs")
+                    .join(run)
+                    .join("final.safetensors"),
+            )
+            .unwrap()
+        };
+        assert_eq!(weights("whole"), weights("killed"), "{run}");
+    }
+}
+
+#[test]
+fn wrong_plans_and_flags_are_named() {
+    let folder = folder();
+    let at = folder.path();
+    fails_in(at, &["compare", "nowhere.toml"], &["nowhere.toml"]);
+    fails_in(at, &["compare", "--lrs", "0"], &["--lr", "> 0"]);
+    fails_in(
+        at,
+        &["compare", "--optimizers", "sgd,gsdg"],
+        &["gsdg", "gsgd"],
+    );
+    fails_in(at, &["compare", "--lrs", "a"], &["--lrs"]);
+    fails_in(at, &["report", "."], &["plan.toml"]);
+    fs::write(
+        at.join("plan.toml"),
+        "seeds = [0]\nlrs = [0.1]\n[[ways]]\nname = \"a\"\noptimzer = \"sgd\"\n",
+    )
+    .unwrap();
+    fails_in(
+        at,
+        &["compare", "plan.toml"],
+        &["plan.toml", "way `a`", "--optimzer", "--optimizer"],
+    );
+    fs::write(at.join("plan.toml"), "seeds = 3\n").unwrap();
+    fails_in(
+        at,
+        &["compare", "plan.toml"],
+        &["plan.toml", "seeds", "sequence"],
+    );
+    fails_in(
+        at,
+        &["compare", "plan.toml", "--epochs", "3"],
+        &["--epochs"],
+    );
+}
+
+#[test]
+fn the_page_is_valid_and_needs_nothing_else() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    compare(
+        folder.path(),
+        "--optimizers sgd,gsgd --lrs 0.01,0.1 --seeds 0,1 --out c --unbalance 1",
+    );
+    let page = fs::read_to_string(folder.path().join("c/report.html")).unwrap();
+    let parsed = scraper::Html::parse_document(&page);
+    assert_eq!(parsed.errors, Vec::<std::borrow::Cow<str>>::new());
+    let all = scraper::Selector::parse("*").unwrap();
+    for element in parsed.select(&all).map(|element| element.value()) {
+        assert!(
+            !["script", "link", "img", "iframe"].contains(&element.name()),
+            "{element:?}"
+        );
+        for name in ["src", "href", "xlink:href"] {
+            assert_eq!(element.attr(name), None);
+        }
+    }
+    // clip paths are the page's own
+    let outside = page.replace("url(#", "");
+    assert!(!outside.contains("url(") && !page.contains("@import"));
+    assert!(!page.contains("NaN"));
+    let plots = scraper::Selector::parse("figure svg[viewBox]").unwrap();
+    assert!(parsed.select(&plots).count() >= 8);
+}
+
+/// In a real browser, where there is one.
+#[test]
+fn the_page_renders_without_an_error() {
+    let installed = Command::new("chromium").arg("--version").output();
+    if installed.is_err() {
+        eprintln!("there is no chromium here: not looked at");
+        return;
+    }
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    compare(
+        folder.path(),
+        "--optimizers sgd,gsgd --lrs 0.1 --seeds 0,1 --out c",
+    );
+    let page = folder.path().join("c/report.html");
+    let log = folder.path().join("net.json");
+    let output = Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--window-size=390,800",
+        ])
+        .arg(format!(
+            "--user-data-dir={}",
+            folder.path().join("profile").display()
+        ))
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND")
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg("--disable-background-networking")
+        .arg(format!(
+            "--screenshot={}",
+            folder.path().join("page.png").display()
+        ))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("CONSOLE"), "{said}");
+    let image = image::open(folder.path().join("page.png"))
+        .unwrap()
+        .to_rgb8();
+    let colours: std::collections::HashSet<_> = image.pixels().copied().collect();
+    assert!(colours.len() > 20, "a page with curves has many colours");
+    let log = fs::read_to_string(&log).unwrap();
+    let of_page = log.matches("report.html").count();
+    assert!(
+        of_page == 0 || !log.contains("\"initiator\":\"file://"),
+        "the page asked for something"
+    );
+}
+
+#[test]
+fn early_stopping_clipping_and_images_held_back() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let base = "train --data tiny --arch mlp:4-6-2 --batch 8 --quiet --force --optimizer";
+    let train = |rest: &str| works(folder.path(), &words(&format!("{base} {rest}")));
+    let metrics =
+        |run: &str| fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap();
+
+    // an lr that moves nothing: no epoch after the first is better
+    train("sgd --lr 1e-30 --epochs 50 --validation 8 --early-stop 3 --out early");
+    assert_eq!(metrics("early").lines().count(), 4);
+    let ending = fs::read_to_string(folder.path().join("early/ending.json")).unwrap();
+    assert!(ending.contains("\"early\""), "{ending}");
+    let resumed = gsgd(folder.path(), &words("train --resume early --quiet"));
+    assert!(resumed.status.success());
+    assert_eq!(metrics("early").lines().count(), 4);
+
+    // with a norm that is never reached nothing changes, with a small one no step is longer than lr x norm
+    for optimizer in ["sgd", "adam", "gsgd"] {
+        for (norm, out) in [
+            ("", "free"),
+            ("--clip-norm 1e9", "wide"),
+            ("--clip-norm 1e-3", "tight"),
+        ] {
+            train(&format!(
+                "{optimizer} --lr 0.1 --epochs 3 {norm} --out {out}"
+            ));
+        }
+        let losses = |run: &str| column(&metrics(run), "train_loss");
+        let near = losses("free")
+            .iter()
+            .zip(losses("wide"))
+            .all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(near, "{optimizer}");
+        assert_ne!(losses("free"), losses("tight"), "{optimizer}");
+    }
+    let start = works(
+        folder.path(),
+        &words(&format!(
+            "{base} sgd --lr 0.1 --epochs 1 --steps 1 --clip-norm 1e-3 --save-init --out step"
+        )),
+    );
+    assert!(!start.is_empty());
+    let weights = |name: &str| {
+        let bytes = fs::read(folder.path().join("step").join(name)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut names: Vec<&str> = file.names().into_iter().collect();
+        names.sort_unstable();
+        let values = names
+            .iter()
+            .flat_map(|name| file.tensor(name).unwrap().data().to_vec());
+        let values: Vec<u8> = values.collect();
+        let values = values
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        values.map(f64::from).collect::<Vec<f64>>()
+    };
+    let moved = weights("init.safetensors")
+        .into_iter()
+        .zip(weights("final.safetensors"));
+    let length = moved.map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+    assert!((length - 1e-4).abs() < 1e-6, "{length}");
+
+    fails_in(
+        folder.path(),
+        &words("train --data tiny --arch mlp:4-6-2 --validation 40"),
+        &["--validation 40", "40 training images"],
+    );
+    fails_in(
+        folder.path(),
+        &words("train --data tiny --arch mlp:4-6-2 --early-stop 3"),
+        &["--early-stop", "--validation"],
+    );
+}
+
+/// A disk that takes no more, by a limit on the size of files.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_reported_and_what_is_saved_stays() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let run = |epochs: usize, limit: &str| {
+        let flags = format!(
+            "--data tiny --arch mlp:4-300-300-2 --batch 8 --epochs {epochs} --lr 0.01 --quiet"
+        );
+        let script = format!(
+            "trap '' XFSZ; {limit} exec {} train {flags} --out run --force",
+            env!("CARGO_BIN_EXE_gsgd")
+        );
+        let mut command = Command::new("bash");
+        command
+            .current_dir(folder.path())
+            .args(["-c", &script])
+            .output()
+            .unwrap()
+    };
+    let output = run(3, "ulimit -f 16;");
+    let said = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("cannot write") && said.contains("run/checkpoints"),
+        "{said}"
+    );
+    let metrics = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 1, "the epoch's figures are kept");
+    assert!(metrics.ends_with('\n'));
+
+    fs::write(folder.path().join("file"), "").unwrap();
+    fails_in(
+        folder.path(),
+        &words("train --epochs 1 --out file/run"),
+        &["cannot make the folder file/run"],
+    );
+}
