@@ -7,3 +7,12 @@ pub mod data;
 pub mod models;
 pub mod report;
 pub mod train;
+
+/// Version and commit, as they stand in every file that tells of a run.
+pub fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("GSGD_COMMIT") {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.into(),
+    }
+}

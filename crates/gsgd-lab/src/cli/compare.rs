@@ -149,10 +149,12 @@ pub fn carry_out(plan: &Plan, how: &How) -> Result<()> {
     }
     let results = Results::read(&how.out)?;
     println!("{}", report::table(&results).trim_end());
+    // its lines can only be told apart by colour
     if std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none()
         && let Some(figure) = report::figures(&results).first()
     {
-        println!("{}", report::plot(figure, 100, 24));
+        println!("{}", figure.text(100, 24));
     }
     for path in report::write(&results, &how.out, Format::Html)? {
         eprintln!("report: {}", path.display());
@@ -187,7 +189,8 @@ fn open(plan: &Plan, how: &How) -> Result<()> {
     }
     fs::create_dir_all(&how.out)
         .with_context(|| format!("cannot make the folder {}", how.out.display()))?;
-    models::save_text(&path, &toml::to_string(plan)?)?;
+    let text = format!("# gsgd {}\n{}", crate::version(), toml::to_string(plan)?);
+    models::save_text(&path, &text)?;
     Ok(())
 }
 

@@ -200,6 +200,6 @@ fn train(
 
 /// `config.toml`: every setting, and what ran.
 fn config(settings: &Settings) -> Result<String> {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = crate::version();
     Ok(format!("# gsgd {version}\n{}", toml::to_string(settings)?))
 }

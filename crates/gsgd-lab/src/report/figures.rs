@@ -3,7 +3,7 @@
 use kuva::backend::svg::SvgBackend;
 use kuva::prelude::{Layout, LegendPosition, LinePlot, LineStyle, Plot};
 use kuva::render::render::{Scene, render_multiple};
-use kuva::{RasterBackend, Theme};
+use kuva::{RasterBackend, TerminalBackend, Theme};
 
 use crate::compare::stats::Summary;
 use crate::compare::{Rate, Results, Run};
@@ -296,16 +296,10 @@ impl Figure {
 
     /// The plot for a page that says what its lines are; its frame takes the colour of the text around it.
     pub fn svg(&self) -> String {
-        let theme = Theme {
-            background: "none".into(),
-            axis_color: "currentColor".into(),
-            grid_color: "#8886".into(),
-            tick_color: "currentColor".into(),
-            text_color: "currentColor".into(),
-            ..Theme::light()
-        };
-        let plots: Vec<Plot> = self.plots().into_iter().map(Plot::from).collect();
-        let layout = self.layout(&plots).with_theme(theme);
+        let plots: Vec<Plot> = self.plots().map(|plot| self.banded(plot).into()).collect();
+        let layout = self
+            .layout(&plots)
+            .with_theme(frame("currentColor", "#8886"));
         SvgBackend::new().render_scene(&render_multiple(plots, layout))
     }
 
@@ -314,44 +308,61 @@ impl Figure {
     /// # Errors
     /// It cannot be drawn.
     pub fn png(&self) -> Result<Vec<u8>, String> {
-        RasterBackend::new()
-            .with_scale(2.0)
-            .render_scene(&self.scene_with_legend())
+        let plots = self.plots().map(|plot| self.banded(plot));
+        let scene = self.alone(plots, Theme::light());
+        RasterBackend::new().with_scale(2.0).render_scene(&scene)
     }
 
-    /// The plot with its title and legend.
-    pub(super) fn scene_with_legend(&self) -> Scene {
-        let named = self.plots().into_iter().zip(&self.lines);
+    /// The plot in characters of a terminal, light or dark, without bands.
+    pub fn text(&self, columns: usize, rows: usize) -> String {
+        let plots = self.plots().map(|(_, plot)| plot);
+        let scene = self.alone(plots, frame("#8a8a8a", "#8a8a8a"));
+        TerminalBackend::new(columns, rows).render_scene(&scene)
+    }
+
+    /// With title and legend.
+    fn alone(&self, plots: impl Iterator<Item = LinePlot>, theme: Theme) -> Scene {
+        let named = plots.zip(&self.lines);
         let plots: Vec<Plot> = named
             .map(|(plot, line)| plot.with_legend(line.name.clone()).into())
             .collect();
         let layout = self
             .layout(&plots)
+            .with_theme(theme)
             .with_title(self.title.clone())
             .with_legend_position(LegendPosition::OutsideRightTop);
         render_multiple(plots, layout)
     }
 
-    fn plots(&self) -> Vec<LinePlot> {
-        let plot = |line: &Line| {
-            let shown = line.points.iter().zip(&line.band).filter(|((x, y), _)| {
-                (!self.logarithmic[0] || *x > 0.0) && (!self.logarithmic[1] || *y > 0.0)
-            });
-            let points = shown.clone().map(|(&point, _)| point);
-            let lower: Vec<f64> = shown.clone().map(|(_, band)| band.0).collect();
-            let upper: Vec<f64> = shown.clone().map(|(_, band)| band.1).collect();
+    /// What is shown of a line.
+    fn shown<'a>(
+        &'a self,
+        line: &'a Line,
+    ) -> impl Iterator<Item = (&'a (f64, f64), &'a (f64, f64))> {
+        line.points.iter().zip(&line.band).filter(|((x, y), _)| {
+            (!self.logarithmic[0] || *x > 0.0) && (!self.logarithmic[1] || *y > 0.0)
+        })
+    }
+
+    fn plots(&self) -> impl Iterator<Item = (&Line, LinePlot)> {
+        self.lines.iter().map(|line| {
             let style = match line.style.dashes {
                 "" => LineStyle::Solid,
                 dashes => LineStyle::Custom(dashes.into()),
             };
-            LinePlot::new()
-                .with_data(points)
+            let plot = LinePlot::new()
+                .with_data(self.shown(line).map(|(&point, _)| point))
                 .with_color(line.style.color)
                 .with_stroke_width(1.8)
-                .with_line_style(style)
-                .with_band(lower, upper)
-        };
-        self.lines.iter().map(plot).collect()
+                .with_line_style(style);
+            (line, plot)
+        })
+    }
+
+    fn banded(&self, (line, plot): (&Line, LinePlot)) -> LinePlot {
+        let lower: Vec<f64> = self.shown(line).map(|(_, band)| band.0).collect();
+        let upper: Vec<f64> = self.shown(line).map(|(_, band)| band.1).collect();
+        plot.with_band(lower, upper)
     }
 
     fn layout(&self, plots: &[Plot]) -> Layout {
@@ -366,5 +377,19 @@ impl Figure {
             [false, true] => layout.with_log_y(),
             [false, false] => layout,
         }
+    }
+}
+
+/// Axes, ticks and text in one colour, on nothing.
+fn frame(color: &str, grid: &str) -> Theme {
+    Theme {
+        background: "none".into(),
+        axis_color: color.into(),
+        grid_color: grid.into(),
+        tick_color: color.into(),
+        text_color: color.into(),
+        legend_bg: "none".into(),
+        legend_border: "none".into(),
+        ..Theme::light()
     }
 }

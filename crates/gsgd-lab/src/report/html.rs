@@ -45,7 +45,7 @@ pub fn page(results: &Results) -> Markup {
             }
             body {
                 h1 { (title) }
-                p.quiet { "gsgd " (env!("CARGO_PKG_VERSION")) ", " (results.plan.ways.len()) " ways of training, "
+                p.quiet { "gsgd " (crate::version()) ", " (results.plan.ways.len()) " ways of training, "
                     (results.plan.seeds.len()) " seeds" }
                 h2 { "Figures" }
                 (table(results, &styles))

@@ -15,7 +15,7 @@ use crate::models::{save_text, write_whole};
 pub use figures::{Figure, figures};
 pub use html::page;
 pub use summary::{Row, rows};
-pub use text::{csv, markdown, plot, table};
+pub use text::{csv, markdown, table};
 
 /// How a comparison is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -94,7 +94,7 @@ fn best(run: &Run, validated: bool) -> Option<&Epoch> {
 /// Everything, for other programs.
 #[derive(Serialize)]
 pub struct Whole<'a> {
-    version: &'static str,
+    version: String,
     plan: &'a crate::compare::Plan,
     rule: String,
     ways: Vec<WholeWay<'a>>,
@@ -143,7 +143,7 @@ pub fn whole(results: &Results) -> Whole<'_> {
             .collect(),
     });
     Whole {
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::version(),
         plan: &results.plan,
         rule: results.rule(),
         ways: ways.collect(),

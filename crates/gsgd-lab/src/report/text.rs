@@ -1,8 +1,5 @@
 //! Tables for terminals, Markdown and spreadsheets.
 
-use kuva::TerminalBackend;
-
-use super::figures::Figure;
 use super::summary::{Row, rows};
 use crate::compare::Results;
 use crate::compare::stats::{Paired, Summary};
@@ -136,11 +133,6 @@ pub fn table(results: &Results) -> String {
         text.push('\n');
     }
     text
-}
-
-/// A plot in characters.
-pub fn plot(figure: &Figure, columns: usize, rows: usize) -> String {
-    TerminalBackend::new(columns, rows).render_scene(&figure.scene_with_legend())
 }
 
 /// The table in Markdown.
