@@ -317,7 +317,7 @@ fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
     {
         let unit = wiring.unit(class);
         let layer = unit.split('[').next().unwrap_or(&unit);
-        let sizes = layers.entry(layer.into()).or_default();
+        let sizes = layers.entry(models::file_name(layer)).or_default();
         sizes.extend(ratio.map(|ratio| ratio.log10().abs()));
     }
     let medians = layers.into_iter().filter_map(|(layer, mut sizes)| {
