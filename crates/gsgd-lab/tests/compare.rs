@@ -400,6 +400,11 @@ fn a_full_disk_is_reported_and_what_is_saved_stays() {
     assert_eq!(metrics.lines().count(), 1, "the epoch's figures are kept");
     assert!(metrics.ends_with('\n'));
 
+    fails_in(
+        folder.path(),
+        &words("train --epochs 1 --out /proc/run"),
+        &["/proc/run"],
+    );
     fs::write(folder.path().join("file"), "").unwrap();
     fails_in(
         folder.path(),

@@ -254,7 +254,7 @@ impl Observer for Show<'_> {
 /// `gsgd report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Folders of comparisons, finished or not
+    /// Folders of comparisons or single runs, finished or not
     #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,
     /// What to write, into each folder

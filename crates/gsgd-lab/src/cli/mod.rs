@@ -34,7 +34,7 @@ enum Command {
     Train(Box<train::Train>),
     /// Optimisers by learning rates by seeds, matched starts and batches, with a report
     Compare(Box<compare::Compare>),
-    /// The report of a comparison, drawn again
+    /// The report of a comparison or of a run, drawn again
     Report(compare::Report),
     /// A checkpoint's layers, scaling classes, norms and balance
     Inspect(inspect::Inspect),

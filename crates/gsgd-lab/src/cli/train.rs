@@ -8,8 +8,10 @@ use burn::tensor::Device;
 use clap::{Args, Parser};
 
 use super::folder::{RunFolder, Watch, WatchFlags};
+use crate::compare::Results;
 use crate::data::Dataset;
 use crate::models;
+use crate::report::{self, Format};
 use crate::train::{
     ENDING, Ending, Outcome, Prepared, Progress, Settings, State, Stop, begin, checkpoint, flags,
     peak_memory, run, start, steps,
@@ -184,6 +186,7 @@ fn train(
             ending(Outcome::Done, None)?;
         }
     }
+    report::write(&Results::read(out)?, out, Format::Html)?;
     if let Some(last) = watch.last() {
         println!(
             "{}: training loss {:.4}, test error {:.2} %, {} steps in {:.1} s, {}",

@@ -84,6 +84,27 @@ impl Plan {
         Ok(toml::from_str(text)?)
     }
 
+    /// A single run as a comparison of one way.
+    ///
+    /// # Errors
+    /// A setting cannot be written down.
+    pub fn of_run(run: &Settings) -> Result<Self> {
+        let mut table = toml::Table::try_from(run)?;
+        for (key, _) in RESERVED {
+            table.remove(key);
+        }
+        Ok(Self {
+            seeds: vec![run.seed],
+            lrs: vec![run.lr],
+            settings: table,
+            ways: vec![Way {
+                name: run.optimizer.as_str().into(),
+                lrs: Vec::new(),
+                settings: toml::Table::new(),
+            }],
+        })
+    }
+
     /// The learning rates of a way.
     pub fn lrs<'a>(&'a self, way: &'a Way) -> &'a [f64] {
         match way.lrs.is_empty() {

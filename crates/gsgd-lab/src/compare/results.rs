@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::plan::Plan;
 use super::stats::Summary;
-use crate::train::{ENDING, Ending, Epoch, Outcome};
+use crate::train::{ENDING, Ending, Epoch, Outcome, Settings};
 
 /// A comparison with its runs.
 #[derive(Debug, Clone)]
@@ -141,15 +141,45 @@ impl WayResults {
 }
 
 impl Results {
-    /// Reads the comparison in a folder.
+    /// Reads the comparison in a folder, or a single run as one.
     ///
     /// # Errors
-    /// The folder holds no plan, or a file is damaged.
+    /// The folder holds neither, or a file is damaged.
     pub fn read(folder: &Path) -> Result<Self> {
+        match folder.join("plan.toml").exists() {
+            false if folder.join("config.toml").exists() => Self::of_run(folder),
+            _ => Self::of_comparison(folder),
+        }
+    }
+
+    fn of_run(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.toml");
+        let text = fs::read_to_string(&path);
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        let settings: Settings =
+            toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let plan = Plan::of_run(&settings).with_context(|| path.display().to_string())?;
+        let rates = vec![Rate {
+            lr: settings.lr,
+            runs: vec![Run::read(folder, settings.seed)?],
+        }];
+        let validated = settings.validation > 0;
+        Ok(Self {
+            validated,
+            ways: vec![WayResults {
+                name: plan.ways[0].name.clone(),
+                chosen: choice(&rates, validated),
+                rates,
+            }],
+            plan,
+        })
+    }
+
+    fn of_comparison(folder: &Path) -> Result<Self> {
         let path = folder.join("plan.toml");
         let text = fs::read_to_string(&path).with_context(|| {
             format!(
-                "{} holds no comparison: cannot read plan.toml",
+                "{} holds neither a comparison nor a run: cannot read plan.toml",
                 folder.display()
             )
         })?;

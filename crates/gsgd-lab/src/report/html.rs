@@ -45,8 +45,8 @@ pub fn page(results: &Results) -> Markup {
             }
             body {
                 h1 { (title) }
-                p.quiet { "gsgd " (crate::version()) ", " (results.plan.ways.len()) " ways of training, "
-                    (results.plan.seeds.len()) " seeds" }
+                p.quiet { "gsgd " (crate::version()) ", " (count(results.plan.ways.len(), "way")) " of training, "
+                    (count(results.plan.seeds.len(), "seed")) }
                 h2 { "Figures" }
                 (table(results, &styles))
                 @for note in notes(results) { p.quiet { (note) } }
@@ -65,6 +65,13 @@ pub fn page(results: &Results) -> Markup {
                 pre { (toml::to_string(&results.plan).unwrap_or_default()) }
             }
         }
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
     }
 }
 
