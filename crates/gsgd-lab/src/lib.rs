@@ -6,6 +6,7 @@ mod convolution;
 pub mod data;
 pub mod models;
 pub mod report;
+pub mod reproduce;
 pub mod train;
 
 /// Version and commit, as they stand in every file that tells of a run.

@@ -5,7 +5,7 @@ use burn::module::Module;
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Entries, Matrix};
 use crate::params;
-use crate::skeleton::Tree;
+use crate::skeleton::{Edge, Tree};
 use crate::wiring::Wiring;
 
 /// Sets every skeleton weight to 1, as the paper's experiments do after an ordinary initialisation.
@@ -20,16 +20,32 @@ pub fn skeleton_to_one<M: Module>(
     wiring: &Wiring,
     tree: &Tree,
 ) -> Result<M, Rejected<M>> {
+    set_skeleton(model, wiring, tree, |_| 1.0)
+}
+
+/// Sets every skeleton weight to `value(edge)`, called for In edges and then for Out edges; of an edge that is both,
+/// the last counts. (Signs and magnitudes: Meng et al. 2019, section 11.3.)
+///
+/// **This changes the network's function.**
+///
+/// # Errors
+/// As [`skeleton_to_one`].
+pub fn set_skeleton<M: Module>(
+    model: M,
+    wiring: &Wiring,
+    tree: &Tree,
+    mut value: impl FnMut(Edge) -> f64,
+) -> Result<M, Rejected<M>> {
     if let Err(error) = check(&model, wiring, tree) {
         return Err(Rejected { model, error });
     }
-    let mut ones = vec![Entries::default(); wiring.edges.len()];
+    let mut set = vec![Entries::default(); wiring.edges.len()];
     for &edge in tree.ins.iter().chain(&tree.outs).flatten() {
-        let entries = &mut ones[edge.edges];
+        let entries = &mut set[edge.edges];
         entries.at.push(wiring.flat(edge));
-        entries.values.push(1.0);
+        entries.values.push(value(edge));
     }
-    let put = |slot: usize, w: Matrix| w.put(&ones[slot]);
+    let put = |slot: usize, w: Matrix| w.put(&set[slot]);
     Ok(params::map(model, wiring, Arithmetic::Streamed, put))
 }
 

@@ -92,7 +92,7 @@ mod wiring;
 
 pub use coordinates::Coordinates;
 pub use error::{Error, Rejected, WiringError};
-pub use init::skeleton_to_one;
+pub use init::{set_skeleton, skeleton_to_one};
 pub use kernels::{Arithmetic, Power};
 pub use optim::{BalancedSgd, GSpace, GSpaceConfig, PathSgd, Unwired};
 pub use paths::{Path, Paths, Start, basis_path_norm, path_norm};

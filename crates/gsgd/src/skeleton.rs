@@ -5,6 +5,10 @@
 //! edge e has one basis path: in-path to its tail, e, out-path from its head. For any widths and any wiring these
 //! m - H paths are independent.
 
+use rand::SeedableRng;
+use rand::seq::IteratorRandom;
+use rand_chacha::ChaCha8Rng;
+
 use crate::error::Error;
 use crate::kernels::Matrix;
 use crate::wiring::{Class, End, Kind, Taps, Wiring};
@@ -20,6 +24,8 @@ pub enum Skeleton {
     /// rescaling. Suits any weights, trained ones too.
     #[default]
     Largest,
+    /// Any edges, drawn with this seed. For comparisons: some of its weights are small, and steps are divided by them.
+    Random(u64),
     /// A skeleton chosen elsewhere.
     Chosen(Tree),
 }
@@ -233,11 +239,7 @@ pub(crate) fn largest(wiring: &Wiring, weights: &[Matrix]) -> Tree {
     let mut pin = vec![1.0; wiring.hidden() + 1];
     let mut ins = Vec::with_capacity(wiring.hidden());
     for class in wiring.hidden_classes() {
-        let edges = wiring
-            .weight_writers(class)
-            .filter(|_| wiring.kind(class) != Kind::Sink)
-            .flat_map(|end| wiring.edges_into(end))
-            .filter(|&edge| wiring.may_be_in(edge));
+        let edges = in_choices(wiring, class);
         let value = |edge: Edge| pin[wiring.tail(edge).index()] * weight(edge);
         let best = first_largest(edges, |edge| value(edge).abs());
         pin[class.index()] = best.map_or(1.0, value);
@@ -247,16 +249,45 @@ pub(crate) fn largest(wiring: &Wiring, weights: &[Matrix]) -> Tree {
     let mut pout = vec![1.0; wiring.hidden() + 1];
     let mut outs = vec![None; wiring.hidden()];
     for b in wiring.out_order() {
-        let edges = wiring.readers[b]
-            .iter()
-            .flat_map(|&end| wiring.edges_from(end))
-            .filter(|&edge| wiring.may_be_out(edge));
+        let edges = out_choices(wiring, b);
         let value = |edge: Edge| weight(edge) * pout[wiring.head(edge).index()];
         let best = first_largest(edges, |edge| value(edge).abs());
         pout[b] = best.map_or(1.0, value);
         outs[b - 1] = best;
     }
     Tree { ins, outs }
+}
+
+/// A random skeleton: each In and Out edge is any that it can be.
+pub(crate) fn random(wiring: &Wiring, seed: u64) -> Tree {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut any = |edges: &mut dyn Iterator<Item = Edge>| edges.choose(&mut rng);
+    let classes = || wiring.hidden_classes();
+    Tree {
+        ins: classes()
+            .map(|class| any(&mut in_choices(wiring, class)))
+            .collect(),
+        outs: classes()
+            .map(|class| any(&mut out_choices(wiring, class.index())))
+            .collect(),
+    }
+}
+
+/// The edges that can be a class's In edge.
+fn in_choices(wiring: &Wiring, class: Class) -> impl Iterator<Item = Edge> {
+    wiring
+        .weight_writers(class)
+        .filter(move |_| wiring.kind(class) != Kind::Sink)
+        .flat_map(|end| wiring.edges_into(end))
+        .filter(|&edge| wiring.may_be_in(edge))
+}
+
+/// The edges that can be a class's Out edge.
+fn out_choices(wiring: &Wiring, class: usize) -> impl Iterator<Item = Edge> {
+    wiring.readers[class]
+        .iter()
+        .flat_map(|&end| wiring.edges_from(end))
+        .filter(|&edge| wiring.may_be_out(edge))
 }
 
 fn first_largest(edges: impl Iterator<Item = Edge>, size: impl Fn(Edge) -> f64) -> Option<Edge> {

@@ -125,6 +125,23 @@ fn refuse_single() -> Result<()> {
 
 /// Runs what is left of a plan and reports.
 pub fn carry_out(plan: &Plan, how: &How) -> Result<()> {
+    let results = results_of(plan, how)?;
+    println!("{}", report::table(&results).trim_end());
+    // its lines can only be told apart by colour
+    if std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none()
+        && let Some(figure) = report::figures(&results).first()
+    {
+        println!("{}", figure.text(100, 24));
+    }
+    for path in report::write(&results, &how.out, Format::Html)? {
+        eprintln!("report: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Runs what is left of a plan.
+pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let jobs = plan.jobs()?;
     open(plan, how)?;
     let stop = interrupt::flag()?;
@@ -141,25 +158,12 @@ pub fn carry_out(plan: &Plan, how: &How) -> Result<()> {
     show.bar.finish_and_clear();
     if !through {
         eprintln!(
-            "interrupted; the same command, or gsgd compare {} --out {}, goes on",
-            how.out.join("plan.toml").display(),
+            "interrupted in {}; the same command goes on",
             how.out.display()
         );
         std::process::exit(130);
     }
-    let results = Results::read(&how.out)?;
-    println!("{}", report::table(&results).trim_end());
-    // its lines can only be told apart by colour
-    if std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none()
-        && let Some(figure) = report::figures(&results).first()
-    {
-        println!("{}", figure.text(100, 24));
-    }
-    for path in report::write(&results, &how.out, Format::Html)? {
-        eprintln!("report: {}", path.display());
-    }
-    Ok(())
+    Results::read(&how.out)
 }
 
 fn cores() -> usize {

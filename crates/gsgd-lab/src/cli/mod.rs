@@ -5,6 +5,7 @@ mod demo;
 mod folder;
 mod inspect;
 mod interrupt;
+mod reproduce;
 mod rescale;
 mod train;
 
@@ -34,6 +35,8 @@ enum Command {
     Train(Box<train::Train>),
     /// Optimisers by learning rates by seeds, matched starts and batches, with a report
     Compare(Box<compare::Compare>),
+    /// An experiment of the paper, or one beside it
+    Reproduce(reproduce::Reproduce),
     /// The report of a comparison or of a run, drawn again
     Report(compare::Report),
     /// A checkpoint's layers, scaling classes, norms and balance
@@ -55,6 +58,7 @@ impl Cli {
             Command::Demo(demo) => demo.run(),
             Command::Train(train) => train.run(),
             Command::Compare(compare) => compare.run(),
+            Command::Reproduce(reproduce) => reproduce.run(),
             Command::Report(report) => report.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Rescale(rescale) => rescale.run(),

@@ -9,7 +9,6 @@ use clap::{Args, Parser};
 
 use super::folder::{RunFolder, Watch, WatchFlags};
 use crate::compare::Results;
-use crate::data::Dataset;
 use crate::models;
 use crate::report::{self, Format};
 use crate::train::{
@@ -89,7 +88,7 @@ impl Train {
     fn begin(self) -> Result<()> {
         let settings = self.settings.resolved();
         let device = Device::flex().autodiff();
-        let data = Dataset::open(&settings.data).context("--data")?;
+        let data = settings.open_data().context("--data")?;
         let prepared = start(&settings, &data, &device)?;
         let state = begin(&settings, prepared.model.clone())?;
         let name = format!("runs/{}-{}", settings.optimizer.as_str(), settings.seed);
@@ -116,7 +115,7 @@ fn go_on(path: &Path, watch: WatchFlags) -> Result<()> {
         )
     })?;
     let device = Device::flex().autodiff();
-    let data = Dataset::open(&settings.data).context("data")?;
+    let data = settings.open_data().context("data")?;
     let prepared = start(&settings, &data, &device)?;
     let (model, stepper, progress) = checkpoint::newest(path, &settings, &prepared.model)?;
     match steps(&settings, prepared.splits.train.len()) {

@@ -240,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn grey_is_the_mean_of_the_colours() {
+        let colour = data();
+        let grey = colour.grey();
+        assert_eq!((grey.shape.channels, grey.train.pixels.len()), (1, 36));
+        let mean = (colour.train.pixels[3] + colour.train.pixels[12]).div_ceil(2);
+        assert_eq!(grey.train.pixels[3], mean);
+        assert_eq!(grey.grey(), grey);
+    }
+
+    #[test]
     fn subsets_are_the_same_every_time() {
         let (train, _) = data().inputs(Normalise::Unit);
         let (a, b) = (train.clone().subset(2), train.clone().subset(2));

@@ -75,6 +75,44 @@ pub enum Normalise {
 }
 
 impl Dataset {
+    /// The images in grey: the mean of the channels, rounded.
+    pub fn grey(&self) -> Self {
+        let area = self.shape.height * self.shape.width;
+        let channels = self.shape.channels;
+        let grey = |split: &Split| {
+            let image = |image: &[u16]| -> Vec<u16> {
+                let sum = |at: usize| {
+                    image
+                        .iter()
+                        .skip(at)
+                        .step_by(area)
+                        .map(|&p| usize::from(p))
+                        .sum::<usize>()
+                };
+                (0..area)
+                    .map(|at| ((sum(at) + channels / 2) / channels) as u16)
+                    .collect()
+            };
+            Arc::new(Split {
+                pixels: split
+                    .pixels
+                    .chunks_exact(area * channels)
+                    .flat_map(image)
+                    .collect(),
+                labels: split.labels.clone(),
+            })
+        };
+        Self {
+            shape: ImageShape {
+                channels: 1,
+                ..self.shape
+            },
+            train: grey(&self.train),
+            test: grey(&self.test),
+            ..self.clone()
+        }
+    }
+
     /// The embedded set, or a folder: `name` itself, or of that name in the folder `$GSGD_DATA`.
     ///
     /// # Errors

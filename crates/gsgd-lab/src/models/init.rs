@@ -8,12 +8,17 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// The starting weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// Normal with variance 2 / inputs of a unit (He et al. 2015), biases 0.
     He,
-    /// The same, then every skeleton weight 1, as in the paper's experiments.
-    SkeletonOne,
+    /// The same, then every weight of the paper's skeleton set: 1 in its experiments.
+    Skeleton {
+        /// To plus or minus this.
+        magnitude: f64,
+        /// Whether signs are drawn; else all are plus.
+        random_signs: bool,
+    },
 }
 
 /// Draws weights, layer after layer.

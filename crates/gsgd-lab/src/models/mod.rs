@@ -8,7 +8,9 @@ mod mlp;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gsgd::{Channels, Homogeneous, WiringBuilder, WiringConfig, paper, skeleton_to_one};
+use gsgd::{Channels, Homogeneous, WiringBuilder, WiringConfig, paper, set_skeleton};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
@@ -30,6 +32,9 @@ pub enum Model {
     /// Convolutions.
     Conv(ConvNet),
 }
+
+/// The stream of the seed's random numbers that skeleton signs are drawn from.
+const SIGNS: u64 = 1;
 
 /// What decides a network's layers.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,9 +83,18 @@ impl Model {
         let model = Self::he(plan, seed, device);
         match init {
             Init::He => Ok(model),
-            Init::SkeletonOne => {
+            Init::Skeleton {
+                magnitude,
+                random_signs,
+            } => {
                 let wiring = wiring.wire(&model)?;
-                Ok(skeleton_to_one(model, &wiring, &paper(&wiring))?)
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(SIGNS);
+                let sign = |_| match random_signs && rng.random() {
+                    true => -magnitude,
+                    false => magnitude,
+                };
+                Ok(set_skeleton(model, &wiring, &paper(&wiring), sign)?)
             }
         }
     }

@@ -8,7 +8,8 @@ use super::text::{against, around_with_deviation, notes};
 use crate::compare::Results;
 use crate::compare::stats::Summary;
 
-const STYLE: &str = "
+/// What all pages look like.
+pub const STYLE: &str = "
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem;
   color: light-dark(#1b1b1b, #e8e8e8); background: light-dark(#fff, #16181b); }
@@ -48,8 +49,7 @@ pub fn page(results: &Results) -> Markup {
                 p.quiet { "gsgd " (crate::version()) ", " (count(results.plan.ways.len(), "way")) " of training, "
                     (count(results.plan.seeds.len(), "seed")) }
                 h2 { "Figures" }
-                (table(results, &styles))
-                @for note in notes(results) { p.quiet { (note) } }
+                (table_of(results))
                 h2 { "Curves" }
                 p.quiet { "Of the chosen learning rates: means over seeds, in bands from the least to the greatest." }
                 (key(results, &styles))
@@ -131,13 +131,29 @@ fn swatch(style: &Style) -> Markup {
     }
 }
 
+/// The table of a comparison.
+pub fn table_of(results: &Results) -> Markup {
+    html! {
+        (table(results, &styles(results)))
+        @for note in notes(results) { p.quiet { (note) } }
+    }
+}
+
+/// What the lines of a plot are.
+pub fn key_of(figure: &Figure) -> Markup {
+    html! {
+        ul.key { @for line in &figure.lines { li { (swatch(&line.style)) (line.name) } } }
+    }
+}
+
 fn key(results: &Results, styles: &[Style]) -> Markup {
     html! {
         ul.key { @for (way, style) in results.ways.iter().zip(styles) { li { (swatch(style)) (way.name) } } }
     }
 }
 
-fn plot(figure: &Figure) -> Markup {
+/// A plot with its title.
+pub fn plot(figure: &Figure) -> Markup {
     html! {
         figure {
             figcaption { (figure.title) }

@@ -1,7 +1,7 @@
 //! A comparison as a page, a table, figures.
 
 mod figures;
-mod html;
+pub mod html;
 mod summary;
 mod text;
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::compare::Results;
 use crate::models::{save_text, write_whole};
 
-pub use figures::{Figure, figures};
+pub use figures::{Figure, Line, Style, figures};
 pub use html::page;
 pub use summary::{Row, rows};
 pub use text::{csv, markdown, table};

@@ -212,7 +212,7 @@ fn lifted(settings: &Settings) -> GSpaceConfig {
         false => GSpaceConfig::new(inner(settings)),
     };
     let config = config
-        .with_skeleton(settings.skeleton.into())
+        .with_skeleton(settings.skeleton())
         .with_coordinates(settings.coordinates().into())
         .with_wiring(settings.wiring());
     let config = match settings.floor.0 {

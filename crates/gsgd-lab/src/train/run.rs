@@ -138,7 +138,13 @@ pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Pre
     let init = |init| Model::init(&plan, init, wiring, settings.seed, device);
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
-        InitName::SkeletonOne => init(Init::SkeletonOne)?,
+        &InitName::Skeleton {
+            magnitude,
+            random_signs,
+        } => init(Init::Skeleton {
+            magnitude,
+            random_signs,
+        })?,
         InitName::File(path) => {
             models::load_into(init(Init::He)?, &plan, path).context("--init")?
         }

@@ -9,7 +9,7 @@ use gsgd::{BatchNormTreatment, Coordinates, Skeleton, SkipTreatment, WiringConfi
 use serde::{Deserialize, Serialize};
 
 use super::{OptimizerName, Schedule};
-use crate::data::{Augment, Dataset, Normalise};
+use crate::data::{Augment, DataError, Dataset, Normalise};
 use crate::models::{Arch, Plan};
 
 /// The choice of skeleton.
@@ -20,15 +20,8 @@ pub enum SkeletonName {
     Paper,
     /// The largest paths; suits any weights
     Largest,
-}
-
-impl From<SkeletonName> for Skeleton {
-    fn from(name: SkeletonName) -> Self {
-        match name {
-            SkeletonName::Paper => Skeleton::Paper,
-            SkeletonName::Largest => Skeleton::Largest,
-        }
-    }
+    /// Any paths, by the seed; to compare with
+    Random,
 }
 
 /// The choice of coordinates.
@@ -113,25 +106,48 @@ impl fmt::Display for Floor {
     }
 }
 
-/// The starting weights: `he`, `skeleton-one` or a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+/// The starting weights: `he`, `skeleton-one`, `skeleton-signs` or a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum InitName {
     /// Normal with variance 2 / inputs.
     He,
-    /// The same, then every skeleton weight 1.
-    SkeletonOne,
+    /// The same, then the paper's skeleton weights set.
+    Skeleton {
+        /// To plus or minus this.
+        magnitude: f64,
+        /// Whether signs are drawn.
+        random_signs: bool,
+    },
     /// The weights of a safetensors file.
     File(PathBuf),
 }
 
-impl From<String> for InitName {
-    fn from(text: String) -> Self {
-        match text.as_str() {
+const ONE: &str = "skeleton-one";
+const SIGNS: &str = "skeleton-signs";
+
+impl FromStr for InitName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, magnitude) = match text.split_once(':') {
+            Some((name, magnitude)) if [ONE, SIGNS].contains(&name) => (name, positive(magnitude)?),
+            _ => (text, 1.0),
+        };
+        Ok(match name {
             "he" => Self::He,
-            "skeleton-one" => Self::SkeletonOne,
+            ONE | SIGNS => Self::Skeleton {
+                magnitude,
+                random_signs: name == SIGNS,
+            },
             file => Self::File(file.into()),
-        }
+        })
+    }
+}
+
+impl TryFrom<String> for InitName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -145,7 +161,16 @@ impl fmt::Display for InitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::He => write!(f, "he"),
-            Self::SkeletonOne => write!(f, "skeleton-one"),
+            Self::Skeleton {
+                magnitude,
+                random_signs,
+            } => {
+                write!(f, "{}", if *random_signs { SIGNS } else { ONE })?;
+                match *magnitude == 1.0 {
+                    true => Ok(()),
+                    false => write!(f, ":{magnitude}"),
+                }
+            }
             Self::File(path) => write!(f, "{}", path.display()),
         }
     }
@@ -165,6 +190,10 @@ pub struct Settings {
     #[arg(long, value_name = "N", default_value_t = 0)]
     #[serde(default)]
     pub validation: usize,
+    /// Grey images: the mean of the colours
+    #[arg(long)]
+    #[serde(default)]
+    pub grey: bool,
     /// How training images are varied
     #[arg(long, value_enum, default_value = "none")]
     pub augment: Augment,
@@ -210,13 +239,13 @@ pub struct Settings {
     /// The skeleton of the G optimisers
     #[arg(long, value_enum, default_value = "largest")]
     pub skeleton: SkeletonName,
-    /// Their coordinates [default: plain for `paper`, normalised for `largest`]
+    /// Their coordinates [default: plain for `paper`, normalised for others]
     #[arg(long, value_enum)]
     pub coordinates: Option<CoordinatesName>,
     /// Their floor guard, in [0, 1), or `off`
     #[arg(long, default_value = "0.5")]
     pub floor: Floor,
-    /// Starting weights: `he`, `skeleton-one`, or a safetensors file
+    /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors file
     #[arg(long, default_value = "he")]
     pub init: InitName,
     /// Rescale the start's units by 10^U(-SPREAD, SPREAD): same function, unbalanced weights
@@ -247,8 +276,17 @@ impl Settings {
     pub fn coordinates(&self) -> CoordinatesName {
         self.coordinates.unwrap_or(match self.skeleton {
             SkeletonName::Paper => CoordinatesName::Plain,
-            SkeletonName::Largest => CoordinatesName::Normalised,
+            SkeletonName::Largest | SkeletonName::Random => CoordinatesName::Normalised,
         })
+    }
+
+    /// The skeleton.
+    pub fn skeleton(&self) -> Skeleton {
+        match self.skeleton {
+            SkeletonName::Paper => Skeleton::Paper,
+            SkeletonName::Largest => Skeleton::Largest,
+            SkeletonName::Random => Skeleton::Random(self.seed),
+        }
     }
 
     /// How the model is wired.
@@ -262,6 +300,18 @@ impl Settings {
             SkipsName::Block => SkipTreatment::PerBlock,
         };
         WiringConfig::new().with_batch_norm(norm).with_skips(skips)
+    }
+
+    /// The images.
+    ///
+    /// # Errors
+    /// There are none, or they are damaged.
+    pub fn open_data(&self) -> Result<Dataset, DataError> {
+        let data = Dataset::open(&self.data)?;
+        Ok(match self.grey {
+            true => data.grey(),
+            false => data,
+        })
     }
 
     /// The network's layers, for images of a data set.

@@ -221,7 +221,7 @@ impl GSpaceConfig {
 
     fn chart(&self, network: Network) -> Result<Chart, Error> {
         let coordinates = self.coordinates.unwrap_or(match self.skeleton {
-            Skeleton::Largest => Coordinates::Normalised,
+            Skeleton::Largest | Skeleton::Random(_) => Coordinates::Normalised,
             Skeleton::Paper | Skeleton::Chosen(_) => Coordinates::Plain,
         });
         if coordinates == Coordinates::Norm {
@@ -232,6 +232,7 @@ impl GSpaceConfig {
         let tree = match &self.skeleton {
             Skeleton::Paper => skeleton::paper(network.wiring),
             Skeleton::Largest => skeleton::largest(network.wiring, network.weights),
+            Skeleton::Random(seed) => skeleton::random(network.wiring, *seed),
             Skeleton::Chosen(tree) => {
                 tree.check(network.wiring)?;
                 tree.clone()

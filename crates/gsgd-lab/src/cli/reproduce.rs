@@ -1,0 +1,80 @@
+//! `gsgd reproduce`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::compare::{How, results_of};
+use crate::models;
+use crate::report::{self, Format};
+use crate::reproduce::{self, Name, Scale};
+
+#[derive(Debug, Args)]
+pub struct Reproduce {
+    /// The experiment
+    #[arg(value_enum)]
+    name: Name,
+    /// How large
+    #[arg(long, value_enum, default_value = "quick")]
+    scale: Scale,
+    /// Carry out only these of its parts
+    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
+    only: Vec<String>,
+    /// Folder for parts and page [default: runs/NAME-SCALE]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Runs at a time [default: one per core; one where times are measured]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Replace parts that were made by another plan
+    #[arg(long)]
+    force: bool,
+    /// No progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Reproduce {
+    pub fn run(self) -> Result<()> {
+        let experiment = self.name.experiment(self.scale);
+        let known = || experiment.parts.iter().map(|part| part.name.as_str());
+        if let Some(wrong) = self
+            .only
+            .iter()
+            .find(|name| !known().any(|k| k == name.as_str()))
+        {
+            let known: Vec<&str> = known().collect();
+            anyhow::bail!("--only {wrong}: the parts are {}", known.join(", "));
+        }
+        let name = format!("{:?}-{:?}", self.name, self.scale).to_lowercase();
+        let out = self
+            .out
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("runs").join(name));
+        let mut done = Vec::new();
+        for part in &experiment.parts {
+            if !self.only.is_empty() && !self.only.contains(&part.name) {
+                continue;
+            }
+            let how = How {
+                out: out.join(&part.name),
+                jobs: self.jobs.or(part.timed.then_some(1)),
+                force: self.force,
+                quiet: self.quiet,
+                plain: false,
+            };
+            let results = results_of(&part.plan, &how)?;
+            println!("{}\n{}", part.title, report::table(&results));
+            for format in [Format::Html, Format::Csv] {
+                report::write(&results, &how.out, format)?;
+            }
+            done.push((part, results));
+            // what is there so far, in case the rest is stopped
+            let page = reproduce::page(self.name, &experiment, &done);
+            models::save_text(&out.join("report.html"), &page.into_string())?;
+        }
+        eprintln!("report: {}", out.join("report.html").display());
+        Ok(())
+    }
+}
