@@ -412,3 +412,61 @@ fn a_full_disk_is_reported_and_what_is_saved_stays() {
         &["cannot make the folder file/run"],
     );
 }
+
+#[test]
+fn an_experiment_is_carried_out_and_has_a_page() {
+    let folder = folder();
+    let args = "reproduce overhead --scale quick --only mlp-49-64-64-10 --quiet --out o";
+    let said = works(folder.path(), &words(args));
+    assert!(said.contains("path-sgd"), "{said}");
+    let page = fs::read_to_string(folder.path().join("o/report.html")).unwrap();
+    let parsed = scraper::Html::parse_document(&page);
+    assert_eq!(parsed.errors, Vec::<std::borrow::Cow<str>>::new());
+    let rows = scraper::Selector::parse("tbody tr").unwrap();
+    assert_eq!(parsed.select(&rows).count(), 8);
+    let csv = fs::read_to_string(folder.path().join("o/mlp-49-64-64-10/report.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 9);
+    fails_in(
+        folder.path(),
+        &words("reproduce overhead --only mlp"),
+        &["--only mlp", "mlp-49-64-64-10"],
+    );
+}
+
+#[test]
+fn skeletons_start_with_the_signs_and_sizes_that_were_asked_for() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let start = |init: &str| {
+        let args = format!(
+            "train --data tiny --arch mlp:4-4-4-4 --epochs 1 --steps 1 --quiet --force --save-init --out s --skeleton \
+             paper --seed 5 --init {init}"
+        );
+        works(folder.path(), &words(&args));
+        let bytes = fs::read(folder.path().join("s/init.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let diagonal = |layer: usize| {
+            let data = file
+                .tensor(&format!("layers.{layer}.weight"))
+                .unwrap()
+                .data()
+                .to_vec();
+            let values = data
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            values.step_by(5).collect::<Vec<f32>>()
+        };
+        [0, 1, 2].map(diagonal).concat()
+    };
+    assert_eq!(start("skeleton-one"), [1.0; 12]);
+    assert_eq!(start("skeleton-one:0.5"), [0.5; 12]);
+    let signs = start("skeleton-signs:2");
+    assert!(signs.iter().all(|w| w.abs() == 2.0));
+    assert!(signs.contains(&2.0) && signs.contains(&-2.0), "{signs:?}");
+    assert_eq!(signs, start("skeleton-signs:2"));
+    fails_in(
+        folder.path(),
+        &["train", "--init", "skeleton-one:0"],
+        &["--init", "> 0"],
+    );
+}

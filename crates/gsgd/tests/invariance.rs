@@ -69,6 +69,7 @@ fn powers_of_two_leave_every_bit_of_g_sgd_and_g_momentum() {
             GSpaceConfig::sgd(),
             GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
             GSpaceConfig::sgd().with_clip_norm(0.5),
+            GSpaceConfig::sgd().with_skeleton(Skeleton::Random(8)),
             GSpaceConfig::new(SgdConfig::new().init()),
             GSpaceConfig::momentum(0.9),
             GSpaceConfig::nesterov(0.9),
