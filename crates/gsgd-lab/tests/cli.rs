@@ -121,6 +121,46 @@ fn checkpoints_go_round() {
     );
     run("rescale first/final.safetensors rescaled.safetensors --spread 2 --seed 4");
     run("rescale first/final.safetensors twos.safetensors --powers-of-two 5");
+    run("balance rescaled.safetensors balanced.safetensors");
+    for other in ["rescaled", "twos", "balanced"] {
+        let said = run(&format!(
+            "equivalent first/final.safetensors {other}.safetensors"
+        ));
+        assert!(said.contains("one function: 11 units"), "{said}");
+    }
+    let json = run("equivalent first/final.safetensors twos.safetensors --json");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for factor in json["factors"].as_array().unwrap() {
+        let exponent = factor[1].as_f64().unwrap().log2();
+        assert!(
+            (exponent - exponent.round()).abs() < 1e-6,
+            "a power of two: {factor}"
+        );
+    }
+    run(
+        "train --data tiny --arch mlp:4-6-5-2 --bias --steps 7 --batch 8 --quiet --seed 1 --out second",
+    );
+    let different = [
+        "equivalent",
+        "first/final.safetensors",
+        "second/final.safetensors",
+    ];
+    let different = gsgd(folder.path(), &different);
+    assert_eq!(different.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&different.stdout).contains("unit layers.0."),
+        "names the unit"
+    );
+    run("train --data tiny --arch mlp:4-6-2 --steps 7 --batch 8 --quiet --seed 1 --out third");
+    common::fails_in(
+        folder.path(),
+        &[
+            "equivalent",
+            "first/final.safetensors",
+            "third/final.safetensors",
+        ],
+        &["third/final.safetensors"],
+    );
     let report = |file: &str| -> serde_json::Value {
         serde_json::from_str(&run(&format!("inspect {file} --json"))).unwrap()
     };
@@ -134,6 +174,11 @@ fn checkpoints_go_round() {
     let norm = |r: &serde_json::Value| r["path_norm_2"].as_f64().unwrap();
     assert!((norm(&a) - norm(&b)).abs() < 1e-4 * norm(&a));
     assert_ne!(a["layers"], b["layers"]);
+    for layer in report("balanced.safetensors")["layers"].as_array().unwrap() {
+        for ratio in layer["imbalance"].as_array().unwrap_or(&Vec::new()) {
+            assert!((ratio.as_f64().unwrap() - 1.0).abs() < 1e-4, "{layer}");
+        }
+    }
     assert!(run("inspect first/final.safetensors").contains("invariant ratio"));
 
     // The same trajectory of the function from the rescaled start, and the start is as it was saved.

@@ -87,6 +87,7 @@ impl Compare {
             let name = optimizer.as_str();
             Way {
                 name: name.into(),
+                against: None,
                 lrs: Vec::new(),
                 settings: toml::Table::from_iter([("optimizer".to_string(), name.into())]),
             }

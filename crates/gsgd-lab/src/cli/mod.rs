@@ -1,12 +1,15 @@
 //! The commands.
 
+mod balance;
 mod compare;
 mod demo;
+mod equivalent;
 mod folder;
 mod inspect;
 mod interrupt;
 mod reproduce;
 mod rescale;
+mod rewrite;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +46,10 @@ enum Command {
     Inspect(inspect::Inspect),
     /// The same function with rescaled units, in a new file
     Rescale(rescale::Rescale),
+    /// The same function with balanced units: equal incoming and outgoing norms, in a new file
+    Balance(balance::Balance),
+    /// Whether two checkpoints are one function up to positive scaling
+    Equivalent(equivalent::Equivalent),
 }
 
 impl Cli {
@@ -62,6 +69,8 @@ impl Cli {
             Command::Report(report) => report.run(),
             Command::Inspect(inspect) => inspect.run(),
             Command::Rescale(rescale) => rescale.run(),
+            Command::Balance(balance) => balance.run(),
+            Command::Equivalent(equivalent) => equivalent.run(),
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Plan {
     /// Settings of all runs.
     #[serde(default)]
     pub settings: toml::Table,
-    /// What is compared; the first is what the others are tested against.
+    /// What is compared.
     pub ways: Vec<Way>,
 }
 
@@ -49,6 +49,9 @@ pub struct Plan {
 pub struct Way {
     /// Its name in tables and plots.
     pub name: String,
+    /// The way that it is tested against; the first where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
     /// Its own learning rates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lrs: Vec<f64>,
@@ -99,6 +102,7 @@ impl Plan {
             settings: table,
             ways: vec![Way {
                 name: run.optimizer.as_str().into(),
+                against: None,
                 lrs: Vec::new(),
                 settings: toml::Table::new(),
             }],
@@ -137,6 +141,13 @@ impl Plan {
                 way.name
             );
             each_once("lrs", lrs)?;
+            if let Some(other) = &way.against {
+                ensure!(
+                    self.ways.iter().any(|way| way.name == *other),
+                    "way `{}` is against `{other}`, which is not among the ways",
+                    way.name
+                );
+            }
             let name = folder_name(&way.name);
             ensure!(
                 !name.is_empty() && folders.insert(name.clone()),
@@ -276,6 +287,10 @@ mod tests {
             (
                 format!("seeds = [1]\nlrs = [0.1]\n{way}optimzer = \"adam\"\n"),
                 "--optimizer",
+            ),
+            (
+                format!("seeds = [1]\nlrs = [0.1]\n{way}against = \"b\"\n"),
+                "not among the ways",
             ),
             (
                 format!("seeds = [1]\nlrs = [0.1]\n{way}lr = 0.1\n"),

@@ -104,7 +104,7 @@ fn table(results: &Results, styles: &[Style]) -> Markup {
                 th { "way" } th { "lr" } th { "training loss" }
                 @if results.validated { th { "validation error, %" } }
                 th { "test error, %" } th { "best epoch, %" }
-                th { "vs first, points" } th { "diverged" } th { "ms a step" } th { "x first" } th { "MB" }
+                th { "against, points" } th { "diverged" } th { "ms a step" } th { "x first" } th { "MB" }
             } }
             tbody { @for (row, style) in rows(results).iter().zip(styles) { tr {
                 td { (swatch(style)) " " (row.name) }
@@ -113,7 +113,7 @@ fn table(results: &Results, styles: &[Style]) -> Markup {
                 @if results.validated { td { (number(row.validation_error, 100.0, 2)) } }
                 td { (number(row.test_error, 100.0, 2)) }
                 td { (number(row.best_test_error, 100.0, 2)) }
-                td { (row.against_first.as_ref().map_or("-".into(), against)) }
+                td { (row.against.as_ref().map_or("-".into(), |(_, paired)| against(paired))) }
                 td { (row.diverged) " of " (row.runs) }
                 td { (row.milliseconds.map_or("-".into(), |s| format!("{:.3}", s.mean))) }
                 td { (row.slowdown.map_or("-".into(), |s| format!("{s:.2}"))) }

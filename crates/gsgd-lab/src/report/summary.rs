@@ -27,8 +27,8 @@ pub struct Row {
     pub test_error: Option<Summary>,
     /// Test error after the epoch with the least validation loss, or the least training loss where nothing was held back.
     pub best_test_error: Option<Summary>,
-    /// Test error against that of the first way, seed by seed.
-    pub against_first: Option<Paired>,
+    /// Test error against that of another way, by default the first, seed by seed.
+    pub against: Option<(String, Paired)>,
     /// Milliseconds of a training step.
     pub milliseconds: Option<Summary>,
     /// Those of the first way.
@@ -42,10 +42,14 @@ pub fn rows(results: &Results) -> Vec<Row> {
     let test_error = |rate: &Rate| rate.last(|epoch| Some(epoch.test_error));
     let best = |run: &Run| best(run, results.validated).map(|epoch| epoch.test_error);
     let judged = results.ways.first().and_then(|way| way.judged());
-    let first_errors = judged.and_then(test_error);
     let first_time = judged.and_then(|rate| Summary::of(&rate.milliseconds()));
     let row = |(at, way): (usize, &crate::compare::WayResults)| {
         let rate = way.judged();
+        let mut others = results.ways.iter();
+        let other = match &results.plan.ways[at].against {
+            Some(name) => others.find(|way| way.name == *name),
+            None => others.next(),
+        };
         let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::of(&values));
         let errors = rate.and_then(test_error);
         let all = || way.rates.iter().flat_map(|rate| &rate.runs);
@@ -67,10 +71,13 @@ pub fn rows(results: &Results) -> Vec<Row> {
             validation_error: of(rate.and_then(|rate| rate.last(|epoch| epoch.validation_error))),
             test_error: of(errors.clone()),
             best_test_error: of(rate.and_then(|rate| rate.runs.iter().map(best).collect())),
-            against_first: match (&first_errors, &errors) {
-                (Some(first), Some(errors)) if at > 0 => Paired::of(first, errors),
-                _ => None,
-            },
+            against: other
+                .filter(|other| other.name != way.name)
+                .and_then(|other| {
+                    let paired =
+                        Paired::of(&other.judged().and_then(test_error)?, errors.as_ref()?)?;
+                    Some((other.name.clone(), paired))
+                }),
             slowdown: milliseconds
                 .zip(first_time)
                 .map(|(own, first)| own.mean / first.mean),

@@ -11,7 +11,7 @@ const HEAD: [&str; 9] = [
     "training loss",
     "test error %",
     "best %",
-    "vs first",
+    "against",
     "ms/step",
     "x first",
     "MB",
@@ -33,7 +33,7 @@ fn cells(row: &Row, mean: fn(&Summary, f64, usize) -> String) -> [String; 9] {
         optional(row.train_loss.map(|s| mean(&s, 1.0, 4))),
         percent(row.test_error),
         percent(row.best_test_error),
-        optional(row.against_first.as_ref().map(against)),
+        optional(row.against.as_ref().map(|(_, paired)| against(paired))),
         optional(row.milliseconds.map(|s| format!("{:.3}", s.mean))),
         optional(row.slowdown.map(|s| format!("{s:.2}"))),
         optional(row.megabytes.map(|m| format!("{m:.0}"))),
@@ -87,8 +87,8 @@ pub fn notes(results: &Results) -> Vec<String> {
     let mut notes = vec![
         format!("{over} Chosen: {}.", results.rule()),
         format!(
-            "best: after the epoch with the least {loss} loss. vs first: difference of test errors in points from {}{test}.",
-            results.ways.first().map_or("", |way| &way.name),
+            "best: after the epoch with the least {loss} loss. against: difference of test errors in points from {}{test}.",
+            others(results)
         ),
     ];
     for row in rows(results) {
@@ -106,6 +106,23 @@ pub fn notes(results: &Results) -> Vec<String> {
         }
     }
     notes
+}
+
+/// What ways are tested against.
+fn others(results: &Results) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for row in rows(results) {
+        if let Some((name, _)) = row.against
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    match names.as_slice() {
+        [] => "another way".into(),
+        [name] => name.clone(),
+        _ => format!("{}, as the plan says", names.join("; ")),
+    }
 }
 
 /// The table for a terminal.

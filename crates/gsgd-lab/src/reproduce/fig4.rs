@@ -76,7 +76,7 @@ pub fn experiment(scale: Scale) -> Experiment {
 
 fn width_way(h: usize, (name, optimizer, init): (&str, &str, &str)) -> crate::compare::Way {
     let arch = format!("mlp:49-{h}-{h}-10");
-    way(
+    let mut way = way(
         &format!("h = {h}, {name}"),
         &[
             ("arch", arch.into()),
@@ -87,7 +87,10 @@ fn width_way(h: usize, (name, optimizer, init): (&str, &str, &str)) -> crate::co
                 if init == "he" { "largest" } else { "paper" }.into(),
             ),
         ],
-    )
+    );
+    // at the same width, from the same weights
+    way.against = Some(format!("h = {h}, {}", METHODS[1].0));
+    way
 }
 
 /// The width of every way, and its method, in the order of the plan.

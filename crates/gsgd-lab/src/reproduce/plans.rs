@@ -16,6 +16,7 @@ pub fn table(entries: &[(&str, Value)]) -> toml::Table {
 pub fn way(name: &str, settings: &[(&str, Value)]) -> Way {
     Way {
         name: name.into(),
+        against: None,
         lrs: Vec::new(),
         settings: table(settings),
     }

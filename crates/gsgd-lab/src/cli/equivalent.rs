@@ -1,0 +1,118 @@
+//! `gsgd equivalent`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use clap::Args;
+use gsgd::{Equivalence, Wiring, equivalent};
+use serde::Serialize;
+
+use crate::models;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 where a positive scaling takes the first network to the second, 1 where none \
+                        does, 2 on an error. Permuted units and flipped signs are no positive scalings."
+)]
+pub struct Equivalent {
+    /// A network
+    a: PathBuf,
+    /// Another of the same layers
+    b: PathBuf,
+    /// How far a weight may be off, relative to its unit's incoming weights; >= 0
+    #[arg(long, default_value_t = 1e-4)]
+    tolerance: f64,
+    /// Print JSON, with the factor of every unit
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    equivalent: bool,
+    difference: f64,
+    /// The unit and the tensor in which the networks differ.
+    unit: Option<String>,
+    tensor: Option<String>,
+    /// What each unit of the first network is multiplied with.
+    factors: Option<Vec<(String, f64)>>,
+}
+
+impl Equivalent {
+    pub fn run(self) -> Result<()> {
+        ensure!(
+            self.tolerance >= 0.0 && self.tolerance.is_finite(),
+            "--tolerance {}: a number >= 0",
+            self.tolerance
+        );
+        let device = Device::flex();
+        let read = |path| models::load_any(path, &device).map(|checkpoint| checkpoint.model);
+        let (a, b) = (read(&self.a)?, read(&self.b)?);
+        let (of_a, of_b) = (Wiring::of(&a)?, Wiring::of(&b)?);
+        let answer = equivalent((&a, &of_a), (&b, &of_b), self.tolerance)
+            .with_context(|| format!("{} and {}", self.a.display(), self.b.display()))?;
+        let answer = match answer {
+            Equivalence::Equivalent {
+                scaling,
+                difference,
+            } => {
+                let units = of_a.hidden_classes();
+                let factors = units.map(|c| (models::file_name(&of_a.unit(c)), scaling.factor(c)));
+                Answer {
+                    equivalent: true,
+                    difference,
+                    unit: None,
+                    tensor: None,
+                    factors: Some(factors.collect()),
+                }
+            }
+            Equivalence::Different {
+                unit,
+                parameter,
+                difference,
+            } => Answer {
+                equivalent: false,
+                difference,
+                unit: Some(models::file_name(&unit)),
+                tensor: Some(models::file_name(&parameter)),
+                factors: None,
+            },
+        };
+        self.print(&answer)?;
+        if !answer.equivalent {
+            std::process::exit(1);
+        }
+        Ok(())
+    }
+
+    fn print(&self, answer: &Answer) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(answer)?);
+            return Ok(());
+        }
+        let Answer {
+            difference,
+            unit,
+            tensor,
+            ..
+        } = answer;
+        match &answer.factors {
+            Some(factors) => {
+                let sizes = || factors.iter().map(|(_, factor)| *factor);
+                println!(
+                    "one function: {} units, factors {:.3e} to {:.3e}, largest difference of a weight {difference:.1e}",
+                    factors.len(),
+                    sizes().fold(f64::INFINITY, f64::min),
+                    sizes().fold(0.0, f64::max)
+                );
+            }
+            None => println!(
+                "no positive scaling takes one to the other: unit {} differs by {difference:.1e} in {}",
+                unit.as_deref().unwrap_or_default(),
+                tensor.as_deref().unwrap_or_default()
+            ),
+        }
+        Ok(())
+    }
+}
