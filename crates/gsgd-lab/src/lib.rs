@@ -5,6 +5,7 @@ pub mod compare;
 mod convolution;
 pub mod data;
 pub mod models;
+mod normalisation;
 pub mod report;
 pub mod reproduce;
 pub mod train;

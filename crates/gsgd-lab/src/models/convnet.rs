@@ -11,6 +11,7 @@ use super::arch::Conv;
 use super::init::Draw;
 use crate::convolution::conv2d;
 use crate::data::ImageShape;
+use crate::normalisation::batch_norm;
 
 /// A convolution and, perhaps, the batch norm behind it.
 #[derive(Module, Debug)]
@@ -25,7 +26,7 @@ impl ConvNorm {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = conv2d(&self.conv, x);
         match &self.norm {
-            Some(norm) => norm.forward(y),
+            Some(norm) => batch_norm(norm, y),
             None => y,
         }
     }

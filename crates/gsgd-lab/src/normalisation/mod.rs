@@ -1,0 +1,121 @@
+//! Batch norm in training for the CPU, as an extension of Burn's flex backend: the same values as Burn's own to
+//! rounding, from one pass over the images for the moments and one for the result, on every core.
+
+mod autodiff;
+mod passes;
+
+use burn::backend::Dispatch;
+use burn::nn::BatchNorm;
+use burn::tensor::{DType, Tensor, TensorData};
+
+use autodiff::Normalise;
+
+/// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`; in training it moves the running
+/// statistics likewise.
+///
+/// Evaluation, and tensors that are not f32, take Burn's own.
+pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+    let trains = x.device().is_autodiff() && layer.training.is_enabled();
+    if !trains || x.dtype() != DType::F32 {
+        return layer.forward(x);
+    }
+    let device = x.device();
+    let moments = autodiff::moments(x.clone(), layer.epsilon);
+    let follow = |state: &burn::module::RunningState<Tensor<1>>, now: &[f32]| {
+        let now = TensorData::new(now.to_vec(), [now.len()]);
+        let now = Tensor::<1>::from_data(now, &device).mul_scalar(layer.momentum);
+        let before = state.value_sync().to_device(&device);
+        let after = before.mul_scalar(1.0 - layer.momentum).add(now);
+        state.update(after.detach());
+    };
+    follow(&layer.running_mean, &moments.mean);
+    follow(&layer.running_var, &moments.variance);
+    let [gamma, beta] = [&layer.gamma, &layer.beta].map(|param| param.val().into_dispatch());
+    let y = <Dispatch as Normalise>::normalise(x.into_dispatch(), gamma, beta, moments);
+    Tensor::from_dispatch(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::nn::BatchNormConfig;
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    /// Output, gradients of images, gamma and beta, and both running statistics.
+    fn passes(
+        layer: &BatchNorm,
+        x: &Tensor<4>,
+        forward: impl Fn(Tensor<4>) -> Tensor<4>,
+    ) -> [Vec<f32>; 6] {
+        let x = x.clone().require_grad();
+        let y = forward(x.clone());
+        let device = x.device();
+        device.seed(3);
+        let up = Tensor::<4>::random(y.dims(), Distribution::Normal(0.2, 1.0), &device);
+        let grads = (y.clone() * up).sum().backward();
+        let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
+        let flat = |tensor: Tensor<4>| values(tensor.flatten(0, 3));
+        [
+            flat(y.inner()),
+            flat(x.grad(&grads).unwrap()),
+            values(layer.gamma.val().grad(&grads).unwrap()),
+            values(layer.beta.val().grad(&grads).unwrap()),
+            values(layer.running_mean.value_sync()),
+            values(layer.running_var.value_sync()),
+        ]
+    }
+
+    #[test]
+    fn values_gradients_and_statistics_are_those_of_burn() {
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        for [batch, channels, height, width] in
+            [[6, 5, 8, 8], [3, 4, 7, 5], [1, 2, 1, 3], [40, 16, 32, 32]]
+        {
+            let layer = || {
+                let mut layer = BatchNormConfig::new(channels).init(&device);
+                let shift = Tensor::<1>::from_data(
+                    TensorData::new((0..channels).map(|c| c as f32 * 0.3).collect(), [channels]),
+                    &device,
+                );
+                // leaves of their own: 1 + shift and -shift
+                layer.gamma = Param::from_tensor(shift.clone().add_scalar(1.0).detach());
+                layer.beta = Param::from_tensor(shift.neg().detach());
+                layer
+            };
+            let x = Tensor::<4>::random(
+                [batch, channels, height, width],
+                Distribution::Normal(3.0, 2.0),
+                &device,
+            );
+            let (ours, burns) = (layer(), layer());
+            let found = passes(&ours, &x, |x| batch_norm(&ours, x));
+            let expected = passes(&burns, &x, |x| burns.forward(x));
+            for (at, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+                assert_eq!(found.len(), expected.len());
+                let largest = expected
+                    .iter()
+                    .fold(0.0f32, |largest, y| largest.max(y.abs()));
+                for (a, b) in found.into_iter().zip(expected) {
+                    assert!(
+                        (a - b).abs() <= 3e-5 * largest,
+                        "{at}: {a} and {b} of {largest}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn channels_scaled_by_a_power_of_two_give_the_same_bits() {
+        let device = Device::flex().autodiff();
+        device.seed(6);
+        let layer = BatchNormConfig::new(3).with_epsilon(1e-30).init(&device);
+        let x = Tensor::<4>::random([4, 3, 5, 5], Distribution::Normal(1.0, 1.0), &device);
+        let scaled = x.clone().mul_scalar(8.0);
+        let same = |a: Tensor<4>, b: Tensor<4>| a.into_data().assert_eq(&b.into_data(), true);
+        same(batch_norm(&layer, x), batch_norm(&layer, scaled));
+    }
+}
