@@ -181,6 +181,35 @@ fn checkpoints_go_round() {
     }
     assert!(run("inspect first/final.safetensors").contains("invariant ratio"));
 
+    assert_eq!(a["dead_units"], serde_json::json!([]));
+    assert_eq!(a["least_balanced"].as_array().unwrap().len(), 10);
+    let basis = |r: &serde_json::Value| r["basis_path_norm"].as_f64().unwrap();
+    assert!((basis(&a) - basis(&b)).abs() < 1e-4 * basis(&a));
+
+    // A unit that nothing enters is listed, not an error.
+    let mut bytes = fs::read(folder.path().join("first/final.safetensors")).unwrap();
+    let start = bytes.as_ptr() as usize;
+    let rows: Vec<std::ops::Range<usize>> = {
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let entries = |name: &str, range: std::ops::Range<usize>| {
+            let at = file.tensor(name).unwrap().data().as_ptr() as usize - start;
+            at + 4 * range.start..at + 4 * range.end
+        };
+        vec![
+            entries("layers.0.weight", 8..12),
+            entries("layers.0.bias", 2..3),
+        ]
+    };
+    rows.into_iter().for_each(|row| bytes[row].fill(0));
+    fs::write(folder.path().join("dead.safetensors"), bytes).unwrap();
+    let dead = report("dead.safetensors");
+    assert_eq!(
+        dead["dead_units"],
+        serde_json::json!(["layers.0.weight[2]"])
+    );
+    assert_eq!(dead["basis_path_norm"], serde_json::Value::Null);
+    assert!(run("inspect dead.safetensors").contains("dead units         1: layers.0.weight[2]"));
+
     // The same trajectory of the function from the rescaled start, and the start is as it was saved.
     let train = |init: &str, out: &str| {
         run(&format!(
