@@ -45,6 +45,36 @@ fn wrong_flags_are_named_with_what_is_allowed() {
 }
 
 #[test]
+fn completions_know_the_commands() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = works(folder.path(), &["completions", shell]);
+        assert!(
+            script.contains("compare") && script.contains("--optimizers")
+                || shell == "fish" && script.contains("optimizers")
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_is_no_panic() {
+    let script = format!(
+        "{} completions bash 2> said | head -n 1",
+        env!("CARGO_BIN_EXE_gsgd")
+    );
+    let folder = folder();
+    let mut command = std::process::Command::new("bash");
+    let output = command
+        .current_dir(folder.path())
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert_eq!(fs::read_to_string(folder.path().join("said")).unwrap(), "");
+}
+
+#[test]
 fn damaged_files_are_named() {
     let folder = folder();
     let file = folder.path().join("bad.safetensors");

@@ -12,7 +12,7 @@ mod rescale;
 mod rewrite;
 mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Train ReLU networks in their positively scale-invariant space
 #[derive(Debug, Parser)]
@@ -50,6 +50,12 @@ enum Command {
     Balance(balance::Balance),
     /// Whether two checkpoints are one function up to positive scaling
     Equivalent(equivalent::Equivalent),
+    /// Completions for a shell, on standard output
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Cli {
@@ -71,6 +77,11 @@ impl Cli {
             Command::Rescale(rescale) => rescale.run(),
             Command::Balance(balance) => balance.run(),
             Command::Equivalent(equivalent) => equivalent.run(),
+            Command::Completions { shell } => {
+                let mut out = std::io::stdout();
+                clap_complete::generate(shell, &mut Self::command(), "gsgd", &mut out);
+                Ok(())
+            }
         }
     }
 }
