@@ -12,7 +12,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::Parser;
 use gsgd_lab::data::ImageShape;
-use gsgd_lab::models::{Model, Plan};
+use gsgd_lab::models::{Arch, Model, Plan};
 use gsgd_lab::train::{Settings, Stepper};
 
 #[global_allocator]
@@ -24,9 +24,10 @@ const BUDGET: Duration = Duration::from_secs(4);
 const TURNS: usize = 8;
 
 /// A network with its batch size and the steps of one turn.
-const NETWORKS: [(&str, usize, usize); 4] = [
+const NETWORKS: [(&str, usize, usize); 5] = [
     ("mlp:49-64-64-10", 64, 4),
     ("mlp:49-1024-1024-10", 64, 4),
+    ("mlp:784-64-64-64-64-64-10", 64, 4),
     ("plain:20", 128, 1),
     ("resnet:20", 128, 1),
 ];
@@ -103,9 +104,9 @@ impl Run {
         }
         let flags = format!("bench --arch={arch} --optimizer={flags}");
         let settings = Flags::parse_from(flags.split_whitespace()).settings;
-        let shape = match arch.starts_with("mlp") {
-            true => ImageShape::grey(7, 7),
-            false => ImageShape {
+        let shape = match &settings.arch {
+            Arch::Mlp(widths) => ImageShape::grey(1, widths[0]),
+            Arch::Conv(_) => ImageShape {
                 channels: 3,
                 height: 32,
                 width: 32,
