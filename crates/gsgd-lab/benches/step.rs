@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measured time per pair of optimisers.
 const BUDGET: Duration = Duration::from_secs(4);
 /// Turns at least.
-const TURNS: usize = 8;
+const TURNS: usize = 30;
 
 /// A network with its batch size and the steps of one turn.
 const NETWORKS: [(&str, usize, usize); 5] = [
