@@ -67,7 +67,7 @@ impl Demo {
                 let name = optimizer.as_str();
                 Way {
                     name: format!("{start} {name}"),
-                    against: Some(format!("{start} {}", OptimizerName::Sgd.as_str())),
+                    against: None,
                     lrs: vec![lr(optimizer)],
                     settings: toml::Table::from_iter([
                         ("optimizer".to_string(), name.into()),
