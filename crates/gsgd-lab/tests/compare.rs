@@ -185,6 +185,24 @@ fn wrong_plans_and_flags_are_named() {
         &["compare", "--optimizers", "sgd,gsdg"],
         &["gsdg", "gsgd"],
     );
+    fails_in(
+        at,
+        &["compare", "--data", "nowhere"],
+        &["--data", "nowhere"],
+    );
+    assert!(!at.join("runs").exists(), "nothing was begun");
+    let all = [
+        "compare",
+        "--optimizers",
+        "gsgd",
+        "--skeleton",
+        "paper",
+        "--lrs",
+        "0.1",
+        "--seeds",
+        "0",
+    ];
+    fails_in(at, &all, &["every run failed", "Skeleton::Largest"]);
     fails_in(at, &["compare", "--lrs", "a"], &["--lrs"]);
     fails_in(at, &["report", "."], &["plan.toml"]);
     fs::write(

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::interrupt;
 use crate::compare::queue::{self, Observer};
 use crate::compare::{Job, Plan, Results, Way};
+use crate::data::Dataset;
 use crate::models;
 use crate::report::{self, Format};
 use crate::train::{Ending, OptimizerName, Outcome, Settings};
@@ -144,6 +145,12 @@ pub fn carry_out(plan: &Plan, how: &How) -> Result<()> {
 /// Runs what is left of a plan.
 pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let jobs = plan.jobs()?;
+    let mut sets: Vec<&str> = jobs.iter().map(|job| job.settings.data.as_str()).collect();
+    sets.dedup();
+    for set in sets {
+        // said once, before anything runs
+        Dataset::open(set).context("--data")?;
+    }
     open(plan, how)?;
     let stop = interrupt::flag()?;
     let workers = how.jobs.unwrap_or_else(cores).clamp(1, jobs.len());
@@ -164,7 +171,18 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
         );
         std::process::exit(130);
     }
-    Results::read(&how.out)
+    let results = Results::read(&how.out)?;
+    let mut runs = results
+        .ways
+        .iter()
+        .flat_map(|way| &way.rates)
+        .flat_map(|rate| &rate.runs);
+    if let Some(reason) = runs.clone().find_map(|run| run.failure())
+        && runs.all(|run| run.failure().is_some())
+    {
+        bail!("every run failed, the first with: {reason}");
+    }
+    Ok(results)
 }
 
 fn cores() -> usize {

@@ -84,6 +84,13 @@ impl Run {
         outcome == Some(Outcome::Diverged)
     }
 
+    /// Why it could not be carried out, if it could not.
+    pub fn failure(&self) -> Option<&str> {
+        let ending = self.ending.as_ref()?;
+        let failed = ending.outcome == Outcome::Failed;
+        failed.then(|| ending.reason.as_deref().unwrap_or_default())
+    }
+
     /// A figure of its last epoch, if it is done.
     pub fn last(&self, figure: impl Fn(&Epoch) -> Option<f64>) -> Option<f64> {
         self.epochs

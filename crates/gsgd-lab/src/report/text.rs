@@ -87,8 +87,12 @@ pub fn notes(results: &Results) -> Vec<String> {
     let mut notes = vec![
         format!("{over} Chosen: {}.", results.rule()),
         format!(
-            "best: after the epoch with the least {loss} loss. against: difference of test errors in points from {}{test}.",
-            others(results)
+            "best: after the epoch with the least {loss} loss.{}",
+            match others(results) {
+                Some(others) =>
+                    format!(" against: difference of test errors in points from {others}{test}."),
+                None => String::new(),
+            }
         ),
     ];
     for row in rows(results) {
@@ -109,7 +113,7 @@ pub fn notes(results: &Results) -> Vec<String> {
 }
 
 /// What ways are tested against.
-fn others(results: &Results) -> String {
+fn others(results: &Results) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     for row in rows(results) {
         if let Some((name, _)) = row.against
@@ -119,9 +123,9 @@ fn others(results: &Results) -> String {
         }
     }
     match names.as_slice() {
-        [] => "another way".into(),
-        [name] => name.clone(),
-        _ => format!("{}, as the plan says", names.join("; ")),
+        [] => None,
+        [name] => Some(name.clone()),
+        _ => Some(format!("{}, as the plan says", names.join("; "))),
     }
 }
 
