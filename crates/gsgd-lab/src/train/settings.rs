@@ -243,7 +243,7 @@ pub struct Settings {
     #[arg(long, value_enum)]
     pub coordinates: Option<CoordinatesName>,
     /// Their floor guard, in [0, 1), or `off`
-    #[arg(long, default_value = "0.5")]
+    #[arg(long, default_value = "0.8")]
     pub floor: Floor,
     /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors file
     #[arg(long, default_value = "he")]

@@ -46,7 +46,7 @@ impl Unwired {
 /// | inner optimiser | none | what steps the path values | any of Burn's |
 /// | skeleton | [`Skeleton::Largest`] | which paths are the coordinates | |
 /// | coordinates | normalised for `Largest`, plain otherwise | scale of the coordinates | |
-/// | floor | 0.5 | least size of a skeleton path's value, relative to the start | [0, 1) |
+/// | floor | 0.8 | least size of a skeleton path's value, relative to the start | [0, 1) |
 /// | clip norm | none | largest l2 norm of dL/dv over all parameters | > 0 |
 /// | unwired | refuse | parameters the wiring leaves out | |
 /// | wiring | exact batch norm, whole-network skips | what batch norms and skips do to classes | |
@@ -111,7 +111,7 @@ impl GSpaceConfig {
             inner,
             skeleton: Skeleton::default(),
             coordinates: None,
-            floor: Some(0.5),
+            floor: Some(0.8),
             clip_norm: None,
             unwired: Unwired::default(),
             wiring: WiringConfig::default(),
