@@ -25,6 +25,8 @@ pub struct Results {
 pub struct WayResults {
     /// Its name.
     pub name: String,
+    /// Its settings, with one of its lrs and seeds.
+    pub settings: Settings,
     /// Its runs by learning rate, rising.
     pub rates: Vec<Rate>,
     /// The chosen rate, by its place; `None` where every rate has a run that diverged, failed or is missing.
@@ -175,6 +177,7 @@ impl Results {
             validated,
             ways: vec![WayResults {
                 name: plan.ways[0].name.clone(),
+                settings,
                 chosen: choice(&rates, validated),
                 rates,
             }],
@@ -196,20 +199,23 @@ impl Results {
         let mut ways: Vec<WayResults> = plan
             .ways
             .iter()
-            .map(|way| {
+            .enumerate()
+            .map(|(at, way)| {
                 let mut lrs = plan.lrs(way).to_vec();
                 lrs.sort_by(f64::total_cmp);
                 let rates = lrs.into_iter().map(|lr| Rate {
                     lr,
                     runs: Vec::new(),
                 });
-                WayResults {
+                let first = jobs.iter().find(|job| job.way == at);
+                Ok(WayResults {
                     name: way.name.clone(),
+                    settings: first.context("a way of the plan")?.settings.clone(),
                     rates: rates.collect(),
                     chosen: None,
-                }
+                })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         for job in jobs {
             let run = Run::read(&folder.join(&job.folder), job.seed)?;
             let rates = ways[job.way].rates.iter_mut();
@@ -226,26 +232,40 @@ impl Results {
         })
     }
 
-    /// The rule by which lrs are chosen.
-    pub fn rule(&self) -> String {
-        let loss = match self.validated {
+    /// The loss that lrs are chosen by.
+    pub fn loss(&self, epoch: &Epoch) -> Option<f64> {
+        loss(epoch, self.validated)
+    }
+
+    /// Which loss that is.
+    pub fn loss_name(&self) -> &'static str {
+        match self.validated {
             true => "validation",
             false => "training",
-        };
+        }
+    }
+
+    /// The rule by which lrs are chosen.
+    pub fn rule(&self) -> String {
+        let loss = self.loss_name();
         format!(
             "the lr with the least mean {loss} loss after the last epoch, among those with which every seed came through"
         )
     }
 }
 
-/// The rate with the least mean loss among those with which every run is done.
-fn choice(rates: &[Rate], validated: bool) -> Option<usize> {
-    let loss = |epoch: &Epoch| match validated {
+/// The loss that lrs are chosen by.
+fn loss(epoch: &Epoch, validated: bool) -> Option<f64> {
+    match validated {
         true => epoch.validation_loss,
         false => Some(epoch.train_loss),
-    };
+    }
+}
+
+/// The rate with the least mean loss among those with which every run is done.
+fn choice(rates: &[Rate], validated: bool) -> Option<usize> {
     let means = rates.iter().enumerate().filter_map(|(at, rate)| {
-        let mean = Summary::of(&rate.last(loss)?)?.mean;
+        let mean = Summary::of(&rate.last(|epoch| loss(epoch, validated))?)?.mean;
         mean.is_finite().then_some((at, mean))
     });
     means.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)

@@ -75,20 +75,18 @@ const DASHES: [&str; 4] = ["", "6 3", "2 3", "8 3 2 3"];
 
 /// How every way looks.
 pub fn styles(results: &Results) -> Vec<Style> {
-    let jobs = results.plan.jobs().unwrap_or_default();
     let mut seen: Vec<OptimizerName> = Vec::new();
-    (0..results.ways.len())
-        .map(|way| {
-            let job = jobs.iter().find(|job| job.way == way);
-            let optimizer = job.map_or(OptimizerName::Sgd, |job| job.settings.optimizer);
-            let before = seen.iter().filter(|&&other| other == optimizer).count();
-            seen.push(optimizer);
-            Style {
-                color: color(optimizer),
-                dashes: DASHES[before % DASHES.len()],
-            }
-        })
-        .collect()
+    let ways = results.ways.iter();
+    ways.map(|way| {
+        let optimizer = way.settings.optimizer;
+        let before = seen.iter().filter(|&&other| other == optimizer).count();
+        seen.push(optimizer);
+        Style {
+            color: color(optimizer),
+            dashes: DASHES[before % DASHES.len()],
+        }
+    })
+    .collect()
 }
 
 /// All plots that the results have figures for.
@@ -216,27 +214,26 @@ fn line(
         let (xs, ys) = (values(&|epoch| Some(x(epoch))), values(y));
         if let (Some(x), Some(y)) = (Summary::of(&xs), Summary::of(&ys)) {
             line.points.push((x.mean, y.mean));
-            let least = ys.iter().copied().fold(f64::INFINITY, f64::min);
-            let greatest = ys.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            line.band.push((least, greatest));
+            line.band.push(ends(&ys));
         }
     }
     line
 }
 
+/// The least and the greatest.
+fn ends(values: &[f64]) -> (f64, f64) {
+    let start = (f64::INFINITY, f64::NEG_INFINITY);
+    values.iter().fold(start, |(least, greatest), &value| {
+        (least.min(value), greatest.max(value))
+    })
+}
+
 /// Final loss over the lr.
 fn sensitivity(results: &Results) -> Figure {
-    let loss = |epoch: &Epoch| match results.validated {
-        true => epoch.validation_loss,
-        false => Some(epoch.train_loss),
-    };
     let line = |(way, style): (&crate::compare::WayResults, Style)| {
         let point = |rate: &Rate| {
-            let values: Option<Vec<f64>> = rate.runs.iter().map(|run| run.last(loss)).collect();
-            let values = values?;
-            let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-            let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            Some(((rate.lr, Summary::of(&values)?.mean), (least, greatest)))
+            let values = rate.last(|epoch| results.loss(epoch))?;
+            Some(((rate.lr, Summary::of(&values)?.mean), ends(&values)))
         };
         let (points, band) = way.rates.iter().filter_map(point).unzip();
         Line {

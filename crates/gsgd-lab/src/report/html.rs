@@ -3,13 +3,13 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::figures::{Figure, HEIGHT, Style, WIDTH, figures, styles};
-use super::summary::{Row, rows};
+use super::summary::rows;
 use super::text::{against, around_with_deviation, notes};
 use crate::compare::Results;
 use crate::compare::stats::Summary;
 
 /// What all pages look like.
-pub const STYLE: &str = "
+const STYLE: &str = "
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 72rem;
   color: light-dark(#1b1b1b, #e8e8e8); background: light-dark(#fff, #16181b); }
@@ -28,13 +28,8 @@ figure svg { width: 100%; height: auto; }
 pre { overflow-x: auto; padding: .8rem; background: light-dark(#f4f4f4, #222529); font-size: .85rem; }
 ";
 
-/// The page.
-pub fn page(results: &Results) -> Markup {
-    let title = title(results);
-    let (styles, all) = (styles(results), figures(results));
-    let (layers, main): (Vec<&Figure>, Vec<&Figure>) = all
-        .iter()
-        .partition(|figure| figure.name.starts_with("layers-"));
+/// A page of this title around its content.
+pub fn document(title: &str, content: Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -46,26 +41,39 @@ pub fn page(results: &Results) -> Markup {
             }
             body {
                 h1 { (title) }
-                p.quiet { "gsgd " (crate::version()) ", " (count(results.plan.ways.len(), "way")) " of training, "
-                    (count(results.plan.seeds.len(), "seed")) }
-                h2 { "Figures" }
-                (table_of(results))
-                h2 { "Curves" }
-                p.quiet { "Of the chosen learning rates: means over seeds, in bands from the least to the greatest." }
-                (key(results, &styles))
-                div.plots { @for figure in main { (plot(figure)) } }
-                @if !layers.is_empty() {
-                    h2 { "Balance by layer" }
-                    p.quiet { "Median over a layer's units of |log10| of the ratio of incoming to outgoing norm: 0 is \
-                        balanced, 1 a factor of ten. From blue at the inputs to red at the outputs." }
-                    div.plots { @for figure in layers { (plot(figure)) } }
-                }
-                h2 { "Settings" }
-                p.quiet { "As plan.toml: " code { "gsgd compare plan.toml" } " repeats the comparison." }
-                pre { (toml::to_string(&results.plan).unwrap_or_default()) }
+                (content)
             }
         }
     }
+}
+
+/// The page.
+pub fn page(results: &Results) -> Markup {
+    let title = title(results);
+    let (styles, all) = (styles(results), figures(results));
+    let (layers, main): (Vec<&Figure>, Vec<&Figure>) = all
+        .iter()
+        .partition(|figure| figure.name.starts_with("layers-"));
+    let content = html! {
+        p.quiet { "gsgd " (crate::version()) ", " (count(results.plan.ways.len(), "way")) " of training, "
+            (count(results.plan.seeds.len(), "seed")) }
+        h2 { "Figures" }
+        (table_of(results))
+        h2 { "Curves" }
+        p.quiet { "Of the chosen learning rates: means over seeds, in bands from the least to the greatest." }
+        (key(results, &styles))
+        div.plots { @for figure in main { (plot(figure)) } }
+        @if !layers.is_empty() {
+            h2 { "Balance by layer" }
+            p.quiet { "Median over a layer's units of |log10| of the ratio of incoming to outgoing norm: 0 is \
+                balanced, 1 a factor of ten. From blue at the inputs to red at the outputs." }
+            div.plots { @for figure in layers { (plot(figure)) } }
+        }
+        h2 { "Settings" }
+        p.quiet { "As plan.toml: " code { "gsgd compare plan.toml" } " repeats the comparison." }
+        pre { (toml::to_string(&results.plan).unwrap_or_default()) }
+    };
+    document(&title, content)
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -76,11 +84,10 @@ fn count(number: usize, what: &str) -> String {
 }
 
 fn title(results: &Results) -> String {
-    let jobs = results.plan.jobs().unwrap_or_default();
     let mut subjects: Vec<String> = Vec::new();
-    for job in &jobs {
-        let data = job.settings.data.rsplit('/').next().unwrap_or_default();
-        let subject = format!("{} on {data}", job.settings.arch);
+    for settings in results.ways.iter().map(|way| &way.settings) {
+        let data = settings.data.rsplit('/').next().unwrap_or_default();
+        let subject = format!("{} on {data}", settings.arch);
         if !subjects.contains(&subject) {
             subjects.push(subject);
         }
@@ -92,12 +99,6 @@ fn table(results: &Results, styles: &[Style]) -> Markup {
     let number = |summary: Option<Summary>, unit: f64, digits: usize| {
         summary.map_or("-".into(), |s| around_with_deviation(&s, unit, digits))
     };
-    let lr = |row: &Row| match row.lr {
-        Some(lr) => lr.to_string(),
-        None if row.failed.0 > 0 => "failed".into(),
-        None if row.diverged > 0 => "diverged".into(),
-        None => "not run".into(),
-    };
     html! {
         div.scroll { table {
             thead { tr {
@@ -108,7 +109,7 @@ fn table(results: &Results, styles: &[Style]) -> Markup {
             } }
             tbody { @for (row, style) in rows(results).iter().zip(styles) { tr {
                 td { (swatch(style)) " " (row.name) }
-                td { (lr(row)) }
+                td { (row.lr_or_outcome()) }
                 td { (number(row.train_loss, 1.0, 4)) }
                 @if results.validated { td { (number(row.validation_error, 100.0, 2)) } }
                 td { (number(row.test_error, 100.0, 2)) }

@@ -37,10 +37,22 @@ pub struct Row {
     pub megabytes: Option<f64>,
 }
 
+impl Row {
+    /// The chosen lr, or why there is none.
+    pub fn lr_or_outcome(&self) -> String {
+        match self.lr {
+            Some(lr) => lr.to_string(),
+            None if self.failed.0 > 0 => "failed".into(),
+            None if self.diverged > 0 => "diverged".into(),
+            None => "not run".into(),
+        }
+    }
+}
+
 /// A line per way, in the order of the plan.
 pub fn rows(results: &Results) -> Vec<Row> {
     let test_error = |rate: &Rate| rate.last(|epoch| Some(epoch.test_error));
-    let best = |run: &Run| best(run, results.validated).map(|epoch| epoch.test_error);
+    let best = |run: &Run| best(run, results).map(|epoch| epoch.test_error);
     let judged = results.ways.first().and_then(|way| way.judged());
     let first_time = judged.and_then(|rate| Summary::of(&rate.milliseconds()));
     let row = |(at, way): (usize, &crate::compare::WayResults)| {
@@ -89,11 +101,8 @@ pub fn rows(results: &Results) -> Vec<Row> {
 }
 
 /// A run's best epoch.
-fn best(run: &Run, validated: bool) -> Option<&Epoch> {
-    let loss = |epoch: &Epoch| match validated {
-        true => epoch.validation_loss.unwrap_or(f64::INFINITY),
-        false => epoch.train_loss,
-    };
+fn best<'a>(run: &'a Run, results: &Results) -> Option<&'a Epoch> {
+    let loss = |epoch: &Epoch| results.loss(epoch).unwrap_or(f64::INFINITY);
     let epochs = run.epochs.iter().filter(|_| run.is_done());
     epochs.min_by(|a, b| loss(a).total_cmp(&loss(b)))
 }

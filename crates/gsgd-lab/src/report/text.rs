@@ -21,15 +21,9 @@ const HEAD: [&str; 9] = [
 fn cells(row: &Row, mean: fn(&Summary, f64, usize) -> String) -> [String; 9] {
     let optional = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let percent = |summary: Option<Summary>| optional(summary.map(|s| mean(&s, 100.0, 2)));
-    let outcome = match (row.lr, &row.failed, row.diverged) {
-        (Some(lr), ..) => lr.to_string(),
-        (None, (failed, _), _) if *failed > 0 => "failed".into(),
-        (None, _, diverged) if diverged > 0 => "diverged".into(),
-        (None, ..) => "not run".into(),
-    };
     [
         row.name.clone(),
-        outcome,
+        row.lr_or_outcome(),
         optional(row.train_loss.map(|s| mean(&s, 1.0, 4))),
         percent(row.test_error),
         percent(row.best_test_error),
@@ -80,10 +74,7 @@ pub fn notes(results: &Results) -> Vec<String> {
             ", with the paired t test over seeds",
         ),
     };
-    let loss = match results.validated {
-        true => "validation",
-        false => "training",
-    };
+    let loss = results.loss_name();
     let mut notes = vec![
         format!("{over} Chosen: {}.", results.rule()),
         format!(

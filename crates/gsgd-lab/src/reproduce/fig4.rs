@@ -5,7 +5,8 @@ use toml::Value;
 use super::plans::{table, way};
 use super::{Experiment, Part, Scale};
 use crate::compare::stats::{Paired, Summary};
-use crate::compare::{Plan, Results};
+use crate::compare::{Plan, Results, WayResults};
+use crate::models::Arch;
 use crate::report::{Figure, Line, Style};
 
 /// Ways of training at every width: name, flags.
@@ -93,15 +94,13 @@ fn width_way(h: usize, (name, optimizer, init): (&str, &str, &str)) -> crate::co
     way
 }
 
-/// The width of every way, and its method, in the order of the plan.
+/// The width of every way, in the order of the plan.
 fn widths(results: &Results) -> Vec<f64> {
-    let jobs = results.plan.jobs().unwrap_or_default();
-    let width = |way: usize| {
-        let job = jobs.iter().find(|job| job.way == way)?;
-        let arch = job.settings.arch.to_string();
-        arch.split('-').nth(1)?.parse().ok()
+    let width = |way: &WayResults| match &way.settings.arch {
+        Arch::Mlp(widths) => Some(*widths.get(1)? as f64),
+        Arch::Conv(_) => None,
     };
-    (0..results.ways.len()).filter_map(width).collect()
+    results.ways.iter().filter_map(width).collect()
 }
 
 /// Loss and error by width, and the gaps by invariant ratio.
