@@ -97,8 +97,8 @@ pub use kernels::{Arithmetic, Power};
 pub use optim::{BalancedSgd, GSpace, GSpaceConfig, PathSgd, Unwired};
 pub use paths::{Path, Paths, Start, basis_path_norm, path_norm};
 pub use rescale::{
-    Balance, Balanced, Equivalence, Scaling, balance, equivalent, imbalances, to_canonical,
+    Balance, Balanced, Equivalence, Norm, Scaling, balance, equivalent, imbalances, to_canonical,
 };
-pub use skeleton::{Edge, Skeleton, Tree, paper};
+pub use skeleton::{Edge, Skeleton, Tree, paper, skeleton_weights};
 pub use wiring::{BatchNormTreatment, SkipTreatment, WiringConfig};
 pub use wiring::{Channels, Class, Edges, Homogeneous, Kind, Wiring, WiringBuilder};

@@ -5,12 +5,14 @@
 //! edge e has one basis path: in-path to its tail, e, out-path from its head. For any widths and any wiring these
 //! m - H paths are independent.
 
+use burn::module::Module;
 use rand::SeedableRng;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::kernels::Matrix;
+use crate::kernels::{Arithmetic, Matrix};
+use crate::params;
 use crate::wiring::{Class, End, Kind, Taps, Wiring};
 
 /// Which edges make the skeleton.
@@ -233,27 +235,24 @@ fn central(ends: impl Iterator<Item = End>, end: End, taps: Taps) -> (usize, usi
 ///
 /// `weights` are the matrices of [`Wiring::edges`].
 pub(crate) fn largest(wiring: &Wiring, weights: &[Matrix]) -> Tree {
-    let host: Vec<Vec<f64>> = weights.iter().map(Matrix::to_vec).collect();
-    let weight = |edge: Edge| host[edge.edges][wiring.flat(edge)];
-
     let mut pin = vec![1.0; wiring.hidden() + 1];
     let mut ins = Vec::with_capacity(wiring.hidden());
     for class in wiring.hidden_classes() {
         let edges = in_choices(wiring, class);
-        let value = |edge: Edge| pin[wiring.tail(edge).index()] * weight(edge);
-        let best = first_largest(edges, |edge| value(edge).abs());
-        pin[class.index()] = best.map_or(1.0, value);
-        ins.push(best);
+        let pin_of = |edge: Edge| pin[wiring.tail(edge).index()];
+        let best = first_largest(wiring, weights, edges, pin_of);
+        pin[class.index()] = best.map_or(1.0, |(value, _)| value);
+        ins.push(best.map(|(_, edge)| edge));
     }
 
     let mut pout = vec![1.0; wiring.hidden() + 1];
     let mut outs = vec![None; wiring.hidden()];
     for b in wiring.out_order() {
         let edges = out_choices(wiring, b);
-        let value = |edge: Edge| weight(edge) * pout[wiring.head(edge).index()];
-        let best = first_largest(edges, |edge| value(edge).abs());
-        pout[b] = best.map_or(1.0, value);
-        outs[b - 1] = best;
+        let pout_of = |edge: Edge| pout[wiring.head(edge).index()];
+        let best = first_largest(wiring, weights, edges, pout_of);
+        pout[b] = best.map_or(1.0, |(value, _)| value);
+        outs[b - 1] = best.map(|(_, edge)| edge);
     }
     Tree { ins, outs }
 }
@@ -290,9 +289,52 @@ fn out_choices(wiring: &Wiring, class: usize) -> impl Iterator<Item = Edge> {
         .filter(|&edge| wiring.may_be_out(edge))
 }
 
-fn first_largest(edges: impl Iterator<Item = Edge>, size: impl Fn(Edge) -> f64) -> Option<Edge> {
-    edges
-        .map(|edge| (size(edge), edge))
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })
-        .map(|(_, edge)| edge)
+/// The first edge with the largest |weight times factor|, and that product.
+fn first_largest(
+    wiring: &Wiring,
+    weights: &[Matrix],
+    edges: impl Iterator<Item = Edge>,
+    factor: impl Fn(Edge) -> f64,
+) -> Option<(f64, Edge)> {
+    let edges: Vec<Edge> = edges.collect();
+    let values = values(wiring, weights, &edges);
+    let products = values.iter().zip(&edges).map(|(w, &e)| (w * factor(e), e));
+    products.reduce(|best, next| {
+        if next.0.abs() > best.0.abs() {
+            next
+        } else {
+            best
+        }
+    })
+}
+
+/// The weights of edges.
+fn values(wiring: &Wiring, weights: &[Matrix], edges: &[Edge]) -> Vec<f64> {
+    let runs = edges.chunk_by(|a, b| a.edges == b.edges);
+    let of_run = |run: &[Edge]| {
+        let at: Vec<usize> = run.iter().map(|&edge| wiring.flat(edge)).collect();
+        weights[run[0].edges].gather(&at)
+    };
+    runs.flat_map(of_run).collect()
+}
+
+/// The weights of a skeleton, of all In edges and then all Out edges. One near 0 makes steps along it large.
+///
+/// # Errors
+/// Model, wiring and skeleton do not fit.
+pub fn skeleton_weights<M: Module>(
+    model: &M,
+    wiring: &Wiring,
+    tree: &Tree,
+) -> Result<Vec<f64>, Error> {
+    tree.check(wiring)?;
+    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let edges: Vec<Edge> = tree
+        .ins
+        .iter()
+        .chain(&tree.outs)
+        .flatten()
+        .copied()
+        .collect();
+    Ok(values(wiring, &weights, &edges))
 }

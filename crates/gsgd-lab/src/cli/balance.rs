@@ -2,14 +2,30 @@
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use gsgd::{Balance as Until, Rejected, balance};
+use gsgd::{Balance as Until, Norm, Rejected, balance};
 
 use super::rewrite::Files;
 
+/// What is made equal on both sides of every unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    /// l2 norms of incoming and outgoing weights
+    L2,
+    /// Largest absolute values, biases left out: what rounding to 8 bits with one scale per tensor wants
+    MaxAbs,
+}
+
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gsgd balance model.safetensors balanced.safetensors\n  gsgd balance model.onnx int8.onnx \
+                        --target max-abs --fold-batch-norm"
+)]
 pub struct Balance {
     #[command(flatten)]
     files: Files,
+    /// What is made equal
+    #[arg(long, value_enum, default_value = "l2")]
+    target: Target,
     /// Stop once incoming and outgoing norms of every unit agree to this, relatively; > 0
     #[arg(long, default_value_t = 1e-6)]
     tolerance: f64,
@@ -26,6 +42,10 @@ impl Balance {
             self.tolerance
         );
         let until = Until {
+            norm: match self.target {
+                Target::L2 => Norm::L2,
+                Target::MaxAbs => Norm::MaxAbs,
+            },
             tolerance: self.tolerance,
             max_sweeps: self.sweeps,
         };

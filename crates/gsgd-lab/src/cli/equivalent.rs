@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use clap::Args;
-use gsgd::{Equivalence, Wiring, equivalent};
+use gsgd::{Equivalence, equivalent};
 use serde::Serialize;
 
-use crate::models;
+use super::network::ArchFlag;
+use crate::network::Network;
 
 #[derive(Debug, Args)]
 #[command(
@@ -18,8 +18,10 @@ use crate::models;
 pub struct Equivalent {
     /// A network
     a: PathBuf,
-    /// Another of the same layers
+    /// Another of the same layers, in a file of any kind
     b: PathBuf,
+    #[command(flatten)]
+    arch: ArchFlag,
     /// How far a weight may be off, relative to its unit's incoming weights; >= 0
     #[arg(long, default_value_t = 1e-4)]
     tolerance: f64,
@@ -46,11 +48,19 @@ impl Equivalent {
             "--tolerance {}: a number >= 0",
             self.tolerance
         );
-        let device = Device::flex();
-        let read = |path| models::load_any(path, &device).map(|checkpoint| checkpoint.model);
-        let (a, b) = (read(&self.a)?, read(&self.b)?);
-        let (of_a, of_b) = (Wiring::of(&a)?, Wiring::of(&b)?);
-        let answer = equivalent((&a, &of_a), (&b, &of_b), self.tolerance)
+        let open = |path| {
+            // an ONNX file says itself what its layers are
+            let arch = self.arch.arch.as_deref();
+            Network::open(
+                path,
+                arch.filter(|_| path.extension().is_none_or(|e| e != "onnx")),
+            )
+        };
+        let (a, b) = (open(&self.a)?, open(&self.b)?);
+        let (of_a, of_b) = (a.wiring()?, b.wiring()?);
+        let answer = equivalent((&a.net, &of_a), (&b.net, &of_b), self.tolerance);
+        let answer = answer
+            .map_err(|error| anyhow::anyhow!("{}", a.named(&error.to_string())))
             .with_context(|| format!("{} and {}", self.a.display(), self.b.display()))?;
         let answer = match answer {
             Equivalence::Equivalent {
@@ -58,7 +68,7 @@ impl Equivalent {
                 difference,
             } => {
                 let units = of_a.hidden_classes();
-                let factors = units.map(|c| (models::file_name(&of_a.unit(c)), scaling.factor(c)));
+                let factors = units.map(|c| (a.name(&of_a.unit(c)), scaling.factor(c)));
                 Answer {
                     equivalent: true,
                     difference,
@@ -74,8 +84,8 @@ impl Equivalent {
             } => Answer {
                 equivalent: false,
                 difference,
-                unit: Some(models::file_name(&unit)),
-                tensor: Some(models::file_name(&parameter)),
+                unit: Some(a.name(&unit)),
+                tensor: Some(a.name(&parameter)),
                 factors: None,
             },
         };

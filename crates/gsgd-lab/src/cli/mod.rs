@@ -7,6 +7,7 @@ mod equivalent;
 mod folder;
 mod inspect;
 mod interrupt;
+mod network;
 mod reproduce;
 mod rescale;
 mod rewrite;

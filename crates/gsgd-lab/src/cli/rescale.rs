@@ -7,6 +7,7 @@ use gsgd::{Rejected, Scaling};
 use super::rewrite::Files;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gsgd rescale model.onnx rescaled.onnx --spread 1 --seed 3")]
 pub struct Rescale {
     #[command(flatten)]
     files: Files,

@@ -2,26 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
-use burn::tensor::{Device, Distribution, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Tensor;
 use clap::Args;
 use gsgd::Wiring;
 
-use crate::models::{self, Checkpoint, Model};
-
-/// Random inputs on which outputs are compared.
-const INPUTS: usize = 64;
+use super::network::NetworkFile;
+use crate::network::{Format, Net, Network};
 
 /// Where from and where to.
 #[derive(Debug, Args)]
 pub struct Files {
-    /// A safetensors file of this program, or with tensors layers.0.weight, layers.0.bias, ...
-    file: PathBuf,
-    /// The new file
+    #[command(flatten)]
+    network: NetworkFile,
+    /// The new file: safetensors, or ONNX from ONNX
     out: PathBuf,
     /// Replace the new file if it exists
     #[arg(long)]
     force: bool,
+    /// Fold batch norms into the layers before them first
+    #[arg(long)]
+    fold_batch_norm: bool,
+    /// Compare outputs on the inputs in this safetensors file instead of random ones
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<PathBuf>,
+    /// Largest difference of an output, relative to the largest output, with which the new file is written; > 0
+    #[arg(long, default_value_t = 1e-3, value_name = "SHARE")]
+    differ: f64,
 }
 
 impl Files {
@@ -29,35 +36,86 @@ impl Files {
     /// outputs.
     pub fn rewrite<T>(
         &self,
-        change: impl FnOnce(Model, &Wiring) -> Result<(Model, T)>,
+        change: impl FnOnce(Net, &Wiring) -> Result<(Net, T)>,
     ) -> Result<(&Path, T, String)> {
-        let device = Device::flex();
-        let Checkpoint { model, plan } = models::load_any(&self.file, &device)?;
+        ensure!(
+            self.differ > 0.0 && self.differ.is_finite(),
+            "--differ {}: a number > 0",
+            self.differ
+        );
+        let mut network = self.network.open()?;
+        self.check_out(&network)?;
+        let inputs = match &self.inputs {
+            Some(path) => network.inputs_from(path).context("--inputs")?,
+            None => network.random_inputs(0),
+        };
+        let before = network.outputs(&inputs)?;
+        let mut said = String::new();
+        if self.fold_batch_norm {
+            let (folded, count) = network.folded().context("--fold-batch-norm")?;
+            network = folded;
+            said = format!("{count} batch norms folded, ");
+        }
+        let wiring = network.wiring()?;
+        let (net, found) = change(network.net.clone(), &wiring)
+            .map_err(|error| anyhow::anyhow!("{}", network.named(&format!("{error:#}"))))?;
+        let network = network.with(net)?;
+        let after = network.outputs(&inputs)?;
+        let (difference, size) = largest_difference(&before, &after);
+        ensure!(
+            difference <= self.differ * size,
+            "the new network differs by {difference:.1e} on outputs up to {size:.1e}: the factors are too large for the \
+             numbers of the file, or a batch norm's epsilon matters (a lower --spread helps; --differ {} allows it). Nothing \
+             was written",
+            difference / size
+        );
+        network.tensors.write(&self.out)?;
+        let examples = inputs.first().map_or(0, |x| x.dims()[0]);
+        let kind = match self.inputs {
+            Some(_) => "given",
+            None => "random",
+        };
+        let outputs = format!(
+            "{said}largest difference of an output {difference:.1e} of {size:.1e} ({examples} {kind} inputs)"
+        );
+        Ok((&self.out, found, outputs))
+    }
+
+    fn check_out(&self, network: &Network) -> Result<()> {
         ensure!(
             self.force || !self.out.exists(),
             "{} exists: choose another name, or replace it with --force",
             self.out.display()
         );
-        let wiring = Wiring::of(&model)?;
-        let x = Tensor::<2>::random(
-            [INPUTS, plan.shape.features()],
-            Distribution::Normal(0.0, 1.0),
-            &device,
-        );
-        let before = model.forward(x.clone());
-        let (changed, found) = change(model, &wiring)?;
-        let after = changed.forward(x);
-        let size: f64 = before.clone().abs().max().into_scalar();
-        let difference: f64 = (after - before).abs().max().into_scalar();
-        ensure!(
-            difference <= 1e-3 * size,
-            "the new network differs by {difference:.1e} on outputs up to {size:.1e}: the factors are too large for f32 \
-             (a lower --spread helps). Nothing was written"
-        );
-        models::save(&changed, &plan, &self.out)?;
-        let outputs = format!(
-            "largest difference of an output {difference:.1e} of {size:.1e} ({INPUTS} random inputs)"
-        );
-        Ok((&self.out, found, outputs))
+        let extension = self.out.extension().and_then(|e| e.to_str());
+        let onnx = extension == Some("onnx");
+        match network.tensors.format() {
+            Format::Onnx if !onnx => bail!(
+                "{}: what comes from an ONNX file is written as one, with a name that ends in .onnx",
+                self.out.display()
+            ),
+            Format::Safetensors if onnx || matches!(extension, Some("pt" | "pth")) => bail!(
+                "{}: safetensors files and PyTorch's are written as safetensors, with a name such as model.safetensors",
+                self.out.display()
+            ),
+            _ => Ok(()),
+        }
     }
+}
+
+/// The largest difference of an output, and the largest output before.
+fn largest_difference(before: &[Tensor<2>], after: &[Tensor<2>]) -> (f64, f64) {
+    let mut found = (0.0f64, 0.0f64);
+    for (before, after) in before.iter().zip(after) {
+        let size: f64 = before.clone().abs().max().into_scalar();
+        let difference: f64 = (after.clone() - before.clone()).abs().max().into_scalar();
+        // a NaN stays
+        found.0 = if difference > found.0 || difference.is_nan() {
+            difference
+        } else {
+            found.0
+        };
+        found.1 = found.1.max(size);
+    }
+    found
 }

@@ -9,22 +9,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{Arch, Model, Plan};
 use crate::data::ImageShape;
 
 /// The metadata entry that says which network for which images it is: `resnet:20 3x32x32`.
-const NETWORK: &str = "network";
-
-/// A network read from a file.
-pub struct Checkpoint {
-    /// The network.
-    pub model: Model,
-    /// What it is.
-    pub plan: Plan,
-}
+pub const NETWORK: &str = "network";
 
 /// The name in the file of a parameter, from its path in the module.
 pub fn file_name(path: &str) -> String {
@@ -209,22 +201,6 @@ pub fn load_into(model: Model, plan: &Plan, path: &Path) -> Result<Model> {
 
 fn with(yes: bool, what: &str) -> String {
     format!("{} {what}", if yes { "with" } else { "without" })
-}
-
-/// A checkpoint of any network of this program, or of any multi-layer perceptron with the names `layers.0.weight`,
-/// `layers.0.bias`, ...
-///
-/// # Errors
-/// The file cannot be read, or its tensors are missing, additional, misshapen or not finite.
-pub fn load_any(path: &Path, device: &Device) -> Result<Checkpoint> {
-    let data = read(path)?;
-    let file = parse(&data, path)?;
-    let load = || -> Result<Checkpoint> {
-        let plan = plan_of(&file, &data)?;
-        let model = fill(Model::he(&plan, 0, device), &file, &[], None)?;
-        Ok(Checkpoint { model, plan })
-    };
-    load().with_context(|| format!("in {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -93,6 +93,7 @@ impl Stepper {
             PathSgd => Way::PathSgd(Box::new(gsgd::PathSgd::init(model, Unwired::Refuse)?)),
             BalancedSgd => {
                 let until = Balance {
+                    norm: gsgd::Norm::L2,
                     tolerance: 1e-3,
                     max_sweeps: 20,
                 };

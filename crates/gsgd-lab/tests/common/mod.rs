@@ -1,6 +1,7 @@
 //! Running the program.
 #![allow(dead_code)]
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -89,4 +90,43 @@ pub fn image_folder(folder: &Path) {
             }
         }
     }
+}
+
+/// An element of a page: its name, the names of those around it, its attributes.
+pub struct Element {
+    pub name: String,
+    pub within: Vec<String>,
+    pub attributes: HashMap<String, String>,
+}
+
+/// The elements of a page whose tags are without error and close one another in order.
+#[track_caller]
+pub fn elements(page: &str) -> Vec<Element> {
+    const VOID: [&str; 4] = ["meta", "link", "br", "img"];
+    let text = |bytes: &html5gum::HtmlString| String::from_utf8(bytes.0.clone()).unwrap();
+    let (mut open, mut found) = (Vec::new(), Vec::new());
+    for Ok(token) in html5gum::Tokenizer::new(page) {
+        match token {
+            html5gum::Token::Error(error) => panic!("{error:?}"),
+            html5gum::Token::StartTag(tag) => {
+                let name = text(&tag.name);
+                found.push(Element {
+                    name: name.clone(),
+                    within: open.clone(),
+                    attributes: tag
+                        .attributes
+                        .iter()
+                        .map(|(name, value)| (text(name), text(value)))
+                        .collect(),
+                });
+                if !tag.self_closing && !VOID.contains(&name.as_str()) {
+                    open.push(name);
+                }
+            }
+            html5gum::Token::EndTag(tag) => assert_eq!(open.pop(), Some(text(&tag.name))),
+            _ => {}
+        }
+    }
+    assert_eq!(open, Vec::<String>::new());
+    found
 }

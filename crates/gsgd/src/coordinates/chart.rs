@@ -90,6 +90,18 @@ impl<'a> Network<'a> {
         self.weights[slot].powers(side, groups, heads, p)
     }
 
+    /// Largest factor |w| of the edges into every head line, with a factor per tail line.
+    pub fn maxima_by_head(&self, slot: usize, tails: &[f64]) -> Vec<f64> {
+        let layout = self.wiring.edges[slot].layout;
+        self.weights[slot].maxima(layout.tails.other(), layout.groups, tails)
+    }
+
+    /// Largest factor |w| of the edges out of every tail line, with a factor per head line.
+    pub fn maxima_by_tail(&self, slot: usize, heads: &[f64]) -> Vec<f64> {
+        let layout = self.wiring.edges[slot].layout;
+        self.weights[slot].maxima(layout.tails, layout.groups, heads)
+    }
+
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
     pub fn not_finite(&self, slot: usize) -> Error {
         let name = self.wiring.edges[slot].name.clone();

@@ -79,6 +79,17 @@ pub fn powers(w: &Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power
     sum(power(w, p) * factor, side)
 }
 
+pub fn maxima(w: &Tensor<2>, side: Side, groups: usize, others: &[f64]) -> Vec<f64> {
+    let w = grouped(w, groups);
+    let factor = along(&w, side.other(), others);
+    let sizes = w.abs() * factor;
+    let maxima = match side {
+        Side::Rows => sizes.max_dim(2),
+        Side::Columns => sizes.max_dim(1),
+    };
+    maxima.into_data().iter::<f64>().collect()
+}
+
 pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
     let (shape, x) = (x.dims(), grouped(&x, by.groups(x.dims()[1])));
     let rows = along(&x, Side::Rows, &by.rows);

@@ -78,6 +78,11 @@ impl Matrix {
         dispatch!(powers(self, side, groups, others, p))
     }
 
+    /// Largest factor |w| on every line of a side, with a factor per line of the other side.
+    pub fn maxima(&self, side: Side, groups: usize, others: &[f64]) -> Vec<f64> {
+        dispatch!(maxima(self, side, groups, others))
+    }
+
     /// `(x * rows) * columns`.
     pub fn scale(self, by: &Lines) -> Self {
         dispatch!(scale(self, by))

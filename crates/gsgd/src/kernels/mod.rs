@@ -129,6 +129,7 @@ mod tests {
                     agree(&|how| sums(how).squares);
                     agree(&|how| sums(how).dots);
                     agree(&|how| sums(how).gradient_squares);
+                    agree(&|how| pair(how).0.maxima(side, groups, others));
                     for p in [Power::One, Power::Two] {
                         agree(&|how| pair(how).0.powers(side, groups, others, p));
                     }

@@ -396,6 +396,30 @@ pub fn powers(w: &FlexTensor, side: Side, groups: usize, others: &[f64], p: Powe
     })
 }
 
+pub fn maxima(w: &FlexTensor, side: Side, groups: usize, others: &[f64]) -> Vec<f64> {
+    let grid = Grid::of(w, groups);
+    by_dtype!(w, E => {
+        let w = w.storage::<E>();
+        match side {
+            Side::Rows => grid.per_row(
+                #[inline(always)]
+                |row| {
+                    let line = w[grid.line(row)].iter().zip(&others[grid.columns_at(row)]);
+                    line.fold(0.0, |most, (w, c)| most.max(c * w.wide().abs()))
+                },
+            ),
+            Side::Columns => {
+                let mut all = vec![0.0f64; groups * grid.columns];
+                for row in 0..grid.rows {
+                    let line = all[grid.columns_at(row)].iter_mut().zip(&w[grid.line(row)]);
+                    line.for_each(|(most, w)| *most = most.max(others[row] * w.wide().abs()));
+                }
+                all
+            }
+        }
+    })
+}
+
 pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
     let grid = Grid::under(&x, by);
     by_dtype!(x, E => {

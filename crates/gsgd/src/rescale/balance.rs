@@ -1,4 +1,4 @@
-//! The balanced representative: every unit's incoming and outgoing l2 norms agree.
+//! The balanced representative: every unit's incoming and outgoing norms agree.
 
 use burn::module::Module;
 
@@ -7,12 +7,25 @@ use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Power};
 use crate::params;
-use crate::wiring::{Class, Kind, Wiring};
+use crate::wiring::{Class, Edges, Kind, Wiring};
 
-/// When balancing is done.
+/// The size of a unit's incoming or outgoing weights that balancing makes equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Norm {
+    /// Root of the sum of squares, biases included.
+    #[default]
+    L2,
+    /// Largest absolute value, biases left out: what rounding a whole tensor to a few bits wants (cross-layer
+    /// equalisation, Nagel et al. 2019, section 4.1).
+    MaxAbs,
+}
+
+/// What balanced means, and when balancing is done.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Balance {
-    /// Largest |ln(incoming norm / outgoing norm)| of a unit that counts as balanced. Default 1e-6.
+    /// What is made equal. Default l2.
+    pub norm: Norm,
+    /// Largest |ln(incoming norm / outgoing norm)| of a unit that counts as balanced; > 0. Default 1e-6.
     pub tolerance: f64,
     /// Sweeps over the network after which it ends in any case. Default 200.
     pub max_sweeps: usize,
@@ -21,14 +34,56 @@ pub struct Balance {
 impl Default for Balance {
     fn default() -> Self {
         Self {
+            norm: Norm::L2,
             tolerance: 1e-6,
             max_sweeps: 200,
         }
     }
 }
 
-/// The square of the norm that balancing gives a row before batch norm, whose scale has no effect: that of He weights.
-const SINK: f64 = 2.0;
+impl Norm {
+    /// The square of the norm that balancing gives a row before batch norm, whose scale has no effect: that of He weights,
+    /// or 1.
+    fn of_sinks(self) -> f64 {
+        match self {
+            Self::L2 => 2.0,
+            Self::MaxAbs => 1.0,
+        }
+    }
+
+    /// Squared norms of the edges into every head line, with a factor per tail line.
+    fn by_head(self, network: Network, slot: usize, tails: Vec<f64>) -> Vec<f64> {
+        match self {
+            Self::L2 => network.powers_by_head(slot, &squared(tails), Power::Two),
+            Self::MaxAbs => squared(network.maxima_by_head(slot, &tails)),
+        }
+    }
+
+    /// Squared norms of the edges out of every tail line, with a factor per head line.
+    fn by_tail(self, network: Network, slot: usize, heads: Vec<f64>) -> Vec<f64> {
+        match self {
+            Self::L2 => network.powers_by_tail(slot, &squared(heads), Power::Two),
+            Self::MaxAbs => squared(network.maxima_by_tail(slot, &heads)),
+        }
+    }
+
+    /// The squared norm of weights together, from those of two parts.
+    fn joined(self, a: f64, b: f64) -> f64 {
+        match self {
+            Self::L2 => a + b,
+            Self::MaxAbs => a.max(b),
+        }
+    }
+
+    fn counts(self, edges: &Edges) -> bool {
+        self == Self::L2 || !edges.is_bias()
+    }
+}
+
+fn squared(mut values: Vec<f64>) -> Vec<f64> {
+    values.iter_mut().for_each(|value| *value *= *value);
+    values
+}
 
 /// What balancing found.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +100,7 @@ pub struct Balanced {
 ///
 /// Block coordinate descent on the sum of all squared weights over the group (equi-normalisation, Stock et al.
 /// 2019), which is convex in the factors' logarithms. It starts from the canonical representative, so the result
-/// does not depend on how the network came scaled. Units without weights on one side keep their scale; rows before a
+/// does not depend on how the network came scaled; for the largest absolute value likewise, without that theory. Units without weights on one side keep their scale; rows before a
 /// batch norm, whose scale has no effect, get the norm of He weights.
 ///
 /// # Errors
@@ -105,7 +160,7 @@ pub(crate) fn balancing(network: Network, until: Balance) -> Result<Balanced, Er
     while balanced.sweeps < until.max_sweeps && balanced.imbalance > until.tolerance {
         balanced.imbalance = 0.0;
         for level in &levels {
-            let worst = balance_level(network, level, &mut balanced.scaling);
+            let worst = balance_level(network, until.norm, level, &mut balanced.scaling);
             balanced.imbalance = balanced.imbalance.max(worst);
         }
         balanced.sweeps += 1;
@@ -149,31 +204,29 @@ fn levels(wiring: &Wiring) -> Vec<Level> {
 }
 
 /// One step for the classes of a level; returns the largest |ln(incoming / outgoing norm)| found.
-fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 {
+fn balance_level(network: Network, norm: Norm, level: &Level, scaling: &mut Scaling) -> f64 {
     let mut incoming = vec![0.0; scaling.factors.len()];
     let mut outgoing = vec![0.0; scaling.factors.len()];
     for &slot in &level.before {
         let edges = &network.wiring.edges[slot];
-        let tails: Vec<f64> = edges
-            .tails
-            .iter()
-            .map(|&t| scaling.factor(t).powi(-2))
-            .collect();
-        let sums = network.powers_by_head(slot, &tails, Power::Two);
-        for (head, sum) in edges.heads.iter().zip(sums) {
-            incoming[head.index()] += sum;
+        if norm.counts(edges) {
+            let tails = edges.tails.iter().map(|&t| 1.0 / scaling.factor(t));
+            let norms = norm.by_head(network, slot, tails.collect());
+            for (head, size) in edges.heads.iter().zip(norms) {
+                let whole = &mut incoming[head.index()];
+                *whole = norm.joined(*whole, size);
+            }
         }
     }
     for &slot in &level.after {
         let edges = &network.wiring.edges[slot];
-        let heads: Vec<f64> = edges
-            .heads
-            .iter()
-            .map(|&h| scaling.factor(h).powi(2))
-            .collect();
-        let sums = network.powers_by_tail(slot, &heads, Power::Two);
-        for (tail, sum) in edges.tails.iter().zip(sums) {
-            outgoing[tail.index()] += sum;
+        if norm.counts(edges) {
+            let heads = edges.heads.iter().map(|&h| scaling.factor(h));
+            let norms = norm.by_tail(network, slot, heads.collect());
+            for (tail, size) in edges.tails.iter().zip(norms) {
+                let whole = &mut outgoing[tail.index()];
+                *whole = norm.joined(*whole, size);
+            }
         }
     }
     let mut worst = 0.0f64;
@@ -182,7 +235,7 @@ fn balance_level(network: Network, level: &Level, scaling: &mut Scaling) -> f64 
         let square = scaling.factors[b] * scaling.factors[b];
         let ratio = match network.wiring.kind(class) {
             // both sides of the square: the only weights that its scale moves are its row
-            Kind::Sink => (SINK / (incoming[b] * square)).powi(2),
+            Kind::Sink => (norm.of_sinks() / (incoming[b] * square)).powi(2),
             _ => (outgoing[b] / square) / (incoming[b] * square),
         };
         if !ratio.is_normal() || ratio < 0.0 {

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub(crate) use balance::balancing;
-pub use balance::{Balance, Balanced, balance, imbalances};
+pub use balance::{Balance, Balanced, Norm, balance, imbalances};
 pub use equivalent::{Equivalence, equivalent};
 
 use crate::coordinates::{Network, NormChart};

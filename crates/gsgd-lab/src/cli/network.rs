@@ -1,0 +1,30 @@
+//! A network in a file, as the commands take it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::network::Network;
+
+#[derive(Debug, Args)]
+pub struct NetworkFile {
+    /// A safetensors file, a PyTorch state dict (.pt, .pth) or an ONNX file
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub arch: ArchFlag,
+}
+
+#[derive(Debug, Args)]
+pub struct ArchFlag {
+    /// What the layers are, where the file does not say: mlp:49-64-64-10, plain:20, resnet:20, ..., or a TOML file
+    #[arg(long, value_name = "ARCH|FILE.toml")]
+    pub arch: Option<String>,
+}
+
+impl NetworkFile {
+    /// The network.
+    pub fn open(&self) -> Result<Network> {
+        Network::open(&self.file, self.arch.arch.as_deref())
+    }
+}

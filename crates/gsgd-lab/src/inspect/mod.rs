@@ -1,0 +1,241 @@
+//! What a network's scaling looks like: classes, norms, balance, skeletons.
+
+mod draw;
+mod page;
+mod text;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use gsgd::{
+    Class, Edges, GSpaceConfig, Kind, Power, Skeleton, Tree, Unwired, Wiring, basis_path_norm,
+    imbalances, path_norm, skeleton_weights,
+};
+use serde::Serialize;
+
+use crate::network::Network;
+
+pub use draw::svg;
+pub use page::page;
+pub use text::text;
+
+/// Units that are listed by name.
+const LISTED: usize = 10;
+
+/// A network's figures.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub arch: String,
+    pub hidden_classes: usize,
+    /// Of these, classes that reach outputs only through batch norm, and inputs of batch norm.
+    pub floating_classes: usize,
+    pub sink_classes: usize,
+    pub weights: usize,
+    pub basis_paths: usize,
+    pub invariant_ratio: f64,
+    pub path_norm_1: f64,
+    pub path_norm_2: f64,
+    /// Square root of the sum of squares of basis path values, on the largest skeleton; none where a unit is dead.
+    pub basis_path_norm: Option<f64>,
+    /// Least |weight| on the paper's skeleton and on the largest; none where a unit is dead.
+    pub smallest_skeleton_weight: Option<Smallest>,
+    /// Units without weights other than 0 on one side: they are constant, or nothing reads them.
+    pub dead_units: Vec<String>,
+    /// The ten units whose ratio of incoming to outgoing norm is farthest from 1.
+    pub least_balanced: Vec<(String, f64)>,
+    /// Layers that write the same classes, as the sums of a residual stream do.
+    pub shared: Vec<Vec<String>>,
+    /// Biases that a batch norm takes away again.
+    pub null_biases: Vec<String>,
+    /// Where a function that is not positively homogeneous takes a layer's result.
+    pub grounded: Vec<String>,
+    /// Operations that are not known: all around them is grounded. Name and kind.
+    pub unknown: Vec<(String, String)>,
+    pub layers: Vec<Layer>,
+}
+
+/// Least |weight| on a skeleton.
+#[derive(Debug, Serialize)]
+pub struct Smallest {
+    pub paper: f64,
+    pub largest: f64,
+}
+
+/// A layer's figures.
+#[derive(Debug, Serialize)]
+pub struct Layer {
+    pub name: String,
+    /// As in the file.
+    pub shape: Vec<usize>,
+    /// Hidden classes this layer writes (0 where they are outputs).
+    pub classes: usize,
+    /// Incoming over outgoing l2 norm of these: smallest, quartiles, largest; none of inputs of batch norm.
+    pub imbalance: Option<[f64; 5]>,
+    /// Error of rounding the tensor to 8 bits with one scale, relative to its own size (root of sums of squares).
+    pub int8_error: f64,
+}
+
+impl Report {
+    /// The figures of a network.
+    ///
+    /// # Errors
+    /// Its layers do not fit together.
+    pub fn of(network: &Network) -> Result<Self> {
+        let wiring = network.wiring()?;
+        let net = &network.net;
+        let ratios = imbalances(net, &wiring)?;
+        let unit = |class| network.name(&wiring.unit(class));
+        let known = || wiring.hidden_classes().zip(&ratios);
+        // what only batch norm reads has no outgoing norm
+        let dead = known()
+            .filter(|(class, ratio)| ratio.is_none() && wiring.kind(*class) == Kind::Grounded);
+        let dead_units: Vec<String> = dead.map(|(class, _)| unit(class)).collect();
+        let mut least_balanced: Vec<(String, f64)> = known()
+            .filter_map(|(class, ratio)| Some((unit(class), (*ratio)?)))
+            .collect();
+        least_balanced.sort_by(|a, b| b.1.ln().abs().total_cmp(&a.1.ln().abs()));
+        least_balanced.truncate(LISTED);
+        let (basis_norm, smallest) = match dead_units.is_empty() {
+            true => {
+                let largest = largest(network)?;
+                let least = |tree: &Tree| -> Result<f64> {
+                    let weights = skeleton_weights(net, &wiring, tree)?;
+                    Ok(weights
+                        .into_iter()
+                        .map(f64::abs)
+                        .fold(f64::INFINITY, f64::min))
+                };
+                let smallest = Smallest {
+                    paper: least(&gsgd::paper(&wiring))?,
+                    largest: least(&largest)?,
+                };
+                let norm = basis_path_norm(net, &wiring, &largest)?.sqrt();
+                (Some(norm), (wiring.hidden() > 0).then_some(smallest))
+            }
+            false => (None, None),
+        };
+        let of_kind = |kind| {
+            let classes = wiring.hidden_classes();
+            classes.filter(|&class| wiring.kind(class) == kind).count()
+        };
+        let named =
+            |names: &mut dyn Iterator<Item = &str>| names.map(|name| network.named(name)).collect();
+        Ok(Self {
+            arch: network.about.clone(),
+            hidden_classes: wiring.hidden(),
+            floating_classes: of_kind(Kind::Floating),
+            sink_classes: of_kind(Kind::Sink),
+            weights: wiring.weights(),
+            basis_paths: wiring.basis_paths(),
+            invariant_ratio: wiring.invariant_ratio(),
+            path_norm_1: path_norm(net, &wiring, Power::One)?,
+            path_norm_2: path_norm(net, &wiring, Power::Two)?.sqrt(),
+            basis_path_norm: basis_norm,
+            smallest_skeleton_weight: smallest,
+            dead_units,
+            least_balanced,
+            shared: shared(network, &wiring),
+            null_biases: named(&mut wiring.null_biases()),
+            grounded: named(&mut wiring.grounded()),
+            unknown: network.opaque(),
+            layers: layers(network, &wiring, &ratios)?,
+        })
+    }
+}
+
+/// The largest skeleton.
+fn largest(network: &Network) -> Result<Tree> {
+    let config = GSpaceConfig::sgd()
+        .with_skeleton(Skeleton::Largest)
+        .with_unwired(Unwired::WeightSpace);
+    let optim = config
+        .init(&network.net)
+        .map_err(|error| anyhow::anyhow!("{}", network.named(&error.to_string())))?;
+    let tree = optim
+        .skeleton()
+        .context("these coordinates have a skeleton")?;
+    Ok(tree.clone())
+}
+
+/// Hidden classes that a parameter writes, each once, in order.
+fn classes_of(edges: &Edges) -> Vec<Class> {
+    let mut classes = edges.heads().to_vec();
+    classes.retain(|class| !class.is_ground());
+    classes.dedup();
+    classes
+}
+
+fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
+    let mut writers: BTreeMap<Vec<Class>, Vec<String>> = BTreeMap::new();
+    for edges in wiring.edges().iter().filter(|edges| !edges.is_bias()) {
+        let classes = classes_of(edges);
+        if !classes.is_empty() {
+            writers
+                .entry(classes)
+                .or_default()
+                .push(network.name(edges.name()));
+        }
+    }
+    writers
+        .into_values()
+        .filter(|layers| layers.len() > 1)
+        .collect()
+}
+
+/// Every weight layer, with the balance of the classes it writes.
+fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
+    let mut errors = BTreeMap::new();
+    network.net.tensors(|name, values| {
+        errors.insert(name.to_string(), int8_error(&values));
+        Ok(())
+    })?;
+    let weights = wiring.edges().iter().filter(|edges| !edges.is_bias());
+    let layer = |edges: &Edges| {
+        let classes = classes_of(edges);
+        let ratio = |class: &Class| ratios[class.index() - 1];
+        let mut known: Vec<f64> = classes.iter().filter_map(ratio).collect();
+        known.sort_by(f64::total_cmp);
+        let at = |quarter: usize| known[(known.len() - 1) * quarter / 4];
+        let name = network.name(edges.name());
+        Layer {
+            int8_error: errors.get(&name).copied().unwrap_or(0.0),
+            shape: network.tensors.shape_of(&name).unwrap_or_default().to_vec(),
+            name,
+            classes: classes.len(),
+            imbalance: (!known.is_empty()).then(|| std::array::from_fn(at)),
+        }
+    };
+    Ok(weights.map(layer).collect())
+}
+
+/// The relative error of rounding to the whole multiples, -127 to 127, of the largest value's 127th part.
+fn int8_error(values: &[f32]) -> f64 {
+    let largest = values
+        .iter()
+        .fold(0.0f32, |most, value| most.max(value.abs()));
+    let step = f64::from(largest) / 127.0;
+    if step == 0.0 {
+        return 0.0;
+    }
+    let (mut error, mut size) = (0.0, 0.0);
+    for value in values.iter().map(|&value| f64::from(value)) {
+        let rounded = (value / step).round() * step;
+        error += (value - rounded).powi(2);
+        size += value * value;
+    }
+    (error / size).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::int8_error;
+
+    #[test]
+    fn rounding_to_8_bits() {
+        assert_eq!(int8_error(&[127.0, -3.0, 0.0]), 0.0);
+        // 0.5 is rounded to 1: an error of 0.5 beside 127
+        let error = int8_error(&[127.0, 0.5]);
+        assert!((error - 0.5 / (127.0f64.powi(2) + 0.25).sqrt()).abs() < 1e-12);
+        assert_eq!(int8_error(&[0.0, 0.0]), 0.0);
+    }
+}

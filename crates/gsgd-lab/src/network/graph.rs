@@ -1,0 +1,220 @@
+//! A network as the list of its operations, with the tensors of each by name.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::shapes::{self, Shapes};
+
+/// Which dimension of a dense layer's weight comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orientation {
+    /// `[outputs, inputs]`, as in PyTorch.
+    OutputsFirst,
+    /// `[inputs, outputs]`.
+    InputsFirst,
+}
+
+/// How a convolution or pooling moves over an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width.
+    pub kernel: [usize; 2],
+    /// Steps down and to the right.
+    pub stride: [usize; 2],
+    /// Zeros at top, left, bottom and right.
+    pub padding: [usize; 4],
+    /// Distance of neighbouring taps.
+    pub dilation: [usize; 2],
+    /// Whether a last window may reach over the end.
+    pub ceil: bool,
+}
+
+/// Functions that are not positively homogeneous, as far as they can be computed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Function {
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+    /// Hyperbolic tangent
+    Tanh,
+    /// x Phi(x)
+    Gelu,
+    /// x sigmoid(x)
+    Silu,
+    /// min(max(x, 0), 6)
+    Relu6,
+    /// Softmax over the channels
+    Softmax,
+}
+
+/// What a node does; tensors by their names in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// An input, without the batch.
+    Input {
+        shape: Vec<usize>,
+    },
+    Linear {
+        weight: String,
+        bias: Option<String>,
+        orientation: Orientation,
+    },
+    /// Weight `[outputs, inputs / groups, height, width]`.
+    Conv {
+        weight: String,
+        bias: Option<String>,
+        window: Window,
+        groups: usize,
+    },
+    BatchNorm {
+        weight: String,
+        bias: String,
+        mean: String,
+        variance: String,
+        epsilon: f64,
+    },
+    Relu {},
+    LeakyRelu {
+        slope: f64,
+    },
+    Prelu {
+        slopes: String,
+    },
+    MaxPool {
+        window: Window,
+    },
+    AvgPool {
+        window: Window,
+        counts_padding: bool,
+    },
+    GlobalAvgPool {},
+    Add {},
+    Concat {},
+    Flatten {},
+    /// What changes nothing in evaluation.
+    Identity {},
+    Function {
+        function: Function,
+    },
+    /// Something that nothing is known of but the shape of its result.
+    Opaque {
+        kind: String,
+        shape: Vec<usize>,
+    },
+}
+
+impl Op {
+    /// The tensors it has.
+    pub fn tensors(&self) -> Vec<&str> {
+        match self {
+            Self::Linear { weight, bias, .. } | Self::Conv { weight, bias, .. } => {
+                let bias = bias.iter();
+                bias.chain([weight]).map(String::as_str).collect()
+            }
+            Self::BatchNorm {
+                weight,
+                bias,
+                mean,
+                variance,
+                ..
+            } => vec![weight, bias, mean, variance],
+            Self::Prelu { slopes } => vec![slopes],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A value of the network and how it is computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name, unique.
+    pub name: String,
+    /// What is done.
+    pub op: Op,
+    /// To which values, by their place in [`Graph::nodes`].
+    pub from: Vec<usize>,
+    /// Shape of the result without the batch: `[features]` or `[channels, height, width]`.
+    pub shape: Vec<usize>,
+}
+
+/// Operations in an order in which they can be carried out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    /// All values.
+    pub nodes: Vec<Node>,
+    /// The places of the results.
+    pub outputs: Vec<usize>,
+}
+
+/// Values of one example in a layer at most.
+const LARGEST: usize = 1 << 25;
+
+impl Graph {
+    /// Appends an operation, if it fits, and returns its place.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, tensors that are missing; with the node's name.
+    pub fn push(
+        &mut self,
+        name: impl Into<String>,
+        op: Op,
+        from: Vec<usize>,
+        tensors: &impl Shapes,
+    ) -> Result<usize> {
+        let name = name.into();
+        let read: Vec<&[usize]> = from
+            .iter()
+            .map(|&at| self.nodes[at].shape.as_slice())
+            .collect();
+        let shape =
+            shapes::result(&op, &read, tensors).with_context(|| format!("layer `{name}`"))?;
+        let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        ensure!(
+            size.is_some_and(|size| (1..=LARGEST).contains(&size)),
+            "layer `{name}` gives {shape:?}, values between 1 and {LARGEST} are allowed"
+        );
+        self.nodes.push(Node {
+            name,
+            op,
+            from,
+            shape,
+        });
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// The inputs' shapes.
+    pub fn inputs(&self) -> impl Iterator<Item = &[usize]> {
+        self.nodes.iter().filter_map(|node| match &node.op {
+            Op::Input { shape } => Some(shape.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// The operations that nothing is known of: name, kind.
+    pub fn opaque(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.nodes.iter().filter_map(|node| match &node.op {
+            Op::Opaque { kind, .. } => Some((node.name.as_str(), kind.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The place of the value of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// Refuses a network in which layers share a tensor, or with a layer that no output depends on.
+    ///
+    /// # Errors
+    /// The tensor, or the layer.
+    pub fn check(&self) -> Result<()> {
+        let mut seen = std::collections::HashSet::new();
+        for tensor in self.nodes.iter().flat_map(|node| node.op.tensors()) {
+            if !seen.insert(tensor) {
+                bail!(
+                    "two layers use the tensor `{tensor}`: shared weights cannot be rescaled by layer"
+                );
+            }
+        }
+        Ok(())
+    }
+}

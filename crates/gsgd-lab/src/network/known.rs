@@ -1,0 +1,192 @@
+//! Graphs of the architectures that have a name, and of plain perceptrons found by their tensors.
+
+use anyhow::{Result, bail, ensure};
+
+use super::graph::{Graph, Op, Orientation};
+use super::layout::{batch_norm, conv};
+use super::shapes::Shapes;
+use super::tensors::Tensors;
+use crate::data::ImageShape;
+use crate::models::{Arch, Conv};
+
+/// The graph of an architecture of this program with the tensors of its checkpoints.
+///
+/// # Errors
+/// The tensors are those of another network.
+pub fn of_arch(arch: &Arch, images: Option<ImageShape>, tensors: &Tensors) -> Result<Graph> {
+    match arch {
+        Arch::Mlp(widths) => {
+            let layers: Vec<String> = match tensors.shape("layers.0.weight") {
+                Some(_) => (0..widths.len() - 1)
+                    .map(|at| format!("layers.{at}"))
+                    .collect(),
+                None => dense_layers(tensors)?,
+            };
+            let graph = perceptron(widths[0], &layers, tensors)?;
+            let found: Vec<usize> = std::iter::once(widths[0])
+                .chain(linear_widths(&graph))
+                .collect();
+            ensure!(
+                found == *widths,
+                "the tensors are those of {}, not of {arch}",
+                Arch::Mlp(found)
+            );
+            Ok(graph)
+        }
+        Arch::Conv(conv) => convolutional(conv, images, tensors),
+    }
+}
+
+fn linear_widths(graph: &Graph) -> impl Iterator<Item = usize> {
+    let linear = graph.nodes.iter();
+    let linear = linear.filter(|node| matches!(node.op, Op::Linear { .. }));
+    linear.map(|node| node.shape[0])
+}
+
+/// A multi-layer perceptron of all the file's tensors, if they are weights and biases that fit one to the next in the
+/// order of their names.
+///
+/// # Errors
+/// They do not.
+pub fn by_names(tensors: &Tensors) -> Result<Graph> {
+    let unknown = "no metadata say which network it is; give it with --arch";
+    let layers = match dense_layers(tensors) {
+        Ok(layers) => layers,
+        Err(error) => bail!("{error}, and {unknown}"),
+    };
+    let first = tensors.shape_of(&format!("{}.weight", layers[0]))?[1];
+    perceptron(first, &layers, tensors)
+        .map_err(|error| error.context(format!("as dense layers one after the other; {unknown}")))
+}
+
+/// The prefixes of dense layers in natural order, of a file that holds nothing else.
+fn dense_layers(tensors: &Tensors) -> Result<Vec<String>> {
+    let mut layers = Vec::new();
+    for name in tensors.names() {
+        if let Some(layer) = name.strip_suffix(".bias")
+            && tensors.shape(&format!("{layer}.weight")).is_some()
+        {
+            continue;
+        }
+        match name.strip_suffix(".weight") {
+            Some(layer) if tensors.shape_of(name)?.len() == 2 => layers.push(layer.to_string()),
+            _ => bail!("`{name}` is no tensor of a dense layer"),
+        }
+    }
+    ensure!(!layers.is_empty(), "there are no tensors of dense layers");
+    layers.sort_by_key(|name| natural(name));
+    Ok(layers)
+}
+
+/// Text and numbers of a name, so that `fc10` comes after `fc9`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (before, after) = rest.split_at(text);
+        let digits = after
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(after.len());
+        let (number, left) = after.split_at(digits);
+        parts.push((before.to_string(), number.parse().unwrap_or(0)));
+        rest = left;
+    }
+    parts
+}
+
+fn perceptron(inputs: usize, layers: &[String], tensors: &Tensors) -> Result<Graph> {
+    let mut graph = Graph::default();
+    let shape = vec![inputs];
+    let mut at = graph.push("input", Op::Input { shape }, Vec::new(), tensors)?;
+    for (index, layer) in layers.iter().enumerate() {
+        if index > 0 {
+            at = graph.push(format!("relu{index}"), Op::Relu {}, vec![at], tensors)?;
+        }
+        let bias = format!("{layer}.bias");
+        let op = Op::Linear {
+            weight: format!("{layer}.weight"),
+            bias: tensors.shape(&bias).is_some().then_some(bias),
+            orientation: Orientation::OutputsFirst,
+        };
+        at = graph.push(layer, op, vec![at], tensors)?;
+    }
+    graph.outputs = vec![at];
+    Ok(graph)
+}
+
+/// Epsilon of Burn's batch norm.
+const EPSILON: f64 = 1e-5;
+
+struct Blocks<'a> {
+    graph: Graph,
+    tensors: &'a Tensors,
+}
+
+impl Blocks<'_> {
+    fn push(&mut self, name: &str, op: Op, from: Vec<usize>) -> Result<usize> {
+        self.graph.push(name, op, from, self.tensors)
+    }
+
+    /// A convolution and, if the file has one, the batch norm behind it.
+    fn conv_norm(
+        &mut self,
+        from: usize,
+        name: &str,
+        norm: &str,
+        stride: usize,
+        pad: usize,
+    ) -> Result<usize> {
+        let op = conv(name, self.tensors, [stride; 2], [pad; 4], [1, 1], 1)?;
+        let at = self.push(name, op, vec![from])?;
+        match self.tensors.shape(&format!("{norm}.weight")) {
+            Some(_) => self.push(norm, batch_norm(norm, EPSILON), vec![at]),
+            None => Ok(at),
+        }
+    }
+}
+
+fn convolutional(arch: &Conv, images: Option<ImageShape>, tensors: &Tensors) -> Result<Graph> {
+    let channels = tensors.known("conv1.weight")?.get(1).copied().unwrap_or(0);
+    let shape = match images {
+        Some(images) => vec![images.channels, images.height, images.width],
+        None => vec![channels, 32, 32],
+    };
+    let mut net = Blocks {
+        graph: Graph::default(),
+        tensors,
+    };
+    let input = net.push("input", Op::Input { shape }, Vec::new())?;
+    let stem = net.conv_norm(input, "conv1", "bn1", 1, 1)?;
+    let mut at = net.push("relu", Op::Relu {}, vec![stem])?;
+    for (stage, &(_, blocks)) in arch.stages.iter().enumerate() {
+        for block in 0..blocks {
+            let name = |leaf: &str| format!("layer{}.{block}.{leaf}", stage + 1);
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let first = net.conv_norm(at, &name("conv1"), &name("bn1"), stride, 1)?;
+            let first = net.push(&name("relu1"), Op::Relu {}, vec![first])?;
+            let mut last = net.conv_norm(first, &name("conv2"), &name("bn2"), 1, 1)?;
+            if arch.residual {
+                let (projection, norm) = (name("downsample.0"), name("downsample.1"));
+                let skip = match tensors.shape(&format!("{projection}.weight")) {
+                    Some(_) => net.conv_norm(at, &projection, &norm, stride, 0)?,
+                    None => at,
+                };
+                last = net.push(&name("add"), Op::Add {}, vec![last, skip])?;
+            }
+            at = net.push(&name("relu2"), Op::Relu {}, vec![last])?;
+        }
+    }
+    at = net.push("avgpool", Op::GlobalAvgPool {}, vec![at])?;
+    at = net.push("flatten", Op::Flatten {}, vec![at])?;
+    let op = Op::Linear {
+        weight: "fc.weight".into(),
+        bias: tensors.shape("fc.bias").map(|_| "fc.bias".into()),
+        orientation: Orientation::OutputsFirst,
+    };
+    at = net.push("fc", op, vec![at])?;
+    net.graph.outputs = vec![at];
+    Ok(net.graph)
+}

@@ -1,0 +1,309 @@
+//! Networks from files, wherever they were trained: safetensors, PyTorch state dicts, ONNX.
+//!
+//! Whatever a file is, it becomes a graph of operations with the names of its tensors ([`graph`]), and that a Burn module
+//! with its wiring ([`net`]). What is changed goes back to its place in the file.
+
+mod fold;
+mod graph;
+mod known;
+mod layout;
+mod net;
+mod onnx;
+mod shapes;
+mod tensors;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Device, Tensor, TensorData};
+use gsgd::Wiring;
+use rten_tensor::prelude::*;
+
+pub use net::Net;
+pub use tensors::{Format, Tensors};
+
+use crate::data::ImageShape;
+use crate::models::{Arch, NETWORK};
+use graph::Graph;
+
+/// A network and the file it is from.
+pub struct Network {
+    /// The network.
+    pub net: Net,
+    /// The file, to be written with other values.
+    pub tensors: Tensors,
+    /// What it is, in words.
+    pub about: String,
+    names: HashMap<String, String>,
+}
+
+impl Network {
+    /// Reads a network. Where the file does not say what its layers are, `arch` does: an architecture's name, or the path
+    /// of a TOML file.
+    ///
+    /// # Errors
+    /// The file cannot be read, its tensors are missing, additional, misshapen or not finite.
+    pub fn open(path: &Path, arch: Option<&str>) -> Result<Self> {
+        let tensors = Tensors::open(path)?;
+        let (graph, about) =
+            graph_of(&tensors, arch).with_context(|| format!("in {}", path.display()))?;
+        Self::new(graph, tensors, about).with_context(|| format!("in {}", path.display()))
+    }
+
+    fn new(graph: Graph, tensors: Tensors, about: String) -> Result<Self> {
+        let net = Net::new(&graph, &tensors)?;
+        Ok(Self {
+            names: net.names(),
+            net,
+            tensors,
+            about,
+        })
+    }
+
+    /// The scaling classes.
+    ///
+    /// # Errors
+    /// The layers do not fit together, by the names of the file.
+    pub fn wiring(&self) -> Result<Wiring> {
+        Wiring::of(&self.net).map_err(|error| anyhow::anyhow!("{}", self.named(&error.to_string())))
+    }
+
+    /// The tensor's name in the file for a parameter's, or that of a unit `parameter[index]`.
+    pub fn name(&self, path: &str) -> String {
+        let (parameter, unit) = path.split_at(path.find('[').unwrap_or(path.len()));
+        match self.names.get(parameter) {
+            Some(name) => format!("{name}{unit}"),
+            None => path.into(),
+        }
+    }
+
+    /// A message with the file's names.
+    pub fn named(&self, message: &str) -> String {
+        let mut words: Vec<(&String, &String)> = self.names.iter().collect();
+        // `weights.1` is the beginning of `weights.12`
+        words.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let rename = |text: String, (path, name): (&String, &String)| text.replace(path, name);
+        words.into_iter().fold(message.to_string(), rename)
+    }
+
+    /// Parts of the network that no scaling goes through: name, kind.
+    pub fn opaque(&self) -> Vec<(String, String)> {
+        let opaque = self.net.graph().opaque();
+        opaque
+            .map(|(name, kind)| (name.into(), kind.into()))
+            .collect()
+    }
+
+    /// Random inputs, as many as take no more than a moment, each `[examples, values]`.
+    pub fn random_inputs(&self, seed: u64) -> Vec<Tensor<2>> {
+        use rand::{Rng, SeedableRng};
+        let graph = self.net.graph();
+        let sizes = graph
+            .nodes
+            .iter()
+            .map(|node| node.shape.iter().product::<usize>());
+        let largest = sizes.max().unwrap_or(1).max(1);
+        let examples = (EVALUATED / largest).clamp(2, 64);
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let inputs = graph.inputs().map(|shape| {
+            let features: usize = shape.iter().product();
+            // uniform with variance 1
+            let values: Vec<f32> = (0..examples * features)
+                .map(|_| 12f32.sqrt() * (rng.random::<f32>() - 0.5))
+                .collect();
+            Tensor::from_data(
+                TensorData::new(values, [examples, features]),
+                &Device::flex(),
+            )
+        });
+        inputs.collect()
+    }
+
+    /// The inputs in a safetensors file: a tensor for each input of the network, by its name or, where there is one of
+    /// each, by any.
+    ///
+    /// # Errors
+    /// The file cannot be read, or does not fit.
+    pub fn inputs_from(&self, path: &Path) -> Result<Vec<Tensor<2>>> {
+        let file = Tensors::open(path)?;
+        let names: Vec<&str> = file.names().collect();
+        let nodes = self.net.graph().nodes.iter();
+        let nodes = nodes.filter(|node| matches!(node.op, graph::Op::Input { .. }));
+        let inputs = nodes.map(|node| {
+            let name = match names[..] {
+                [only] => only,
+                _ => &node.name,
+            };
+            let values = file.values(name)?;
+            let features: usize = node.shape.iter().product();
+            ensure!(
+                !values.is_empty() && values.len().is_multiple_of(features),
+                "`{name}` holds {} values, an input of this network has {:?}",
+                values.len(),
+                node.shape
+            );
+            let shape = [values.len() / features, features];
+            Ok(Tensor::from_data(
+                TensorData::new(values, shape),
+                &Device::flex(),
+            ))
+        });
+        let inputs: Result<Vec<_>> = inputs.collect();
+        inputs.with_context(|| format!("in {}", path.display()))
+    }
+
+    /// The results of these inputs, each `[examples, values]`; of an ONNX file they are computed by an ONNX runtime from
+    /// the file as it would be written.
+    ///
+    /// # Errors
+    /// An operation that cannot be computed.
+    pub fn outputs(&self, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+        match self.tensors.format() {
+            Format::Safetensors => self.net.outputs(inputs),
+            Format::Onnx => run_onnx(&self.tensors, self.net.graph(), inputs),
+        }
+    }
+
+    /// This network with the weights of `net`, read back from what would be written.
+    ///
+    /// # Errors
+    /// A weight does not fit into the type of its tensor.
+    pub fn with(self, net: Net) -> Result<Self> {
+        let Self {
+            net: old,
+            mut tensors,
+            about,
+            ..
+        } = self;
+        drop(old);
+        let graph = net.graph().clone();
+        net.tensors(|name, values| tensors.replace(name, &values))?;
+        drop(net);
+        Self::new(graph, tensors, about)
+    }
+
+    /// The same function with batch norms folded into the layers before them, and how many were.
+    ///
+    /// # Errors
+    /// There is a batch norm that cannot be folded.
+    pub fn folded(self) -> Result<(Self, usize)> {
+        let (graph, tensors, count) = fold::fold(self.net.graph(), &self.tensors)?;
+        Ok((Self::new(graph, tensors, self.about)?, count))
+    }
+}
+
+/// Values in the largest layer of a batch of examples.
+const EVALUATED: usize = 1 << 20;
+
+/// The graph of a file, and what it is in words.
+fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String)> {
+    let (graph, about) = match (tensors.format(), arch) {
+        (Format::Onnx, None) => {
+            let graph = onnx::graph(tensors)?;
+            let about = format!("ONNX graph of {} operations", graph.nodes.len());
+            (graph, about)
+        }
+        (Format::Onnx, Some(arch)) => {
+            bail!("--arch {arch}: an ONNX file says itself what its layers are")
+        }
+        (_, Some(file)) if file.ends_with(".toml") => {
+            (layout::read(Path::new(file), tensors)?, file.to_string())
+        }
+        (_, Some(arch)) => {
+            let arch: Arch = arch.parse().map_err(anyhow::Error::msg)?;
+            (known::of_arch(&arch, None, tensors)?, arch.to_string())
+        }
+        (_, None) => match tensors.metadata(NETWORK) {
+            Some(about) => {
+                let (arch, images) = said(&about)?;
+                (
+                    known::of_arch(&arch, Some(images), tensors)?,
+                    arch.to_string(),
+                )
+            }
+            None => {
+                let graph = known::by_names(tensors)?;
+                (graph, "dense layers with ReLUs between them".into())
+            }
+        },
+    };
+    graph.check()?;
+    if tensors.format() == Format::Safetensors {
+        let used: Vec<&str> = graph
+            .nodes
+            .iter()
+            .flat_map(|node| node.op.tensors())
+            .collect();
+        let spare: Vec<&str> = tensors
+            .names()
+            .filter(|name| !used.contains(name))
+            .collect();
+        ensure!(
+            spare.is_empty(),
+            "tensors that belong to no layer: {}",
+            spare.join(", ")
+        );
+    }
+    Ok((graph, about))
+}
+
+/// What the metadata of this program's checkpoints say.
+fn said(about: &str) -> Result<(Arch, ImageShape)> {
+    let wrong = || anyhow::anyhow!("its metadata `{NETWORK}` make no sense: `{about}`");
+    let (arch, shape) = about.split_once(' ').ok_or_else(wrong)?;
+    let shape = shape.parse().map_err(|_| wrong())?;
+    Ok((arch.parse().map_err(|_| wrong())?, shape))
+}
+
+fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+    let model = rten::Model::load(tensors.bytes().to_vec())
+        .map_err(|e| anyhow::anyhow!("the ONNX runtime cannot load it: {e}"))?;
+    let failed = |e: rten::RunError| anyhow::anyhow!("the ONNX runtime cannot compute it: {e}");
+    let examples = inputs.first().map_or(0, |x| x.dims()[0]);
+    // a file may fix its batch
+    let fixed = model.input_ids().first().and_then(|&id| {
+        let shape = model.node_info(id)?.shape()?;
+        match shape.first()? {
+            rten::Dimension::Fixed(size) => Some(*size),
+            rten::Dimension::Symbolic(_) => None,
+        }
+    });
+    let batch = fixed.unwrap_or(examples).max(1);
+    ensure!(
+        batch <= examples,
+        "its inputs are batches of {batch}, there are {examples} inputs"
+    );
+    let mut results: Vec<Vec<Tensor<2>>> = vec![Vec::new(); graph.outputs.len()];
+    for at in 0..examples / batch {
+        let mut fed = Vec::new();
+        for ((id, x), shape) in model.input_ids().iter().zip(inputs).zip(graph.inputs()) {
+            let values = x.clone().slice([at * batch..(at + 1) * batch]).into_data();
+            let mut whole = vec![batch];
+            whole.extend(shape);
+            let values: Vec<f32> = values.iter::<f32>().collect();
+            let tensor = rten_tensor::NdTensor::<f32, 1>::from_data([values.len()], values);
+            let tensor = tensor.into_dyn().into_shape(whole.as_slice());
+            fed.push((*id, tensor.into()));
+        }
+        let outputs = model.run(fed, model.output_ids(), None).map_err(failed)?;
+        for (result, output) in results.iter_mut().zip(outputs) {
+            let output: rten_tensor::Tensor<f32> = output
+                .try_into()
+                .map_err(|_| anyhow::anyhow!("an output is no tensor of f32"))?;
+            let values = output.to_vec();
+            let shape = [batch, values.len() / batch];
+            result.push(Tensor::from_data(
+                TensorData::new(values, shape),
+                &Device::flex(),
+            ));
+        }
+    }
+    Ok(results
+        .into_iter()
+        .map(|parts| Tensor::cat(parts, 0))
+        .collect())
+}

@@ -1,0 +1,133 @@
+//! Networks of PyTorch (`tools/networks.py`): outputs, wiring, folding.
+
+use std::path::PathBuf;
+
+use burn::tensor::Tensor;
+use gsgd::{Kind, Rejected, Scaling};
+
+use super::*;
+
+fn file(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/networks");
+    folder.join(name)
+}
+
+/// A network in all its files, with what says its layers.
+fn all(name: &str) -> Vec<Network> {
+    let layers = file(&format!("{name}.toml"));
+    let layers = (name != "mlp").then(|| layers.display().to_string());
+    let open = |extension: &str| {
+        let arch = layers.as_deref().filter(|_| extension != "onnx");
+        Network::open(&file(&format!("{name}.{extension}")), arch).unwrap()
+    };
+    ["pt", "safetensors", "onnx"].map(open).into()
+}
+
+fn expected(name: &str) -> Vec<f32> {
+    let tensors = Tensors::open(&file(&format!("{name}.outputs.safetensors"))).unwrap();
+    tensors.values("output").unwrap()
+}
+
+#[track_caller]
+fn close(found: &[Tensor<2>], expected: &[f32], tolerance: f32) {
+    let found: Vec<f32> = found[0].clone().into_data().iter::<f32>().collect();
+    assert_eq!(found.len(), expected.len());
+    let size = expected.iter().fold(0.0f32, |most, y| most.max(y.abs()));
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() <= tolerance * size, "{found:?} {expected:?}");
+    }
+}
+
+const NAMES: [&str; 3] = ["mlp", "cnn", "residual"];
+
+#[test]
+fn outputs_are_those_of_pytorch() {
+    for name in NAMES {
+        for network in all(name) {
+            let inputs = file(&format!("{name}.inputs.safetensors"));
+            let inputs = network.inputs_from(&inputs).unwrap();
+            // by Burn, and where the file is ONNX by the ONNX runtime too
+            close(
+                &network.net.outputs(&inputs).unwrap(),
+                &expected(name),
+                1e-5,
+            );
+            close(&network.outputs(&inputs).unwrap(), &expected(name), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn files_of_a_network_have_one_wiring() {
+    for name in NAMES {
+        for network in all(name) {
+            let wiring = network.wiring().unwrap();
+            let sinks = wiring
+                .hidden_classes()
+                .filter(|&c| wiring.kind(c) == Kind::Sink);
+            let sinks = sinks.count();
+            let expected = match name {
+                "mlp" => [25, 0],
+                // 8 and 6 channels before batch norm and behind it, 8 of the convolution between
+                "cnn" => [8 + 8 + 8 + 6 + 6, 14],
+                // three times 6 before batch norm, 6 in the stream and 6 between, 8 and 8, 4; the sigmoid's 3 are ground
+                _ => [3 * 6 + 6 + 6 + 8 + 8 + 4, 18],
+            };
+            assert_eq!([wiring.hidden(), sinks], expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn rescaled_networks_go_through_the_file_and_give_the_same_outputs() {
+    for name in NAMES {
+        for network in all(name) {
+            let inputs = network
+                .inputs_from(&file(&format!("{name}.inputs.safetensors")))
+                .unwrap();
+            let wiring = network.wiring().unwrap();
+            let scaling = Scaling::random(&wiring, 0.5, 3).unwrap();
+            let rescaled = scaling.apply(network.net.clone(), &wiring);
+            let rescaled = rescaled.map_err(|Rejected { error, .. }| error).unwrap();
+            let before = network.tensors.bytes().to_vec();
+            let rescaled = network.with(rescaled).unwrap();
+            assert_ne!(before, rescaled.tensors.bytes());
+            assert_eq!(before.len(), rescaled.tensors.bytes().len());
+            // epsilon in the batch norms keeps this from being exact
+            let tolerance = if name == "mlp" { 1e-5 } else { 3e-3 };
+            close(
+                &rescaled.outputs(&inputs).unwrap(),
+                &expected(name),
+                tolerance,
+            );
+        }
+    }
+}
+
+#[test]
+fn folded_batch_norms_give_the_same_outputs() {
+    for (name, norms) in [("cnn", 2), ("residual", 3)] {
+        for network in all(name) {
+            let inputs = network
+                .inputs_from(&file(&format!("{name}.inputs.safetensors")))
+                .unwrap();
+            let (folded, count) = network.folded().unwrap();
+            assert_eq!(count, norms);
+            close(&folded.outputs(&inputs).unwrap(), &expected(name), 1e-5);
+            let wiring = folded.wiring().unwrap();
+            let kinds = wiring.hidden_classes().map(|class| wiring.kind(class));
+            assert!(kinds.into_iter().all(|kind| kind == Kind::Grounded));
+            assert!(folded.tensors.names().all(|name| !name.contains("running")));
+        }
+    }
+}
+
+#[test]
+fn names_are_those_of_the_file() {
+    let network = &all("residual")[1];
+    let wiring = network.wiring().unwrap();
+    let first = wiring.hidden_classes().next().unwrap();
+    assert_eq!(network.name(&wiring.unit(first)), "stem.weight[0]");
+    let layers: Vec<String> = wiring.grounded().map(|name| network.named(name)).collect();
+    assert_eq!(layers, ["`gate.weight`"]);
+}
