@@ -4,6 +4,8 @@ pub mod cli;
 pub mod compare;
 mod convolution;
 pub mod data;
+#[cfg(test)]
+mod fuzz;
 mod inspect;
 pub mod models;
 mod network;

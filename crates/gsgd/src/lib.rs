@@ -99,6 +99,6 @@ pub use paths::{Path, Paths, Start, basis_path_norm, path_norm};
 pub use rescale::{
     Balance, Balanced, Equivalence, Norm, Scaling, balance, equivalent, imbalances, to_canonical,
 };
-pub use skeleton::{Edge, Skeleton, Tree, paper, skeleton_weights};
+pub use skeleton::{Edge, Skeleton, Tree, largest, paper, skeleton_weights};
 pub use wiring::{BatchNormTreatment, SkipTreatment, WiringConfig};
 pub use wiring::{Channels, Class, Edges, Homogeneous, Kind, Wiring, WiringBuilder};

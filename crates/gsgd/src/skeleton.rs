@@ -231,10 +231,17 @@ fn central(ends: impl Iterator<Item = End>, end: End, taps: Taps) -> (usize, usi
     (line, line / lines.len())
 }
 
-/// The largest skeleton of these weights: In by argmax |Pin(tail) w|, Out by argmax |w Pout(head)|.
+/// The largest skeleton of a model's weights: In by argmax |Pin(tail) w|, Out by argmax |w Pout(head)|.
 ///
-/// `weights` are the matrices of [`Wiring::edges`].
-pub(crate) fn largest(wiring: &Wiring, weights: &[Matrix]) -> Tree {
+/// # Errors
+/// Model and wiring do not fit.
+pub fn largest<M: Module>(model: &M, wiring: &Wiring) -> Result<Tree, Error> {
+    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    Ok(largest_of(wiring, &weights))
+}
+
+/// The largest skeleton of these weights, the matrices of [`Wiring::edges`].
+pub(crate) fn largest_of(wiring: &Wiring, weights: &[Matrix]) -> Tree {
     let mut pin = vec![1.0; wiring.hidden() + 1];
     let mut ins = Vec::with_capacity(wiring.hidden());
     for class in wiring.hidden_classes() {

@@ -30,7 +30,7 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> Result<()> {
-        let network = self.network.open()?;
+        let network = self.network.open()?.without_file();
         let report = Report::of(&network)?;
         let file = self.network.file.display().to_string();
         match self.json {

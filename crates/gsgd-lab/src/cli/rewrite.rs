@@ -56,10 +56,7 @@ impl Files {
             network = folded;
             said = format!("{count} batch norms folded, ");
         }
-        let wiring = network.wiring()?;
-        let (net, found) = change(network.net.clone(), &wiring)
-            .map_err(|error| anyhow::anyhow!("{}", network.named(&format!("{error:#}"))))?;
-        let network = network.with(net)?;
+        let (network, found) = network.changed(change)?;
         let after = network.outputs(&inputs)?;
         let (difference, size) = largest_difference(&before, &after);
         ensure!(

@@ -6,10 +6,10 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gsgd::{
-    Class, Edges, GSpaceConfig, Kind, Power, Skeleton, Tree, Unwired, Wiring, basis_path_norm,
-    imbalances, path_norm, skeleton_weights,
+    Class, Edges, Kind, Power, Tree, Wiring, basis_path_norm, imbalances, largest, path_norm,
+    skeleton_weights,
 };
 use serde::Serialize;
 
@@ -97,7 +97,7 @@ impl Report {
         least_balanced.truncate(LISTED);
         let (basis_norm, smallest) = match dead_units.is_empty() {
             true => {
-                let largest = largest(network)?;
+                let largest = largest(net, &wiring)?;
                 let least = |tree: &Tree| -> Result<f64> {
                     let weights = skeleton_weights(net, &wiring, tree)?;
                     Ok(weights
@@ -143,20 +143,6 @@ impl Report {
     }
 }
 
-/// The largest skeleton.
-fn largest(network: &Network) -> Result<Tree> {
-    let config = GSpaceConfig::sgd()
-        .with_skeleton(Skeleton::Largest)
-        .with_unwired(Unwired::WeightSpace);
-    let optim = config
-        .init(&network.net)
-        .map_err(|error| anyhow::anyhow!("{}", network.named(&error.to_string())))?;
-    let tree = optim
-        .skeleton()
-        .context("these coordinates have a skeleton")?;
-    Ok(tree.clone())
-}
-
 /// Hidden classes that a parameter writes, each once, in order.
 fn classes_of(edges: &Edges) -> Vec<Class> {
     let mut classes = edges.heads().to_vec();
@@ -185,8 +171,8 @@ fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
 /// Every weight layer, with the balance of the classes it writes.
 fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
     let mut errors = BTreeMap::new();
-    network.net.tensors(|name, values| {
-        errors.insert(name.to_string(), int8_error(&values));
+    network.net.tensors(|name, values, _| {
+        errors.insert(name.to_string(), int8_error(values));
         Ok(())
     })?;
     let weights = wiring.edges().iter().filter(|edges| !edges.is_bias());

@@ -23,6 +23,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gsgd::Wiring;
 use rten_tensor::prelude::*;
 
+use net::Listed;
 pub use net::Net;
 pub use tensors::{Format, Tensors};
 
@@ -48,10 +49,16 @@ impl Network {
     /// # Errors
     /// The file cannot be read, its tensors are missing, additional, misshapen or not finite.
     pub fn open(path: &Path, arch: Option<&str>) -> Result<Self> {
-        let tensors = Tensors::open(path)?;
-        let (graph, about) =
-            graph_of(&tensors, arch).with_context(|| format!("in {}", path.display()))?;
-        Self::new(graph, tensors, about).with_context(|| format!("in {}", path.display()))
+        Self::of(Tensors::open(path)?, arch).with_context(|| format!("in {}", path.display()))
+    }
+
+    /// The network of these tensors, of which `arch` says the layers where the file does not.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn of(tensors: Tensors, arch: Option<&str>) -> Result<Self> {
+        let (graph, about) = graph_of(&tensors, arch)?;
+        Self::new(graph, tensors, about)
     }
 
     fn new(graph: Graph, tensors: Tensors, about: String) -> Result<Self> {
@@ -83,11 +90,7 @@ impl Network {
 
     /// A message with the file's names.
     pub fn named(&self, message: &str) -> String {
-        let mut words: Vec<(&String, &String)> = self.names.iter().collect();
-        // `weights.1` is the beginning of `weights.12`
-        words.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
-        let rename = |text: String, (path, name): (&String, &String)| text.replace(path, name);
-        words.into_iter().fold(message.to_string(), rename)
+        with_names(&self.names, message)
     }
 
     /// Parts of the network that no scaling goes through: name, kind.
@@ -168,22 +171,37 @@ impl Network {
         }
     }
 
-    /// This network with the weights of `net`, read back from what would be written.
+    /// The network as `change` makes it, read back from what would be written, and what else it found.
     ///
     /// # Errors
-    /// A weight does not fit into the type of its tensor.
-    pub fn with(self, net: Net) -> Result<Self> {
+    /// Those of `change`, and a weight that does not fit into the type of its tensor.
+    pub fn changed<T>(
+        self,
+        change: impl FnOnce(Net, &Wiring) -> Result<(Net, T)>,
+    ) -> Result<(Self, T)> {
+        let wiring = self.wiring()?;
         let Self {
-            net: old,
+            net,
             mut tensors,
             about,
-            ..
+            names,
         } = self;
-        drop(old);
+        // handed over, so that weights are changed in their place
+        let (net, found) = change(net, &wiring)
+            .map_err(|error| anyhow::anyhow!("{}", with_names(&names, &format!("{error:#}"))))?;
         let graph = net.graph().clone();
-        net.tensors(|name, values| tensors.replace(name, &values))?;
+        net.tensors(|name, values, listed| match listed {
+            Listed::AsInFile => tensors.replace(name, values),
+            Listed::Transposed => tensors.replace_transposed(name, values),
+        })?;
         drop(net);
-        Self::new(graph, tensors, about)
+        Ok((Self::new(graph, tensors, about)?, found))
+    }
+
+    /// The network to be looked at only: the file's bytes are let go.
+    pub fn without_file(mut self) -> Self {
+        self.tensors.forget_values();
+        self
     }
 
     /// The same function with batch norms folded into the layers before them, and how many were.
@@ -194,6 +212,15 @@ impl Network {
         let (graph, tensors, count) = fold::fold(self.net.graph(), &self.tensors)?;
         Ok((Self::new(graph, tensors, self.about)?, count))
     }
+}
+
+/// A message with the file's names in place of the module's paths.
+fn with_names(names: &HashMap<String, String>, message: &str) -> String {
+    let mut words: Vec<(&String, &String)> = names.iter().collect();
+    // `weights.1` is the beginning of `weights.12`
+    words.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+    let rename = |text: String, (path, name): (&String, &String)| text.replace(path, name);
+    words.into_iter().fold(message.to_string(), rename)
 }
 
 /// Values in the largest layer of a batch of examples.

@@ -1,6 +1,6 @@
 //! A graph as a Burn module: weights, forward pass, wiring.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
@@ -35,6 +35,15 @@ pub struct Net {
     weights: Vec<Option<Weights>>,
     #[module(skip)]
     graph: Graph,
+}
+
+/// How a tensor's values are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// In the file's order.
+    AsInFile,
+    /// Column after column of the file's.
+    Transposed,
 }
 
 /// A value: features, or maps of channels.
@@ -101,19 +110,19 @@ impl Net {
         names
     }
 
-    /// Calls `each` with the tensor's name in the file and its values in the file's order, one after the other.
+    /// Calls `each` with the tensor's name in the file, its values, and how they are listed, one tensor after the other.
     ///
     /// # Errors
     /// What `each` returns.
-    pub fn tensors(&self, each: impl FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
-        struct Visitor<'a, F> {
+    pub fn tensors(&self, each: impl FnMut(&str, &[f32], Listed) -> Result<()>) -> Result<()> {
+        struct Visitor<F> {
             path: Vec<String>,
             names: HashMap<String, String>,
-            inputs_first: Vec<&'a str>,
+            outputs_first: HashSet<String>,
             each: F,
             ended: Result<()>,
         }
-        impl<F: FnMut(&str, Vec<f32>) -> Result<()>> ModuleVisitor for Visitor<'_, F> {
+        impl<F: FnMut(&str, &[f32], Listed) -> Result<()>> ModuleVisitor for Visitor<F> {
             fn enter_module(&mut self, name: &str, _: &str) {
                 self.path.push(name.into());
             }
@@ -124,30 +133,30 @@ impl Net {
                 let Some(name) = self.names.get(&self.path.join(".")) else {
                     return;
                 };
-                if self.ended.is_err() {
-                    return;
-                }
-                let value = param.val();
-                let value = match D == 2 && !self.inputs_first.contains(&name.as_str()) {
-                    true => value.transpose(),
-                    false => value,
+                let listed = match self.outputs_first.contains(name) {
+                    true => Listed::Transposed,
+                    false => Listed::AsInFile,
                 };
-                let values = value.into_data().iter::<f32>().collect();
-                self.ended = (self.each)(name, values);
+                if self.ended.is_ok() {
+                    self.ended = match param.val().into_data().as_slice::<f32>() {
+                        Ok(values) => (self.each)(name, values, listed),
+                        Err(error) => Err(anyhow::anyhow!("{name}: {error:?}")),
+                    };
+                }
             }
         }
-        let inputs_first = self.graph.nodes.iter().filter_map(|node| match &node.op {
+        let outputs_first = self.graph.nodes.iter().filter_map(|node| match &node.op {
             Op::Linear {
                 weight,
-                orientation: Orientation::InputsFirst,
+                orientation: Orientation::OutputsFirst,
                 ..
-            } => Some(weight.as_str()),
+            } => Some(weight.clone()),
             _ => None,
         });
         let mut visitor = Visitor {
             path: Vec::new(),
             names: self.names(),
-            inputs_first: inputs_first.collect(),
+            outputs_first: outputs_first.collect(),
             each,
             ended: Ok(()),
         };
@@ -390,12 +399,13 @@ fn weights(op: &Op, tensors: &Tensors) -> Result<Option<Weights>> {
             bias,
             orientation,
         } => {
-            let matrix: Tensor<2> = tensor(weight, tensors, &device)?;
-            let matrix = match orientation {
-                Orientation::InputsFirst => matrix,
-                // a transposed view would not be one block of memory
+            let matrix: Tensor<2> = match orientation {
+                Orientation::InputsFirst => tensor(weight, tensors, &device)?,
                 Orientation::OutputsFirst => {
-                    Tensor::from_data(matrix.transpose().into_data(), &device)
+                    let values = finite(weight, tensors.transposed(weight)?)?;
+                    let mut shape = tensors.shape_of(weight)?.to_vec();
+                    shape.reverse();
+                    Tensor::from_data(TensorData::new(values, shape), &device)
                 }
             };
             Weights::Linear(Linear {
@@ -443,7 +453,7 @@ fn weights(op: &Op, tensors: &Tensors) -> Result<Option<Weights>> {
             Weights::Norm(norm)
         }
         Op::Prelu { slopes } => {
-            let values = finite(slopes, tensors)?;
+            let values = finite(slopes, tensors.values(slopes)?)?;
             let shape = [values.len()];
             Weights::Slopes(Param::from_tensor(Tensor::from_data(
                 TensorData::new(values, shape),
@@ -464,7 +474,7 @@ fn vector(
 }
 
 fn tensor<const D: usize>(name: &str, tensors: &Tensors, device: &Device) -> Result<Tensor<D>> {
-    let values = finite(name, tensors)?;
+    let values = finite(name, tensors.values(name)?)?;
     let shape = tensors.shape_of(name)?;
     ensure!(
         shape.len() == D,
@@ -476,8 +486,7 @@ fn tensor<const D: usize>(name: &str, tensors: &Tensors, device: &Device) -> Res
     ))
 }
 
-fn finite(name: &str, tensors: &Tensors) -> Result<Vec<f32>> {
-    let values = tensors.values(name)?;
+fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
     ensure!(
         values.iter().all(|value| value.is_finite()),
         "`{name}` holds values that are not finite"

@@ -193,15 +193,28 @@ impl Tensors {
     /// # Errors
     /// There is no such tensor, or it holds no floating point numbers.
     pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        self.in_order(name, Order::AsStored)
+    }
+
+    /// The values of a tensor of two dimensions, column after column.
+    ///
+    /// # Errors
+    /// There is no such tensor, or it holds no floating point numbers.
+    pub fn transposed(&self, name: &str) -> Result<Vec<f32>> {
+        let order = Order::across(self.shape_of(name)?);
+        self.in_order(name, order)
+    }
+
+    fn in_order(&self, name: &str, order: Order) -> Result<Vec<f32>> {
         let Some(entry) = self.entries.get(name) else {
             bail!("there is no tensor `{name}`");
         };
         let bytes = &self.bytes[entry.place.clone()];
         Ok(match entry.number {
-            Number::F32 => numbers(bytes, f32::from_le_bytes),
-            Number::F64 => numbers(bytes, |b| f64::from_le_bytes(b) as f32),
-            Number::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Number::BF16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Number::F32 => numbers(bytes, order, f32::from_le_bytes),
+            Number::F64 => numbers(bytes, order, |b| f64::from_le_bytes(b) as f32),
+            Number::F16 => numbers(bytes, order, |b| f16::from_le_bytes(b).to_f32()),
+            Number::BF16 => numbers(bytes, order, |b| bf16::from_le_bytes(b).to_f32()),
             Number::Other => {
                 bail!("`{name}` holds no floating point numbers (F64, F32, F16 or BF16)")
             }
@@ -213,15 +226,36 @@ impl Tensors {
     /// # Errors
     /// There is no such tensor, or another number of values.
     pub fn replace(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        self.put(name, values, Order::AsStored)
+    }
+
+    /// Puts other values, column after column, in the place of a tensor of two dimensions.
+    ///
+    /// # Errors
+    /// There is no such tensor, or another number of values.
+    pub fn replace_transposed(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let order = Order::across(self.shape_of(name)?);
+        self.put(name, values, order)
+    }
+
+    /// Forgets the values, so that their memory is free; names and shapes stay.
+    pub fn forget_values(&mut self) {
+        self.bytes = Vec::new();
+        self.entries
+            .values_mut()
+            .for_each(|entry| entry.place = 0..0);
+    }
+
+    fn put(&mut self, name: &str, values: &[f32], order: Order) -> Result<()> {
         let Some(entry) = self.entries.get(name) else {
             bail!("there is no tensor `{name}`");
         };
         let bytes = &mut self.bytes[entry.place.clone()];
         let fits = match entry.number {
-            Number::F32 => store(bytes, values, f32::to_le_bytes),
-            Number::F64 => store(bytes, values, |v| f64::from(v).to_le_bytes()),
-            Number::F16 => store(bytes, values, |v| f16::from_f32(v).to_le_bytes()),
-            Number::BF16 => store(bytes, values, |v| bf16::from_f32(v).to_le_bytes()),
+            Number::F32 => store(bytes, values, order, f32::to_le_bytes),
+            Number::F64 => store(bytes, values, order, |v| f64::from(v).to_le_bytes()),
+            Number::F16 => store(bytes, values, order, |v| f16::from_f32(v).to_le_bytes()),
+            Number::BF16 => store(bytes, values, order, |v| bf16::from_f32(v).to_le_bytes()),
             Number::Other => false,
         };
         ensure!(fits, "`{name}` does not hold {} numbers", values.len());
@@ -290,27 +324,64 @@ pub fn place(part: &[u8], bytes: &[u8]) -> Range<usize> {
     }
 }
 
-fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes
-        .as_chunks::<N>()
-        .0
-        .iter()
-        .map(|&b| number(b))
-        .collect()
+/// In which order the values of a tensor are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AsStored,
+    /// Column after column of so many rows and columns.
+    Across([usize; 2]),
+}
+
+impl Order {
+    fn across(shape: &[usize]) -> Self {
+        match *shape {
+            [rows, columns] => Self::Across([rows, columns]),
+            _ => Self::AsStored,
+        }
+    }
+
+    /// Calls `each(place in the list, place in the file)` for all of so many values.
+    fn pairs(self, count: usize, mut each: impl FnMut(usize, usize)) {
+        match self {
+            Self::AsStored => (0..count).for_each(|at| each(at, at)),
+            Self::Across([rows, columns]) => {
+                // in blocks, so that both sides stay in the cache
+                const BLOCK: usize = 32;
+                for top in (0..rows).step_by(BLOCK) {
+                    for left in (0..columns).step_by(BLOCK) {
+                        for column in left..columns.min(left + BLOCK) {
+                            for row in top..rows.min(top + BLOCK) {
+                                each(column * rows + row, row * columns + column);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn numbers<const N: usize>(
+    bytes: &[u8],
+    order: Order,
+    number: impl Fn([u8; N]) -> f32,
+) -> Vec<f32> {
+    let (stored, _) = bytes.as_chunks::<N>();
+    let mut values = vec![0.0; stored.len()];
+    order.pairs(stored.len(), |at, place| values[at] = number(stored[place]));
+    values
 }
 
 fn store<const N: usize>(
     bytes: &mut [u8],
     values: &[f32],
+    order: Order,
     number: impl Fn(f32) -> [u8; N],
 ) -> bool {
     let (places, rest) = bytes.as_chunks_mut::<N>();
     let fits = places.len() == values.len() && rest.is_empty();
     if fits {
-        places
-            .iter_mut()
-            .zip(values)
-            .for_each(|(place, &value)| *place = number(value));
+        order.pairs(values.len(), |at, place| places[place] = number(values[at]));
     }
     fits
 }

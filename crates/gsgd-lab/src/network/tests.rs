@@ -85,12 +85,13 @@ fn rescaled_networks_go_through_the_file_and_give_the_same_outputs() {
             let inputs = network
                 .inputs_from(&file(&format!("{name}.inputs.safetensors")))
                 .unwrap();
-            let wiring = network.wiring().unwrap();
-            let scaling = Scaling::random(&wiring, 0.5, 3).unwrap();
-            let rescaled = scaling.apply(network.net.clone(), &wiring);
-            let rescaled = rescaled.map_err(|Rejected { error, .. }| error).unwrap();
             let before = network.tensors.bytes().to_vec();
-            let rescaled = network.with(rescaled).unwrap();
+            let rescaled = network.changed(|net, wiring| {
+                let scaling = Scaling::random(wiring, 0.5, 3)?;
+                let rescaled = scaling.apply(net, wiring);
+                Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
+            });
+            let (rescaled, ()) = rescaled.unwrap();
             assert_ne!(before, rescaled.tensors.bytes());
             assert_eq!(before.len(), rescaled.tensors.bytes().len());
             // epsilon in the batch norms keeps this from being exact

@@ -231,7 +231,7 @@ impl GSpaceConfig {
         }
         let tree = match &self.skeleton {
             Skeleton::Paper => skeleton::paper(network.wiring),
-            Skeleton::Largest => skeleton::largest(network.wiring, network.weights),
+            Skeleton::Largest => skeleton::largest_of(network.wiring, network.weights),
             Skeleton::Random(seed) => skeleton::random(network.wiring, *seed),
             Skeleton::Chosen(tree) => {
                 tree.check(network.wiring)?;

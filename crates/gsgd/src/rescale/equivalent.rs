@@ -61,13 +61,19 @@ pub fn equivalent<A: Module, B: Module>(
 
     let mut largest = 0.0f64;
     for (slot, edges) in a_wiring.edges.iter().enumerate() {
-        let (a, b) = (a_weights[slot].to_vec(), b_weights[slot].to_vec());
         for (line, &head) in edges.heads.iter().enumerate() {
             let (mut worst, mut size) = (0.0f64, 0.0);
-            for tail in edges.tails_of(line) {
-                let at = edges.flat(tail, line).expect("these lines share an edge");
+            let tails = edges.tails_of(line);
+            let at: Vec<usize> = tails
+                .clone()
+                .filter_map(|tail| edges.flat(tail, line))
+                .collect();
+            // line by line: a copy of a large matrix in f64 would be twice its size
+            let pairs = a_weights[slot].gather(&at).into_iter();
+            let pairs = pairs.zip(b_weights[slot].gather(&at));
+            for (tail, (a, found)) in tails.zip(pairs) {
                 let factor = scaling.factor(head) / scaling.factor(edges.tails[tail]);
-                let (expected, found) = (a[at] * factor, b[at]);
+                let expected = a * factor;
                 worst = worst.max((expected - found).abs());
                 size += found * found + expected * expected;
             }

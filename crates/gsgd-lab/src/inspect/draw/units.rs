@@ -7,7 +7,6 @@ use gsgd::{Class, Edge, Tree, Wiring};
 use maud::{Markup, html};
 
 use super::{GREY, INK, RED, label, line, picture};
-use crate::inspect::largest;
 use crate::network::Network;
 
 /// Units of a column that are drawn.
@@ -32,11 +31,7 @@ struct Column {
 }
 
 pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
-    let tree = match largest(network) {
-        Ok(tree) => tree,
-        // a dead unit has no largest path
-        Err(_) => gsgd::paper(wiring),
-    };
+    let tree = gsgd::largest(&network.net, wiring)?;
     let mut columns = columns(network, wiring);
     let place: BTreeMap<Unit, (usize, usize)> = columns
         .iter()
