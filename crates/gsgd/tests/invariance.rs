@@ -2,12 +2,13 @@
 
 mod common;
 
+use burn::nn::Linear;
 use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, close, grads, values};
 use gsgd::{
-    Balance, BalancedSgd, Coordinates, GSpaceConfig, PathSgd, Rejected, Scaling, Skeleton, Unwired,
-    Wiring, balance, paper, skeleton_to_one,
+    Balance, BalancedSgd, Coordinates, GSpaceConfig, Norm, PathSgd, Rejected, Scaling, Skeleton,
+    Unwired, Wiring, balance, largest, paper, skeleton_to_one, skeleton_weights,
 };
 
 const WIDTHS: [usize; 5] = [6, 16, 9, 20, 3];
@@ -153,6 +154,51 @@ fn balanced_sgd_is_sgd_from_the_balanced_representative() {
         .init()
         .step(0.1, balanced.clone(), gradients(&balanced));
     close(&common::weights(&found), &common::weights(&expected), 1e-10);
+}
+
+#[test]
+fn largest_values_are_made_equal_on_both_sides() {
+    let model = Mlp::he(4, &WIDTHS, true, DType::F64);
+    let wiring = Wiring::of(&model).unwrap();
+    let until = Balance {
+        norm: Norm::MaxAbs,
+        ..Balance::default()
+    };
+    let twin = Scaling::random(&wiring, 1.0, 5).unwrap();
+    let twin = twin.apply(model.clone(), &wiring).unwrap();
+    let x = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64).x;
+    let before = values(model.forward(x.clone()));
+    for start in [model, twin] {
+        let (balanced, report) = balance(start, &wiring, until).unwrap();
+        assert!(report.imbalance <= 1e-6, "{report:?}");
+        close(&values(balanced.forward(x.clone())), &before, 1e-10);
+        for pair in balanced.layers.windows(2) {
+            let largest = |layer: &Linear, side| -> Vec<f64> {
+                let sizes = layer.weight.val().abs().max_dim(side);
+                sizes.into_data().iter::<f64>().collect()
+            };
+            close(&largest(&pair[0], 0), &largest(&pair[1], 1), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn the_largest_skeleton_is_that_of_the_optimiser() {
+    let model = Mlp::he(4, &WIDTHS, true, DType::F64);
+    let wiring = Wiring::of(&model).unwrap();
+    let tree = largest(&model, &wiring).unwrap();
+    let optim = GSpaceConfig::sgd().init(&model).unwrap();
+    assert_eq!(Some(&tree), optim.skeleton());
+    let weights = skeleton_weights(&model, &wiring, &tree).unwrap();
+    assert_eq!(weights.len(), 2 * wiring.hidden());
+    // In edges of the first layer are the largest of their columns
+    let first = model.layers[0].weight.val().abs().max_dim(0);
+    let sizes: Vec<f64> = weights[..WIDTHS[1]].iter().map(|w| w.abs()).collect();
+    close(
+        &sizes,
+        &first.into_data().iter::<f64>().collect::<Vec<_>>(),
+        0.0,
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use gsgd::{Equivalence, equivalent};
 use serde::Serialize;
 
 use super::network::ArchFlag;
+use super::stages::Stages;
 use crate::network::Network;
 
 #[derive(Debug, Args)]
@@ -48,7 +49,9 @@ impl Equivalent {
             "--tolerance {}: a number >= 0",
             self.tolerance
         );
-        let open = |path| {
+        let stages = Stages::begin();
+        stages.next("reading");
+        let open = |path: &PathBuf| {
             // an ONNX file says itself what its layers are
             let arch = self.arch.arch.as_deref();
             Network::open(
@@ -58,10 +61,12 @@ impl Equivalent {
         };
         let (a, b) = (open(&self.a)?, open(&self.b)?);
         let (of_a, of_b) = (a.wiring()?, b.wiring()?);
+        stages.next("comparing");
         let answer = equivalent((&a.net, &of_a), (&b.net, &of_b), self.tolerance);
         let answer = answer
             .map_err(|error| anyhow::anyhow!("{}", a.named(&error.to_string())))
             .with_context(|| format!("{} and {}", self.a.display(), self.b.display()))?;
+        drop(stages);
         let answer = match answer {
             Equivalence::Equivalent {
                 scaling,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::network::NetworkFile;
+use super::stages::Stages;
 use crate::inspect::{Report, page, svg, text};
 use crate::models::save_text;
 
@@ -30,8 +31,12 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> Result<()> {
+        let stages = Stages::begin();
+        stages.next("reading");
         let network = self.network.open()?.without_file();
+        stages.next("computing norms");
         let report = Report::of(&network)?;
+        drop(stages);
         let file = self.network.file.display().to_string();
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&report)?),

@@ -11,6 +11,7 @@ mod network;
 mod reproduce;
 mod rescale;
 mod rewrite;
+mod stages;
 mod train;
 
 use clap::{CommandFactory, Parser, Subcommand};

@@ -8,6 +8,7 @@ use clap::Args;
 use gsgd::Wiring;
 
 use super::network::NetworkFile;
+use super::stages::Stages;
 use crate::network::{Format, Net, Network};
 
 /// Where from and where to.
@@ -43,12 +44,15 @@ impl Files {
             "--differ {}: a number > 0",
             self.differ
         );
+        let stages = Stages::begin();
+        stages.next("reading");
         let mut network = self.network.open()?;
         self.check_out(&network)?;
         let inputs = match &self.inputs {
             Some(path) => network.inputs_from(path).context("--inputs")?,
             None => network.random_inputs(0),
         };
+        stages.next("computing outputs");
         let before = network.outputs(&inputs)?;
         let mut said = String::new();
         if self.fold_batch_norm {
@@ -56,7 +60,9 @@ impl Files {
             network = folded;
             said = format!("{count} batch norms folded, ");
         }
+        stages.next("rescaling");
         let (network, found) = network.changed(change)?;
+        stages.next("computing outputs again");
         let after = network.outputs(&inputs)?;
         let (difference, size) = largest_difference(&before, &after);
         ensure!(
@@ -66,6 +72,7 @@ impl Files {
              was written",
             difference / size
         );
+        stages.next("writing");
         network.tensors.write(&self.out)?;
         let examples = inputs.first().map_or(0, |x| x.dims()[0]);
         let kind = match self.inputs {

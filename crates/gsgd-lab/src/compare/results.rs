@@ -1,7 +1,7 @@
 //! What the runs of a comparison left, and which lr a way is judged by.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -45,6 +45,8 @@ pub struct Rate {
 /// A run as far as it came.
 #[derive(Debug, Clone)]
 pub struct Run {
+    /// Where it is.
+    pub folder: PathBuf,
     /// Its seed.
     pub seed: u64,
     /// Its figures by epoch.
@@ -68,6 +70,7 @@ impl Run {
         let epochs = whole.map(serde_json::from_str).collect::<Result<_, _>>();
         let epochs = epochs.with_context(|| metrics.display().to_string())?;
         Ok(Self {
+            folder: folder.to_path_buf(),
             seed,
             epochs,
             ending: ending(folder)?,

@@ -7,6 +7,8 @@ use super::summary::rows;
 use super::text::{against, around_with_deviation, notes};
 use crate::compare::Results;
 use crate::compare::stats::Summary;
+use crate::inspect::svg;
+use crate::network::Network;
 
 /// What all pages look like.
 const STYLE: &str = "
@@ -69,11 +71,41 @@ pub fn page(results: &Results) -> Markup {
                 balanced, 1 a factor of ten. From blue at the inputs to red at the outputs." }
             div.plots { @for figure in layers { (plot(figure)) } }
         }
+        (networks(results))
         h2 { "Settings" }
         p.quiet { "As plan.toml: " code { "gsgd compare plan.toml" } " repeats the comparison." }
         pre { (toml::to_string(&results.plan).unwrap_or_default()) }
     };
     document(&title, content)
+}
+
+/// Networks that are drawn.
+const DRAWN: usize = 3;
+
+/// A drawing of each architecture, with the weights of the first of its runs that is through.
+fn networks(results: &Results) -> Markup {
+    let mut drawings: Vec<(String, String)> = Vec::new();
+    for way in &results.ways {
+        let name = way.settings.arch.to_string();
+        if drawings.len() < DRAWN && drawings.iter().all(|(known, _)| *known != name) {
+            let mut runs = way.rates.iter().flat_map(|rate| &rate.runs);
+            let run = runs.find(|run| run.is_done());
+            let drawing = run.and_then(|run| {
+                let network = Network::open(&run.folder.join("final.safetensors"), None).ok()?;
+                svg(&network).ok()
+            });
+            drawings.extend(drawing.map(|drawing| (name, drawing)));
+        }
+    }
+    html! {
+        @if !drawings.is_empty() {
+            h2 { "Network" }
+            @for (name, drawing) in &drawings {
+                p.quiet { (name) ", trained by the first way, with its largest skeleton." }
+                div.scroll { (PreEscaped(drawing)) }
+            }
+        }
+    }
 }
 
 fn count(number: usize, what: &str) -> String {
