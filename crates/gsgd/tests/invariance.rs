@@ -3,12 +3,13 @@
 mod common;
 
 use burn::nn::Linear;
+use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, close, grads, values};
 use gsgd::{
-    Balance, BalancedSgd, Coordinates, GSpaceConfig, Norm, PathSgd, Rejected, Scaling, Skeleton,
-    Unwired, Wiring, balance, largest, paper, skeleton_to_one, skeleton_weights,
+    Arithmetic, Balance, BalancedSgd, Coordinates, GSpaceConfig, Norm, PathSgd, Rejected, Scaling,
+    Skeleton, Unwired, Wiring, balance, largest, paper, skeleton_to_one, skeleton_weights,
 };
 
 const WIDTHS: [usize; 5] = [6, 16, 9, 20, 3];
@@ -199,6 +200,40 @@ fn the_largest_skeleton_is_that_of_the_optimiser() {
         &first.into_data().iter::<f64>().collect::<Vec<_>>(),
         0.0,
     );
+}
+
+#[test]
+fn fused_moments_are_those_of_the_lifted_optimiser() {
+    let heavy_ball = |nesterov| {
+        let momentum = MomentumConfig::new()
+            .with_momentum(0.9)
+            .with_dampening(0.0)
+            .with_nesterov(nesterov);
+        let burn = SgdConfig::new().with_momentum(Some(momentum));
+        GSpaceConfig::new(burn.init())
+    };
+    let adam = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999);
+    let adam = GSpaceConfig::new(adam.with_epsilon(1e-8).init());
+    for (fused, lifted) in [
+        (GSpaceConfig::momentum(0.9), heavy_ball(false)),
+        (GSpaceConfig::nesterov(0.9), heavy_ball(true)),
+        (GSpaceConfig::adam(), adam),
+    ] {
+        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+            let run = |config: GSpaceConfig| {
+                let model = Mlp::he(4, &WIDTHS, true, DType::F64);
+                let mut optim = config.with_arithmetic(how).init(&model).unwrap();
+                let model = (0..40).fold(model, |model, at| {
+                    let batch = Batch::random(at, 16, WIDTHS[0], WIDTHS[4], DType::F64);
+                    let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
+                    optim.step(0.01, model, grads).unwrap()
+                });
+                common::weights(&model)
+            };
+            // Burn keeps 1 - beta in f32
+            close(&run(fused.clone()), &run(lifted.clone()), 1e-7);
+        }
+    }
 }
 
 #[test]

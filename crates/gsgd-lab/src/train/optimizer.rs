@@ -207,10 +207,12 @@ fn clip(model: &Model, grads: &mut GradientsParams, largest: f64) {
 
 /// The settings of a G optimiser.
 fn lifted(settings: &Settings) -> GSpaceConfig {
-    let plain = settings.optimizer == OptimizerName::Gsgd && settings.weight_decay == 0.0;
-    let config = match plain {
-        true => GSpaceConfig::sgd(),
-        false => GSpaceConfig::new(inner(settings)),
+    let decays = settings.weight_decay > 0.0;
+    let config = match settings.optimizer {
+        OptimizerName::Gsgd if !decays => GSpaceConfig::sgd(),
+        OptimizerName::GMomentum if !decays => GSpaceConfig::momentum(settings.momentum),
+        OptimizerName::GAdam if !decays => GSpaceConfig::adam(),
+        _ => GSpaceConfig::new(inner(settings)),
     };
     let config = config
         .with_skeleton(settings.skeleton())

@@ -20,7 +20,7 @@ pub(crate) mod values;
 
 pub(crate) use chart::{Chart, Network, Survey, Update};
 pub(crate) use norm::NormChart;
-pub(crate) use skeletal::SkeletonChart;
+pub(crate) use skeletal::{SkeletonChart, SkeletonSurvey};
 pub(crate) use unit::Factors;
 
 /// The coordinates an optimiser works in.

@@ -376,6 +376,44 @@ impl SkeletonSurvey<'_> {
     }
 }
 
+/// What a step of moments needs of the coordinates; for networks whose classes are all grounded.
+impl SkeletonSurvey<'_> {
+    /// The number of classes, the ground among them.
+    pub fn classes(&self) -> usize {
+        self.units.len()
+    }
+
+    /// The places of the In edges that have a coordinate in a parameter, with their classes.
+    pub fn moving(&self, slot: usize) -> impl Iterator<Item = (usize, usize)> {
+        self.chart.parts[slot].moving()
+    }
+
+    /// dL/dv of the In edge of a class.
+    pub fn in_gradient(&self, class: usize) -> f64 {
+        self.units[class].in_path_gradient
+    }
+
+    /// The factors that make dL/dv of dL/dw, but for In edges.
+    pub fn gradient_lines(&self, slot: usize) -> Result<Lines, Error> {
+        let factor = |class: Class| self.unit(class).factor;
+        self.network
+            .lines(slot, |c| 1.0 / factor(c).tail, |c| 1.0 / factor(c).head)
+    }
+
+    /// The weights where the In edge of every class changes by `change`, from weights and the change of path values.
+    pub fn after(&mut self, change: &[f64]) -> Result<Vec<Update>, Error> {
+        self.bring_back_after(change, &[])
+    }
+
+    fn bring_back_after(&mut self, change: &[f64], lengths: &[f64]) -> Result<Vec<Update>, Error> {
+        self.find_ratios(|b, _| change[b])?;
+        self.bring_back(lengths);
+        let factors = self.factors(|unit| 1.0 / unit.factor.tail, |unit| 1.0 / unit.factor.head);
+        let update = |slot| self.update(slot, &factors, 1.0, |_| 1.0);
+        (0..self.network.weights.len()).map(update).collect()
+    }
+}
+
 impl Survey for SkeletonSurvey<'_> {
     fn lines(&self, slot: usize) -> Result<Lines, Error> {
         let factor = |class: Class| self.unit(class).factor;
@@ -388,10 +426,7 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
-        let factor = |class: Class| self.unit(class).factor;
-        let by = self
-            .network
-            .lines(slot, |c| 1.0 / factor(c).tail, |c| 1.0 / factor(c).head)?;
+        let by = self.gradient_lines(slot)?;
         let part = &self.chart.parts[slot];
         let moving = part.moving().map(|(_, b)| self.units[b].in_path_gradient);
         let free = part.free().iter().map(|_| 0.0);
@@ -402,6 +437,7 @@ impl Survey for SkeletonSurvey<'_> {
         if !part.beyond_grounded {
             return Ok(g.scale(&by).put(&entries));
         }
+        let factor = |class: Class| self.unit(class).factor;
         let along = self.network.lines(
             slot,
             |c| factor(c).tail,
@@ -445,10 +481,6 @@ impl Survey for SkeletonSurvey<'_> {
                 }
             }
         }
-        self.find_ratios(|b, _| change[b])?;
-        self.bring_back(&lengths);
-        let factors = self.factors(|unit| 1.0 / unit.factor.tail, |unit| 1.0 / unit.factor.head);
-        let update = |slot| self.update(slot, &factors, 1.0, |_| 1.0);
-        (0..values.len()).map(update).collect()
+        self.bring_back_after(&change, &lengths)
     }
 }

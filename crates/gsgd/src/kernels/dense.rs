@@ -4,7 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Entries, HeadSums, Lines, Power, Side};
+use super::{Advance, Entries, HeadSums, Lines, Motion, Power, Side};
 
 fn grouped(x: &Tensor<2>, groups: usize) -> Tensor<3> {
     let [rows, columns] = x.dims();
@@ -117,6 +117,47 @@ pub fn allocate(
 ) -> Tensor<2> {
     let change = moved - scale(w.clone(), v);
     combine(w, change, of_w, of_change, fixed)
+}
+
+pub fn advance(
+    w: Tensor<2>,
+    g: Tensor<2>,
+    mut moments: Vec<Tensor<2>>,
+    by: &Advance,
+) -> (Tensor<2>, Vec<Tensor<2>>) {
+    let g = scale(g, by.gradient);
+    let change = match by.motion {
+        Motion::Ball {
+            momentum,
+            of_gradient,
+            of_moment,
+        } => {
+            let m = moments[0].clone() * momentum + g.clone();
+            moments[0] = m.clone();
+            g * of_gradient + m * of_moment
+        }
+        Motion::Adam {
+            betas: [one, two],
+            rate,
+            correction,
+            epsilon,
+        } => {
+            let m = moments[0].clone() * one + g.clone() * (1.0 - one);
+            let s = moments[1].clone() * two + g.clone() * g * (1.0 - two);
+            moments = vec![m.clone(), s.clone()];
+            m * rate / ((s * correction).sqrt() + epsilon)
+        }
+    };
+    let w = combine(w, change, by.of_weights, by.of_change, by.fixed);
+    let set = |(moment, values): (Tensor<2>, &Vec<f64>)| {
+        let fixed = Entries {
+            at: by.fixed.at.clone(),
+            values: values.clone(),
+        };
+        put(moment, &fixed)
+    };
+    let moments = moments.into_iter().zip(by.fixed_moments).map(set);
+    (w, moments.collect())
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {

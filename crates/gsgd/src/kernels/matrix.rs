@@ -6,7 +6,7 @@ use burn::tensor::{DType, Tensor};
 
 #[cfg(feature = "flex")]
 use super::stream;
-use super::{Arithmetic, Entries, HeadSums, Lines, Power, Side, dense};
+use super::{Advance, Arithmetic, Entries, HeadSums, Lines, Power, Side, dense};
 
 /// A matrix of weights, gradients or path values, ready for the operations below.
 #[derive(Debug, Clone)]
@@ -40,6 +40,15 @@ impl Matrix {
             #[cfg(feature = "flex")]
             Arithmetic::Streamed if stream::takes(&tensor) => Self::Memory(stream::memory(tensor)),
             _ => Self::Tensor(tensor),
+        }
+    }
+
+    /// How operations on it are carried out.
+    pub fn arithmetic(&self) -> Arithmetic {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Memory(_) => Arithmetic::Streamed,
+            Self::Tensor(_) => Arithmetic::TensorOps,
         }
     }
 
@@ -105,6 +114,25 @@ impl Matrix {
         fixed: &Entries,
     ) -> Self {
         dispatch!(allocate(self, moved; v, of_w, of_change, fixed))
+    }
+
+    /// Weights and moments after a step; see [`Advance`]. In their memory where it is uniquely owned.
+    pub fn advance(self, g: &Self, moments: Vec<Self>, by: &Advance) -> (Self, Vec<Self>) {
+        #[cfg(feature = "flex")]
+        if let Self::Memory(g) = g
+            && moments.iter().all(|m| matches!(m, Self::Memory(_)))
+        {
+            let memory = |matrix| match matrix {
+                Self::Memory(x) => x,
+                Self::Tensor(x) => stream::memory(x),
+            };
+            let moments = moments.into_iter().map(memory).collect();
+            let (w, moments) = stream::advance(memory(self), g, moments, by);
+            return (w.into(), moments.into_iter().map(Self::from).collect());
+        }
+        let moments = moments.into_iter().map(Tensor::from).collect();
+        let (w, moments) = dense::advance(self.into(), g.clone().into(), moments, by);
+        (w.into(), moments.into_iter().map(Self::from).collect())
     }
 
     /// Single entries, by index into the row-major matrix.

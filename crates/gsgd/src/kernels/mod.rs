@@ -7,11 +7,13 @@
 mod dense;
 mod lines;
 mod matrix;
+mod rule;
 #[cfg(feature = "flex")]
 mod stream;
 
 pub(crate) use lines::Lines;
 pub(crate) use matrix::Matrix;
+pub(crate) use rule::{Motion, Rule};
 
 /// How whole-matrix operations are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +47,26 @@ impl Side {
 pub(crate) struct Entries {
     pub at: Vec<usize>,
     pub values: Vec<f64>,
+}
+
+/// A step of moments in path space and its way back to weights, for one matrix:
+///
+/// ```text
+/// g'     = (g * gradient.rows) * gradient.columns
+/// change = motion(g', moments)
+/// w'     = (w * of_weights.rows) * of_weights.columns + (change * of_change.rows) * of_change.columns
+/// ```
+///
+/// then single entries of w' and of the moments set, at the same places.
+#[derive(Debug)]
+pub(crate) struct Advance<'a> {
+    pub gradient: &'a Lines,
+    pub motion: Motion,
+    pub of_weights: &'a Lines,
+    pub of_change: &'a Lines,
+    pub fixed: &'a Entries,
+    /// Values of every moment at [`Entries::at`] of `fixed`.
+    pub fixed_moments: &'a [Vec<f64>],
 }
 
 /// Sums by head that norm coordinates need, from one pass.
@@ -143,6 +165,36 @@ mod tests {
                     let (w, g) = pair(how);
                     w.allocate(&g, &a, &b, &c, &fixed).to_vec()
                 });
+                let ball = Rule::HeavyBall {
+                    momentum: 0.9,
+                    nesterov: true,
+                };
+                let adam = Rule::Adam {
+                    beta_1: 0.9,
+                    beta_2: 0.99,
+                    epsilon: 1e-8,
+                };
+                for rule in [ball, adam] {
+                    agree(&|how| {
+                        let (w, g) = pair(how);
+                        let mut moments = vec![g.clone().scale(&c); rule.moments()];
+                        if let Some(squares) = moments.get_mut(1) {
+                            let positive = Tensor::from(squares.clone()).abs();
+                            *squares = Matrix::of(positive, how);
+                        }
+                        let by = Advance {
+                            gradient: &c,
+                            motion: rule.at(3, 0.1),
+                            of_weights: &a,
+                            of_change: &b,
+                            fixed: &fixed,
+                            fixed_moments: &[vec![0.5, 0.25], vec![1.0, 0.0]],
+                        };
+                        let (moved, moments) = w.advance(&g, moments, &by);
+                        let all = std::iter::once(&moved).chain(&moments);
+                        all.flat_map(Matrix::to_vec).collect()
+                    });
+                }
                 agree(&|how| pair(how).0.gather(&fixed.at));
                 agree(&|how| pair(how).0.put(&fixed).to_vec());
             }

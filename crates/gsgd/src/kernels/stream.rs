@@ -4,14 +4,14 @@
 //! cut into blocks of rows that all cores share; the cut depends on the shape alone and partial sums are added up in
 //! order, so no result depends on the number of threads.
 
-use std::ops::{Add, AddAssign, Mul, Range, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Range, Sub};
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, Element, Tensor};
 use pulp::Arch;
 
-use super::{Entries, HeadSums, Lines, Power, Side};
+use super::{Advance, Entries, HeadSums, Lines, Motion, Power, Side};
 
 /// Running totals in a sum along a row.
 const LANES: usize = 16;
@@ -19,11 +19,18 @@ const LANES: usize = 16;
 const BLOCK: usize = 1 << 15;
 
 trait Real:
-    Element + bytemuck::Pod + Add<Output = Self> + AddAssign + Sub<Output = Self> + Mul<Output = Self>
+    Element
+    + bytemuck::Pod
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
 {
     const ZERO: Self;
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
+    fn root(self) -> Self;
 }
 
 impl Real for f32 {
@@ -36,6 +43,10 @@ impl Real for f32 {
     fn wide(self) -> f64 {
         self.into()
     }
+    #[inline(always)]
+    fn root(self) -> Self {
+        self.sqrt()
+    }
 }
 
 impl Real for f64 {
@@ -47,6 +58,10 @@ impl Real for f64 {
     #[inline(always)]
     fn wide(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        self.sqrt()
     }
 }
 
@@ -187,6 +202,47 @@ impl Grid {
         }
         let blocks = x.chunks_mut(block).zip(y.chunks(block));
         blocks.enumerate().for_each(run);
+    }
+
+    /// `work(row, line of x, lines of the moments, line of y)` on every row.
+    #[inline(always)]
+    fn change_with<E: Real, const N: usize>(
+        self,
+        x: &mut [E],
+        mut moments: [&mut [E]; N],
+        y: &[E],
+        work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) + Sync,
+    ) {
+        let (step, columns) = (self.rows_per_block(), self.columns);
+        let run = |at: usize, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in 0..y.len() / columns {
+                        let line = row * columns..(row + 1) * columns;
+                        let of_moments = moments.each_mut().map(|m| &mut m[line.clone()]);
+                        work(at * step + row, &mut x[line.clone()], of_moments, &y[line]);
+                    }
+                },
+            );
+        };
+        #[cfg(feature = "rayon")]
+        if x.len() > 3 * step * columns {
+            use rayon::prelude::*;
+            let block = step * columns;
+            let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
+            let blocks = x.chunks_mut(block).zip(y.chunks(block));
+            let blocks: Vec<_> = blocks
+                .map(|(x, y)| {
+                    let moments = parts.each_mut().map(|part| part.next().unwrap_or_default());
+                    (x, moments, y)
+                })
+                .collect();
+            let blocks = blocks.into_par_iter().enumerate();
+            blocks.for_each(|(at, (x, moments, y))| run(at, x, moments, y));
+            return;
+        }
+        run(0, x, moments.each_mut().map(|m| &mut **m), y);
     }
 
     /// A number per row: `of(row, line)`.
@@ -513,6 +569,104 @@ pub fn allocate(
         set(entries, fixed);
     });
     w
+}
+
+pub fn advance(
+    mut w: FlexTensor,
+    g: &FlexTensor,
+    mut moments: Vec<FlexTensor>,
+    by: &Advance,
+) -> (FlexTensor, Vec<FlexTensor>) {
+    let grid = Grid::under(&w, by.of_weights);
+    by_dtype!(w, E => {
+        let narrowed = |lines: &Lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns));
+        let [(gr, gc), (ar, ac), (br, bc)] =
+            [by.gradient, by.of_weights, by.of_change].map(narrowed);
+        let lines = |row: usize| {
+            let at = grid.columns_at(row);
+            Columns {
+                rows: [gr[row], ar[row], br[row]],
+                columns: [&gc[at.clone()], &ac[at.clone()], &bc[at]],
+            }
+        };
+        let entries = w.storage_mut::<E>();
+        match (by.motion, moments.as_mut_slice()) {
+            (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..]) => {
+                let numbers = [momentum, of_gradient, of_moment].map(E::of);
+                grid.change_with(
+                    entries,
+                    [m.storage_mut::<E>()],
+                    g.storage::<E>(),
+                    #[inline(always)]
+                    |row, w, [m], g| ball_line(w, m, g, lines(row), numbers),
+                );
+            }
+            (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..]) => {
+                let betas = [one, 1.0 - one, two, 1.0 - two].map(E::of);
+                let numbers = [rate, correction, epsilon].map(E::of);
+                grid.change_with(
+                    entries,
+                    [m.storage_mut::<E>(), s.storage_mut::<E>()],
+                    g.storage::<E>(),
+                    #[inline(always)]
+                    |row, w, [m, s], g| adam_line(w, m, s, g, lines(row), betas, numbers),
+                );
+            }
+            _ => unreachable!("a rule has its moments"),
+        }
+        set(entries, by.fixed);
+        for (moment, values) in moments.iter_mut().zip(by.fixed_moments) {
+            let moment = moment.storage_mut::<E>();
+            by.fixed.at.iter().zip(values).for_each(|(&at, &value)| moment[at] = E::of(value));
+        }
+    });
+    (w, moments)
+}
+
+/// The factors of a line: of the gradient, of weights and of their change.
+struct Columns<'a, E> {
+    rows: [E; 3],
+    columns: [&'a [E]; 3],
+}
+
+#[inline(always)]
+fn ball_line<E: Real>(
+    w: &mut [E],
+    m: &mut [E],
+    g: &[E],
+    by: Columns<E>,
+    [momentum, of_gradient, of_moment]: [E; 3],
+) {
+    let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
+    let columns = gc.iter().zip(ac).zip(bc);
+    for (((w, m), &g), ((&gc, &ac), &bc)) in w.iter_mut().zip(m).zip(g).zip(columns) {
+        let g = (g * gr) * gc;
+        *m = *m * momentum + g;
+        let change = g * of_gradient + *m * of_moment;
+        *w = (*w * ar) * ac + (change * br) * bc;
+    }
+}
+
+#[inline(always)]
+fn adam_line<E: Real>(
+    w: &mut [E],
+    m: &mut [E],
+    s: &mut [E],
+    g: &[E],
+    by: Columns<E>,
+    [one, rest_one, two, rest_two]: [E; 4],
+    [rate, correction, epsilon]: [E; 3],
+) {
+    let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
+    let columns = gc.iter().zip(ac).zip(bc);
+    let numbers = w.iter_mut().zip(m).zip(s).zip(g);
+    for ((((w, m), s), &g), ((&gc, &ac), &bc)) in numbers.zip(columns) {
+        let g = (g * gr) * gc;
+        *m = *m * one + g * rest_one;
+        *s = *s * two + (g * g) * rest_two;
+        let change = *m * rate / ((*s * correction).root() + epsilon);
+        *w = (*w * ar) * ac + (change * br) * bc;
+    }
 }
 
 fn set<E: Real>(x: &mut [E], entries: &Entries) {

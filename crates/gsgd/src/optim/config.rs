@@ -5,13 +5,14 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 
 use super::gspace::{GSpace, Inner};
+use super::moments::Moments;
 use crate::coordinates::{Chart, Coordinates, Network, NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix, Power};
+use crate::kernels::{Arithmetic, Matrix, Power, Rule};
 use crate::params;
 use crate::rescale::{self, Balance};
 use crate::skeleton::{self, Edge, Skeleton, Tree};
-use crate::wiring::{Homogeneous, Wiring, WiringConfig};
+use crate::wiring::{Homogeneous, Kind, Wiring, WiringConfig};
 
 /// What happens to parameters that the wiring does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,16 +95,25 @@ impl GSpaceConfig {
 
     /// G-Adam: Adam (0.9, 0.999, 1e-8) in path space.
     pub fn adam() -> Self {
-        let adam = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999);
-        Self::new(adam.with_epsilon(1e-8).init())
+        let (beta_1, beta_2, epsilon) = (0.9f32, 0.999f32, 1e-8f32);
+        let adam = AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
+        let rule = Rule::Adam {
+            beta_1: beta_1.into(),
+            beta_2: beta_2.into(),
+            epsilon: epsilon.into(),
+        };
+        let burn = adam.with_epsilon(epsilon).init().into();
+        Self::with_inner(Inner::Moments(Moments::new(rule, burn)))
     }
 
     fn heavy_ball(momentum: f64, nesterov: bool) -> Self {
-        let momentum = MomentumConfig::new()
+        let config = MomentumConfig::new()
             .with_momentum(momentum)
             .with_dampening(0.0)
             .with_nesterov(nesterov);
-        Self::new(SgdConfig::new().with_momentum(Some(momentum)).init())
+        let burn = SgdConfig::new().with_momentum(Some(config)).init().into();
+        let rule = Rule::HeavyBall { momentum, nesterov };
+        Self::with_inner(Inner::Moments(Moments::new(rule, burn)))
     }
 
     fn with_inner(inner: Inner) -> Self {
@@ -207,14 +217,22 @@ impl GSpaceConfig {
         self.unwired.wiring(self.wiring, model)
     }
 
+    pub(super) fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
     pub(super) fn inner(&self) -> &Inner {
         &self.inner
     }
 
     pub(super) fn assemble(&self, wiring: Wiring, chart: Chart, inner: Inner) -> GSpace {
-        let inner = match (inner, self.clip_norm) {
-            (Inner::Descent, Some(_)) => Inner::Lifted(SgdConfig::new().init()),
-            (inner, _) => inner,
+        let clips = self.clip_norm.is_some();
+        let inner = match inner {
+            Inner::Descent if clips => Inner::Lifted(SgdConfig::new().init()),
+            Inner::Moments(moments) if clips || !is_plain(&chart, &wiring) => {
+                Inner::Lifted(moments.burn)
+            }
+            inner => inner,
         };
         GSpace::new(wiring, chart, inner, self.clip_norm, self.arithmetic)
     }
@@ -251,6 +269,14 @@ impl GSpaceConfig {
         }
         Ok(Chart::Skeleton(chart))
     }
+}
+
+/// Whether the way back to weights takes no sums of moved path values.
+fn is_plain(chart: &Chart, wiring: &Wiring) -> bool {
+    let mut classes = wiring.classes();
+    let grounded = classes.all(|class| wiring.kind(class) == Kind::Grounded);
+    let normed = wiring.edges.iter().any(|edges| edges.before_norm);
+    matches!(chart, Chart::Skeleton(_)) && grounded && !normed
 }
 
 fn check_finite(network: Network) -> Result<(), Error> {

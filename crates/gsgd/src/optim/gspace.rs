@@ -6,6 +6,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Tensor;
 
 use super::gradients::{self, Matrices};
+use super::moments::Moments;
 use crate::coordinates::{Chart, Network, Survey, Update};
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Entries, Matrix, Power};
@@ -18,6 +19,8 @@ use crate::wiring::Wiring;
 pub(super) enum Inner {
     /// `v <- v - lr dL/dv`, fused with the change of coordinates.
     Descent,
+    /// Momentum or Adam, fused likewise.
+    Moments(Moments),
     /// A Burn optimiser, handed path values for weights.
     Lifted(ModuleOptimizer),
 }
@@ -25,8 +28,9 @@ pub(super) enum Inner {
 /// An optimiser in the positively scale-invariant space; made by [`GSpaceConfig`](crate::GSpaceConfig).
 ///
 /// Each step reads weights and gradients once for O(H) sums, changes coordinates from (w, dL/dw) to (v, dL/dv), lets
-/// the inner optimiser step v, and allocates the new path values back to the weights. For plain G-SGD the last three
-/// are one pass in place: 5 memory words per weight in all. Between steps it keeps O(H) numbers besides the inner
+/// the inner optimiser step v, and allocates the new path values back to the weights. For G-SGD, G-momentum and G-Adam the
+/// last three are one pass in place: 5, 7 and 9 memory words per weight in all. (With batch norm the latter two take a pass
+/// for each.) Between steps it keeps O(H) numbers besides the inner
 /// optimiser's state.
 ///
 /// The function's trajectory does not depend on how the network is scaled.
@@ -100,6 +104,7 @@ impl GSpace {
         let lr = lr.into();
         match &mut self.inner {
             Inner::Descent => self.space.descend(lr, model, grads),
+            Inner::Moments(moments) => self.space.advance(moments, lr, model, grads),
             Inner::Lifted(optim) => self.space.lift(optim, lr, model, grads),
         }
     }
@@ -223,6 +228,39 @@ impl Space {
             return Ok(model);
         }
         Ok(SgdConfig::new().init().step(lr, model, grads))
+    }
+
+    /// A step of moments on basis path values, where every class is grounded.
+    fn advance<M: Module>(
+        &self,
+        moments: &mut Moments,
+        lr: ModuleLearningRate,
+        model: M,
+        mut grads: GradientsParams,
+    ) -> Result<M, Rejected<M>> {
+        let prepare = |grads: &mut GradientsParams| {
+            let Chart::Skeleton(chart) = &self.chart else {
+                unreachable!("other charts lift Burn's optimisers");
+            };
+            let rates = gradients::rates(&lr, &self.wiring)?;
+            let Matrices { weights, gradients } =
+                gradients::take(&model, &self.wiring, self.how, grads)?;
+            let mut survey = chart.survey(self.network(&weights), &gradients)?;
+            let prepared = moments.prepare(&mut survey, &rates)?;
+            Ok((gradients, prepared))
+        };
+        let (gradients, prepared) = match prepare(&mut grads) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Rejected { model, error }),
+        };
+        moments.begin(&gradients);
+        let model = params::map(model, &self.wiring, self.how, |slot, w| {
+            moments.write(&prepared, slot, w, &gradients[slot])
+        });
+        if grads.is_empty() {
+            return Ok(model);
+        }
+        Ok(moments.burn.step(lr, model, grads))
     }
 
     fn lift<M: Module>(

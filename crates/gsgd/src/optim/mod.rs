@@ -4,6 +4,7 @@ mod balanced;
 mod config;
 mod gradients;
 mod gspace;
+mod moments;
 mod path_sgd;
 mod scaled;
 mod state;

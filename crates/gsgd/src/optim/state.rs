@@ -5,19 +5,20 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
-use burn::tensor::{Bytes, DType, TensorData};
+use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
 
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
+use super::moments::Moments;
 use crate::coordinates::{Chart, Factors, NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::Arithmetic;
+use crate::kernels::{Arithmetic, Matrix, Rule};
 use crate::params;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Homogeneous, Wiring};
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 impl GSpace {
     /// The optimiser's state: skeleton, floor reference, normalisation and the inner optimiser's state.
@@ -65,7 +66,16 @@ impl GSpace {
                 }
             }
         }
-        if let Inner::Lifted(optim) = &self.inner {
+        if let Inner::Moments(moments) = &self.inner {
+            scalars.push(("moments.time".into(), Scalar::from(moments.time as u64)));
+            for (edges, of) in self.wiring().edges.iter().zip(&moments.of) {
+                for (at, moment) in of.iter().enumerate() {
+                    let data = Tensor::from(moment.clone()).into_data();
+                    tensors.push(pack(&format!("moments.{at}.{}", edges.name), data));
+                }
+            }
+        }
+        if let Inner::Lifted(optim) | Inner::Moments(Moments { burn: optim, .. }) = &self.inner {
             let bytes = optim.to_record().into_bytes().map_err(unfit)?;
             let len = bytes.len();
             let data = burn_pack::Tensor::new("inner".into(), DType::U8, [len], None, bytes);
@@ -124,14 +134,20 @@ impl GSpaceConfig {
             )));
         }
         let chart = state.chart(&wiring)?;
-        let inner = match self.inner() {
-            Inner::Descent => Inner::Descent,
-            Inner::Lifted(optim) => {
-                let record = state.inner(&wiring)?;
-                Inner::Lifted(optim.clone().load_record(record))
+        let mut optim = self.assemble(wiring, chart, self.inner().clone());
+        let wiring = optim.wiring().clone();
+        match &mut optim.inner {
+            Inner::Descent => {}
+            Inner::Moments(moments) => {
+                let weights = params::read(model, &wiring, self.arithmetic())?;
+                moments.burn = moments.burn.clone().load_record(state.inner(&wiring)?);
+                (moments.time, moments.of) = state.moments(moments.rule, &wiring, &weights)?;
             }
-        };
-        Ok(self.assemble(wiring, chart, inner))
+            Inner::Lifted(optim) => {
+                *optim = optim.clone().load_record(state.inner(&wiring)?);
+            }
+        }
+        Ok(optim)
     }
 }
 
@@ -231,6 +247,41 @@ impl State {
             })
         };
         Ok(values.chunks_exact(3).map(edge).collect())
+    }
+
+    /// Steps taken, and the moments of every parameter, like its weights.
+    fn moments(
+        &self,
+        rule: Rule,
+        wiring: &Wiring,
+        weights: &[Matrix],
+    ) -> Result<(i32, Vec<Vec<Matrix>>), Error> {
+        let time = self.scalars.get("moments.time");
+        let time = time.and_then(|time| u64::try_from(*time).ok());
+        let time = time.and_then(|time| i32::try_from(time).ok());
+        let time = time.ok_or_else(|| unfit("it holds no moments"))?;
+        if time == 0 {
+            return Ok((0, Vec::new()));
+        }
+        let moment = |at: usize, name: &str, w: &Matrix| {
+            let name = format!("moments.{at}.{name}");
+            let data = self.tensor(&name)?;
+            let like = Tensor::from(w.clone());
+            if data.dtype() != like.dtype() || data.shape().to_vec() != like.dims() {
+                return Err(unfit(format!(
+                    "`{name}` holds {:?} {:?}",
+                    data.dtype(),
+                    data.shape()
+                )));
+            }
+            let moment = Tensor::from_data(data.clone(), (&like.device(), like.dtype()));
+            Ok(Matrix::of(moment, w.arithmetic()))
+        };
+        let all = wiring.edges.iter().zip(weights).map(|(edges, w)| {
+            let moments = 0..rule.moments();
+            moments.map(|at| moment(at, &edges.name, w)).collect()
+        });
+        Ok((time, all.collect::<Result<_, Error>>()?))
     }
 
     /// The inner optimiser's record, with the ids of the present model's parameters.

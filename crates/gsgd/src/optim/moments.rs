@@ -1,0 +1,121 @@
+//! Momentum and Adam on path values, in one pass with the change of coordinates.
+//!
+//! The In edges' path values, O(H) of them, are stepped first: all that the way back to weights depends on. Then one pass
+//! over each parameter reads weight, gradient and moments and writes weight and moments.
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Tensor;
+
+use crate::coordinates::{SkeletonSurvey, Update};
+use crate::error::Error;
+use crate::kernels::{Advance, Lines, Matrix, Motion, Rule};
+
+/// A rule with its moments.
+#[derive(Clone)]
+pub(super) struct Moments {
+    pub rule: Rule,
+    /// Steps taken.
+    pub time: i32,
+    /// The moments of every parameter; none before the first step.
+    pub of: Vec<Vec<Matrix>>,
+    /// The same rule as one of Burn's optimisers: for what the wiring leaves out, and for coordinates that take sums of
+    /// all moved values.
+    pub burn: ModuleOptimizer,
+}
+
+/// A step of all moments that is ready to be written.
+pub(super) struct Prepared {
+    motions: Vec<Motion>,
+    updates: Vec<Update>,
+    gradients: Vec<Lines>,
+    /// By parameter, the moments at the places that its update sets.
+    fixed: Vec<Vec<Vec<f64>>>,
+}
+
+impl Moments {
+    pub fn new(rule: Rule, burn: ModuleOptimizer) -> Self {
+        Self {
+            rule,
+            time: 0,
+            of: Vec::new(),
+            burn,
+        }
+    }
+
+    /// Computes all that is per class.
+    ///
+    /// # Errors
+    /// A step into a pole.
+    pub fn prepare(&self, survey: &mut SkeletonSurvey, lr: &[f64]) -> Result<Prepared, Error> {
+        let time = self.time.saturating_add(1);
+        let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
+        let mut change = vec![0.0; survey.classes()];
+        let mut moved = Vec::with_capacity(lr.len());
+        for (slot, motion) in motions.iter().enumerate() {
+            let (at, classes): (Vec<usize>, Vec<usize>) = survey.moving(slot).unzip();
+            let mut old: Vec<Vec<f64>> = match self.of.get(slot) {
+                Some(moments) => moments.iter().map(|m| m.gather(&at)).collect(),
+                None => vec![vec![0.0; at.len()]; self.rule.moments()],
+            };
+            for (entry, class) in classes.into_iter().enumerate() {
+                let mut moments = [0.0; 2];
+                for (moment, old) in moments.iter_mut().zip(&old) {
+                    *moment = old[entry];
+                }
+                change[class] = motion.change(survey.in_gradient(class), &mut moments);
+                for (moment, old) in moments.iter().zip(&mut old) {
+                    old[entry] = *moment;
+                }
+            }
+            moved.push(old);
+        }
+        let updates = survey.after(&change)?;
+        for (update, moments) in updates.iter().zip(&mut moved) {
+            // the other places are those of free edges, which have no coordinate
+            moments
+                .iter_mut()
+                .for_each(|m| m.resize(update.fixed.at.len(), 0.0));
+        }
+        let gradients = (0..lr.len()).map(|slot| survey.gradient_lines(slot));
+        Ok(Prepared {
+            gradients: gradients.collect::<Result<_, _>>()?,
+            motions,
+            updates,
+            fixed: moved,
+        })
+    }
+
+    /// Takes the step: moments of 0 where there are none yet.
+    pub fn begin(&mut self, gradients: &[Matrix]) {
+        self.time = self.time.saturating_add(1);
+        if self.of.is_empty() {
+            let moments = |g: &Matrix| vec![zeros(g); self.rule.moments()];
+            self.of = gradients.iter().map(moments).collect();
+        }
+    }
+
+    /// A parameter's weights after the step.
+    pub fn write(&mut self, prepared: &Prepared, slot: usize, w: Matrix, g: &Matrix) -> Matrix {
+        let update = &prepared.updates[slot];
+        let by = Advance {
+            gradient: &prepared.gradients[slot],
+            motion: prepared.motions[slot],
+            of_weights: &update.of_weights,
+            of_change: &update.of_other,
+            fixed: &update.fixed,
+            fixed_moments: &prepared.fixed[slot],
+        };
+        let (w, moments) = w.advance(g, std::mem::take(&mut self.of[slot]), &by);
+        self.of[slot] = moments;
+        w
+    }
+}
+
+fn zeros(like: &Matrix) -> Matrix {
+    let how = like.arithmetic();
+    let like = Tensor::from(like.clone());
+    Matrix::of(
+        Tensor::zeros(like.dims(), (&like.device(), like.dtype())),
+        how,
+    )
+}
