@@ -214,24 +214,24 @@ fn fused_moments_are_those_of_the_lifted_optimiser() {
     };
     let adam = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999);
     let adam = GSpaceConfig::new(adam.with_epsilon(1e-8).init());
-    for (fused, lifted) in [
-        (GSpaceConfig::momentum(0.9), heavy_ball(false)),
-        (GSpaceConfig::nesterov(0.9), heavy_ball(true)),
-        (GSpaceConfig::adam(), adam),
+    // Burn keeps its momentum and 1 - beta in f32
+    for (fused, lifted, tolerance) in [
+        (GSpaceConfig::momentum(0.9), heavy_ball(false), 1e-8),
+        (GSpaceConfig::nesterov(0.9), heavy_ball(true), 1e-8),
+        (GSpaceConfig::adam(), adam, 1e-6),
     ] {
         for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
             let run = |config: GSpaceConfig| {
                 let model = Mlp::he(4, &WIDTHS, true, DType::F64);
                 let mut optim = config.with_arithmetic(how).init(&model).unwrap();
-                let model = (0..40).fold(model, |model, at| {
+                let model = (0..10).fold(model, |model, at| {
                     let batch = Batch::random(at, 16, WIDTHS[0], WIDTHS[4], DType::F64);
                     let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
                     optim.step(0.01, model, grads).unwrap()
                 });
                 common::weights(&model)
             };
-            // Burn keeps 1 - beta in f32
-            close(&run(fused.clone()), &run(lifted.clone()), 1e-7);
+            close(&run(fused.clone()), &run(lifted.clone()), tolerance);
         }
     }
 }
