@@ -308,7 +308,7 @@ fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Ve
     for at in 0..examples / batch {
         let mut fed = Vec::new();
         for ((id, x), shape) in model.input_ids().iter().zip(inputs).zip(graph.inputs()) {
-            let values = x.clone().slice([at * batch..(at + 1) * batch]).into_data();
+            let values = x.clone().narrow(0, at * batch, batch).into_data();
             let mut whole = vec![batch];
             whole.extend(shape);
             let values: Vec<f32> = values.iter::<f32>().collect();

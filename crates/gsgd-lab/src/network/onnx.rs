@@ -398,7 +398,7 @@ impl<'a> Reader<'a> {
                     // a shape that is computed: only [batch, -1] is made this way
                     Some([]) => true,
                     Some(&[_, -1]) => true,
-                    Some(&[-1 | 0 | 1, to]) => usize::try_from(to) == Ok(features),
+                    Some(&[-1..=1, to]) => usize::try_from(to) == Ok(features),
                     _ => false,
                 };
                 match flattens {

@@ -102,7 +102,7 @@ impl GSpaceConfig {
             beta_2: beta_2.into(),
             epsilon: epsilon.into(),
         };
-        let burn = adam.with_epsilon(epsilon).init().into();
+        let burn = adam.with_epsilon(epsilon).init();
         Self::with_inner(Inner::Moments(Moments::new(rule, burn)))
     }
 
@@ -111,7 +111,7 @@ impl GSpaceConfig {
             .with_momentum(momentum)
             .with_dampening(0.0)
             .with_nesterov(nesterov);
-        let burn = SgdConfig::new().with_momentum(Some(config)).init().into();
+        let burn = SgdConfig::new().with_momentum(Some(config)).init();
         let rule = Rule::HeavyBall { momentum, nesterov };
         Self::with_inner(Inner::Moments(Moments::new(rule, burn)))
     }

@@ -60,7 +60,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
             (label([from[0] + 4.0, from[1] - 5.0], "start", shade, &format!("{}", stream.classes)))
         }
         @for (at, layer) in layers.iter().enumerate() {
-            (wires(at, layer, &streams, [x(at), boxes, ground], &y, &color))
+            (wires(layer, &streams, [x(at), boxes, ground], &y, &color))
             rect x=(format!("{:.1}", x(at) - BOX[0] / 2.0)) y=(format!("{boxes:.1}")) width=(BOX[0]) height=(BOX[1])
                 rx="5" fill="#f6f8fa" stroke=(INK) {}
             (label([x(at), boxes + 16.0], "middle", INK, &layer.name))
@@ -81,7 +81,6 @@ fn caption(layer: &Layer) -> String {
 
 /// What leads from lanes into a layer's box, and from the box to lanes.
 fn wires(
-    at: usize,
     layer: &Layer,
     streams: &BTreeMap<Vec<Class>, Stream>,
     [x, top, ground]: [f64; 3],
@@ -111,7 +110,6 @@ fn wires(
         }
         wires
     };
-    let _ = at;
     html! {
         @for wire in ends(&layer.reads, -34.0) { (wire) }
         @for wire in ends(&layer.writes, 34.0) { (wire) }
@@ -177,8 +175,8 @@ fn streams(layers: &[Layer]) -> BTreeMap<Vec<Class>, Stream> {
     }
     for (classes, stream) in &mut streams {
         let readers = layers.iter().enumerate();
-        let readers = readers.filter(|(_, layer)| layer.reads.contains(&classes[0]));
-        if let Some((last, _)) = readers.last() {
+        let mut readers = readers.filter(|(_, layer)| layer.reads.contains(&classes[0]));
+        if let Some((last, _)) = readers.next_back() {
             stream.last = stream.last.max(last);
         }
     }

@@ -90,11 +90,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
             }
         }
     }
-    let rows = columns
-        .iter()
-        .map(|column| rows_of(column))
-        .max()
-        .unwrap_or(1);
+    let rows = columns.iter().map(rows_of).max().unwrap_or(1);
     let bottom = TOP + ROW * rows as f64;
     let content = html! {
         g { @for line in &plain { (line) } }
