@@ -185,7 +185,7 @@ fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<
         let name = network.name(edges.name());
         Layer {
             int8_error: errors.get(&name).copied().unwrap_or(0.0),
-            shape: network.tensors.shape_of(&name).unwrap_or_default().to_vec(),
+            shape: network.tensors.known(&name).unwrap_or_default().to_vec(),
             name,
             classes: classes.len(),
             imbalance: (!known.is_empty()).then(|| std::array::from_fn(at)),

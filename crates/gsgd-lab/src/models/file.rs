@@ -212,17 +212,23 @@ fn parse<'a>(data: &'a [u8], path: &Path) -> Result<SafeTensors<'a>> {
         .with_context(|| format!("{} is no safetensors file", path.display()))
 }
 
+/// The architecture and the images that a file's metadata entry [`NETWORK`] tells of.
+///
+/// # Errors
+/// It tells of none.
+pub fn network_of(about: &str) -> Result<(Arch, ImageShape)> {
+    let wrong = || anyhow::anyhow!("its metadata `{NETWORK}` make no sense: `{about}`");
+    let (arch, shape) = about.split_once(' ').ok_or_else(wrong)?;
+    let shape = shape.parse::<ImageShape>().map_err(anyhow::Error::msg)?;
+    Ok((arch.parse().map_err(anyhow::Error::msg)?, shape))
+}
+
 /// Which network a file is of: by its metadata or, without, a multi-layer perceptron by its shapes.
 fn plan_of(file: &SafeTensors, data: &[u8]) -> Result<Plan> {
     let (_, header) = SafeTensors::read_metadata(data)?;
     let about = header.metadata().as_ref().and_then(|m| m.get(NETWORK));
     let (arch, shape) = match about {
-        Some(about) => {
-            let wrong = || anyhow::anyhow!("its metadata `{NETWORK}` make no sense: `{about}`");
-            let (arch, shape) = about.split_once(' ').ok_or_else(wrong)?;
-            let shape = shape.parse::<ImageShape>().map_err(anyhow::Error::msg)?;
-            (arch.parse().map_err(anyhow::Error::msg)?, shape)
-        }
+        Some(about) => network_of(about)?,
         None => {
             let widths = mlp_of(file)?;
             let shape = ImageShape::flat(widths[0]);

@@ -14,7 +14,9 @@ use rand_chacha::ChaCha8Rng;
 
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
-pub use file::{NETWORK, file_name, fill, load_into, save, save_text, tensors, write_whole};
+pub use file::{
+    NETWORK, file_name, fill, load_into, network_of, save, save_text, tensors, write_whole,
+};
 pub use init::Init;
 pub use mlp::Mlp;
 

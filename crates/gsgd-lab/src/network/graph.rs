@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::shapes::{self, Shapes};
+use super::shapes;
+use super::tensors::Tensors;
 
 /// Which dimension of a dense layer's weight comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl Graph {
         name: impl Into<String>,
         op: Op,
         from: Vec<usize>,
-        tensors: &impl Shapes,
+        tensors: &Tensors,
     ) -> Result<usize> {
         let name = name.into();
         let read: Vec<&[usize]> = from
@@ -169,7 +170,7 @@ impl Graph {
             shapes::result(&op, &read, tensors).with_context(|| format!("layer `{name}`"))?;
         let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         ensure!(
-            size.is_some_and(|size| (1..=LARGEST).contains(&size)),
+            !shape.is_empty() && size.is_some_and(|size| (1..=LARGEST).contains(&size)),
             "layer `{name}` gives {shape:?}, values between 1 and {LARGEST} are allowed"
         );
         self.nodes.push(Node {
@@ -202,10 +203,10 @@ impl Graph {
         self.nodes.iter().position(|node| node.name == name)
     }
 
-    /// Refuses a network in which layers share a tensor, or with a layer that no output depends on.
+    /// Refuses a network in which layers share a tensor.
     ///
     /// # Errors
-    /// The tensor, or the layer.
+    /// The tensor.
     pub fn check(&self) -> Result<()> {
         let mut seen = std::collections::HashSet::new();
         for tensor in self.nodes.iter().flat_map(|node| node.op.tensors()) {

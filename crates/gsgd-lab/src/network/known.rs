@@ -4,7 +4,6 @@ use anyhow::{Result, bail, ensure};
 
 use super::graph::{Graph, Op, Orientation};
 use super::layout::{batch_norm, conv};
-use super::shapes::Shapes;
 use super::tensors::Tensors;
 use crate::data::ImageShape;
 use crate::models::{Arch, Conv};
@@ -54,7 +53,7 @@ pub fn by_names(tensors: &Tensors) -> Result<Graph> {
         Ok(layers) => layers,
         Err(error) => bail!("{error}, and {unknown}"),
     };
-    let first = tensors.shape_of(&format!("{}.weight", layers[0]))?[1];
+    let first = tensors.known(&format!("{}.weight", layers[0]))?[1];
     perceptron(first, &layers, tensors)
         .map_err(|error| error.context(format!("as dense layers one after the other; {unknown}")))
 }
@@ -69,7 +68,7 @@ fn dense_layers(tensors: &Tensors) -> Result<Vec<String>> {
             continue;
         }
         match name.strip_suffix(".weight") {
-            Some(layer) if tensors.shape_of(name)?.len() == 2 => layers.push(layer.to_string()),
+            Some(layer) if tensors.known(name)?.len() == 2 => layers.push(layer.to_string()),
             _ => bail!("`{name}` is no tensor of a dense layer"),
         }
     }

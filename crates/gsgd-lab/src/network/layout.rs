@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::graph::{Function, Graph, Op, Orientation, Window};
-use super::shapes::Shapes;
 use super::tensors::Tensors;
 
 /// The file.
@@ -272,10 +271,10 @@ pub fn conv(
     groups: usize,
 ) -> Result<Op> {
     let weight = format!("{prefix}.weight");
-    let &[_, _, height, width] = tensors.shape_of(&weight)? else {
+    let &[_, _, height, width] = tensors.known(&weight)? else {
         bail!(
             "`{weight}` has shape {:?}, that of a convolution has four dimensions",
-            tensors.shape_of(&weight)?
+            tensors.known(&weight)?
         );
     };
     Ok(Op::Conv {

@@ -27,8 +27,7 @@ use net::Listed;
 pub use net::Net;
 pub use tensors::{Format, Tensors};
 
-use crate::data::ImageShape;
-use crate::models::{Arch, NETWORK};
+use crate::models::{Arch, NETWORK, network_of};
 use graph::Graph;
 
 /// A network and the file it is from.
@@ -246,7 +245,7 @@ fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String)> {
         }
         (_, None) => match tensors.metadata(NETWORK) {
             Some(about) => {
-                let (arch, images) = said(&about)?;
+                let (arch, images) = network_of(&about)?;
                 (
                     known::of_arch(&arch, Some(images), tensors)?,
                     arch.to_string(),
@@ -276,14 +275,6 @@ fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String)> {
         );
     }
     Ok((graph, about))
-}
-
-/// What the metadata of this program's checkpoints say.
-fn said(about: &str) -> Result<(Arch, ImageShape)> {
-    let wrong = || anyhow::anyhow!("its metadata `{NETWORK}` make no sense: `{about}`");
-    let (arch, shape) = about.split_once(' ').ok_or_else(wrong)?;
-    let shape = shape.parse().map_err(|_| wrong())?;
-    Ok((arch.parse().map_err(|_| wrong())?, shape))
 }
 
 fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {

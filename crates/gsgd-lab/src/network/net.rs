@@ -164,16 +164,6 @@ impl Net {
         visitor.ended
     }
 
-    /// Calls `each` with the path in the module and the values `[inputs, outputs]` of every dense weight.
-    pub fn matrices(&self, mut each: impl FnMut(&str, Vec<f32>)) {
-        for (at, weights) in self.weights.iter().enumerate() {
-            if let Some(Weights::Linear(layer)) = weights {
-                let values = layer.weight.val().into_data().iter::<f32>().collect();
-                each(&format!("weights.{at}.Linear.weight"), values);
-            }
-        }
-    }
-
     /// The results, each `[batch, values]`, of inputs `[batch, values]`.
     ///
     /// # Errors
@@ -403,7 +393,7 @@ fn weights(op: &Op, tensors: &Tensors) -> Result<Option<Weights>> {
                 Orientation::InputsFirst => tensor(weight, tensors, &device)?,
                 Orientation::OutputsFirst => {
                     let values = finite(weight, tensors.transposed(weight)?)?;
-                    let mut shape = tensors.shape_of(weight)?.to_vec();
+                    let mut shape = tensors.known(weight)?.to_vec();
                     shape.reverse();
                     Tensor::from_data(TensorData::new(values, shape), &device)
                 }
@@ -475,7 +465,7 @@ fn vector(
 
 fn tensor<const D: usize>(name: &str, tensors: &Tensors, device: &Device) -> Result<Tensor<D>> {
     let values = finite(name, tensors.values(name)?)?;
-    let shape = tensors.shape_of(name)?;
+    let shape = tensors.known(name)?;
     ensure!(
         shape.len() == D,
         "`{name}` has shape {shape:?}, not {D} dimensions"

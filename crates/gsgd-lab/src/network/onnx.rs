@@ -10,7 +10,6 @@ use onnx_rs::ast::{
 
 use super::fold::Folded;
 use super::graph::{Function, Graph, Op, Orientation, Window};
-use super::shapes::Shapes;
 use super::tensors::{Entry, Number, Tensors, place};
 use super::unpack::unpacked;
 
@@ -161,6 +160,10 @@ fn without_batch(value: &ValueInfo) -> Option<Vec<usize>> {
         Some(TypeValue::Tensor(tensor)) => tensor.shape.as_ref()?,
         _ => return None,
     };
+    // a batch of numbers has one feature
+    if shape.dim.len() == 1 {
+        return Some(vec![1]);
+    }
     let numbers = shape.dim.iter().skip(1).map(|dim| match dim.value {
         Dimension::Value(n) => usize::try_from(n).ok(),
         _ => None,

@@ -3,26 +3,10 @@
 use anyhow::{Result, bail, ensure};
 
 use super::graph::{Op, Orientation, Window};
-
-/// Shapes of tensors by their name.
-pub trait Shapes {
-    /// The tensor's shape, if there is such a tensor.
-    fn shape(&self, name: &str) -> Option<&[usize]>;
-
-    /// The tensor's shape.
-    ///
-    /// # Errors
-    /// There is no such tensor.
-    fn known(&self, name: &str) -> Result<&[usize]> {
-        match self.shape(name) {
-            Some(shape) => Ok(shape),
-            None => bail!("there is no tensor `{name}`"),
-        }
-    }
-}
+use super::tensors::Tensors;
 
 /// The shape that `op` makes of those it reads, without the batch: `[features]` or `[channels, height, width]`.
-pub fn result(op: &Op, from: &[&[usize]], tensors: &impl Shapes) -> Result<Vec<usize>> {
+pub fn result(op: &Op, from: &[&[usize]], tensors: &Tensors) -> Result<Vec<usize>> {
     let one = || match from {
         [one] => Ok(*one),
         _ => bail!("it reads one value, not {}", from.len()),
@@ -163,7 +147,7 @@ pub fn result(op: &Op, from: &[&[usize]], tensors: &impl Shapes) -> Result<Vec<u
     }
 }
 
-fn check_bias(bias: &Option<String>, outputs: usize, tensors: &impl Shapes) -> Result<()> {
+fn check_bias(bias: &Option<String>, outputs: usize, tensors: &Tensors) -> Result<()> {
     let Some(bias) = bias else {
         return Ok(());
     };

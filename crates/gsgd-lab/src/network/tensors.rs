@@ -15,7 +15,6 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use super::fold::Folded;
 use super::onnx;
-use super::shapes::Shapes;
 use crate::models::write_whole;
 
 /// How a number is stored.
@@ -60,16 +59,17 @@ impl Tensors {
     pub fn open(path: &Path) -> Result<Self> {
         let inside = || format!("cannot read {}", path.display());
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        if let "pt" | "pth" | "bin" | "ckpt" = extension {
+        let pytorch = || {
             let reader = PytorchReader::new(path)
                 .with_context(|| format!("{} is no PyTorch file", path.display()))?;
-            return Self::of_pytorch(&reader).with_context(inside);
+            Self::of_pytorch(&reader).with_context(inside)
+        };
+        if let "pt" | "pth" | "bin" | "ckpt" = extension {
+            return pytorch();
         }
         let bytes = std::fs::read(path).with_context(inside)?;
         if bytes.starts_with(b"PK\x03\x04") {
-            let reader = PytorchReader::new(path)
-                .with_context(|| format!("{} is no PyTorch file", path.display()))?;
-            return Self::of_pytorch(&reader).with_context(inside);
+            return pytorch();
         }
         match extension {
             "onnx" => Self::of_onnx(bytes).with_context(|| format!("in {}", path.display())),
@@ -180,12 +180,20 @@ impl Tensors {
         floats.map(|(name, _)| name.as_str())
     }
 
+    /// The tensor's shape, if there is such a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
     /// The tensor's shape.
     ///
     /// # Errors
     /// There is no such tensor.
-    pub fn shape_of(&self, name: &str) -> Result<&[usize]> {
-        self.known(name)
+    pub fn known(&self, name: &str) -> Result<&[usize]> {
+        match self.shape(name) {
+            Some(shape) => Ok(shape),
+            None => bail!("there is no tensor `{name}`"),
+        }
     }
 
     /// The tensor's values in the file's order.
@@ -201,7 +209,7 @@ impl Tensors {
     /// # Errors
     /// There is no such tensor, or it holds no floating point numbers.
     pub fn transposed(&self, name: &str) -> Result<Vec<f32>> {
-        let order = Order::across(self.shape_of(name)?);
+        let order = Order::across(self.known(name)?);
         self.in_order(name, order)
     }
 
@@ -234,7 +242,7 @@ impl Tensors {
     /// # Errors
     /// There is no such tensor, or another number of values.
     pub fn replace_transposed(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        let order = Order::across(self.shape_of(name)?);
+        let order = Order::across(self.known(name)?);
         self.put(name, values, order)
     }
 
@@ -305,12 +313,6 @@ impl Tensors {
     /// The folder is not writable, or the disk full.
     pub fn write(&self, path: &Path) -> Result<()> {
         write_whole(path, &self.bytes)
-    }
-}
-
-impl Shapes for Tensors {
-    fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 }
 

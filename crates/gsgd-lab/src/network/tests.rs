@@ -132,3 +132,57 @@ fn names_are_those_of_the_file() {
     let layers: Vec<String> = wiring.grounded().map(|name| network.named(name)).collect();
     assert_eq!(layers, ["`gate.weight`"]);
 }
+
+#[test]
+fn a_result_of_one_number_per_example_has_one_feature() {
+    use onnx_rs::ast::*;
+    let value = |name, dims: &[i64]| ValueInfo {
+        name,
+        r#type: Some(TypeProto {
+            value: Some(TypeValue::Tensor(TensorTypeProto {
+                elem_type: DataType::Float,
+                shape: Some(TensorShape {
+                    dim: dims
+                        .iter()
+                        .map(|&size| TensorShapeDimension {
+                            value: Dimension::Value(size),
+                            denotation: "",
+                        })
+                        .collect(),
+                }),
+            })),
+            denotation: "",
+        }),
+        ..Default::default()
+    };
+    let node = |op_type, input: &[&'static str], output| Node {
+        name: output,
+        op_type,
+        input: input.to_vec(),
+        output: vec![output],
+        attribute: vec![Attribute {
+            name: "axis",
+            i: 1,
+            r#type: AttributeType::Int,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let bytes = onnx_rs::encode(&Model {
+        ir_version: 8,
+        graph: Some(Graph {
+            node: vec![
+                node(OpType::Custom("Total"), &["x"], "sum"),
+                node(OpType::Concat, &["sum", "sum"], "y"),
+            ],
+            input: vec![value("x", &[1, 4])],
+            value_info: vec![value("sum", &[1])],
+            output: vec![value("y", &[1, 2])],
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let network = Network::of(Tensors::of_onnx(bytes).unwrap(), None).unwrap();
+    assert_eq!(network.opaque(), [("sum".to_string(), "Total".to_string())]);
+    assert_eq!(network.net.graph().nodes.last().unwrap().shape, [2]);
+}

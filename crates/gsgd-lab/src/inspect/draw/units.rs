@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use gsgd::{Class, Edge, Tree, Wiring};
+use gsgd::{Class, Edge, Edges, Tree, Wiring};
 use maud::{Markup, html};
 
 use super::{GREY, INK, RED, label, line, picture};
@@ -55,31 +55,38 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
         Some([70.0 + COLUMN * column as f64, TOP + ROW * row])
     };
 
-    let values = weights(network, wiring)?;
     let is_out = |edge: Edge| tree.outs.iter().flatten().any(|&other| other == edge);
     let is_in = |edge: Edge| tree.ins.iter().flatten().any(|&other| other == edge);
     let (mut plain, mut skeleton) = (Vec::new(), Vec::new());
-    for (slot, edges) in wiring.edges().iter().enumerate() {
-        if edges.is_bias() || edges.shape().len() != 2 {
-            continue;
-        }
-        let columns = edges.heads().len();
-        let most = values[slot]
-            .iter()
-            .fold(0.0f32, |most, w| most.max(w.abs()));
-        for (tail, _) in edges.tails().iter().enumerate() {
-            for (head, _) in edges.heads().iter().enumerate() {
-                let ends = [tail_unit(edges, tail), head_unit(edges, head)].map(spot);
-                let [Some(from), Some(to)] = ends else {
-                    continue;
-                };
+    let dense: BTreeMap<String, (usize, &Edges)> = wiring
+        .edges()
+        .iter()
+        .enumerate()
+        .filter(|(_, edges)| edges.shape().len() == 2)
+        .map(|(slot, edges)| (network.name(edges.name()), (slot, edges)))
+        .collect();
+    // dense weights lie as the module has them, `[tails, heads]`, whatever their order in the file
+    network.net.tensors(|name, values, _| {
+        let Some(&(slot, edges)) = dense.get(name) else {
+            return Ok(());
+        };
+        let most = values.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+        let shown = |count: usize, unit: &dyn Fn(usize) -> Unit| -> Vec<(usize, [f64; 2])> {
+            let spots = (0..count).filter_map(|line| Some((line, spot(unit(line))?)));
+            spots.collect()
+        };
+        let tails = shown(edges.tails().len(), &|tail| tail_unit(edges, tail));
+        let heads = shown(edges.heads().len(), &|head| head_unit(edges, head));
+        for &(tail, from) in &tails {
+            for &(head, to) in &heads {
                 let (from, to) = ([from[0] + RADIUS, from[1]], [to[0] - RADIUS, to[1]]);
                 let edge = Edge {
                     edges: slot,
                     tail,
                     head,
                 };
-                let size = f64::from(values[slot][tail * columns + head].abs() / most.max(1e-30));
+                let weight = values[tail * edges.heads().len() + head];
+                let size = f64::from(weight.abs() / most.max(1e-30));
                 if is_out(edge) {
                     skeleton.push(line(from, to, RED, 2.2, ""));
                 } else if is_in(edge) {
@@ -89,7 +96,8 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
                 }
             }
         }
-    }
+        Ok(())
+    })?;
     let rows = columns.iter().map(rows_of).max().unwrap_or(1);
     let bottom = TOP + ROW * rows as f64;
     let content = html! {
@@ -182,14 +190,14 @@ fn columns(network: &Network, wiring: &Wiring) -> Vec<Column> {
     columns
 }
 
-fn tail_unit(edges: &gsgd::Edges, tail: usize) -> Unit {
+fn tail_unit(edges: &Edges, tail: usize) -> Unit {
     match edges.tails()[tail] {
         class if class.is_ground() => Unit::Input(tail),
         class => Unit::Hidden(class),
     }
 }
 
-fn head_unit(edges: &gsgd::Edges, head: usize) -> Unit {
+fn head_unit(edges: &Edges, head: usize) -> Unit {
     match edges.heads()[head] {
         class if class.is_ground() => Unit::Output(head),
         class => Unit::Hidden(class),
@@ -228,14 +236,4 @@ fn choose(
             }
         }
     }
-}
-
-/// The weights of every dense layer, `[tails, heads]`.
-fn weights(network: &Network, wiring: &Wiring) -> Result<Vec<Vec<f32>>> {
-    let mut values = BTreeMap::new();
-    network.net.matrices(|path, matrix| {
-        values.insert(path.to_string(), matrix);
-    });
-    let of = |edges: &gsgd::Edges| values.remove(edges.name()).unwrap_or_default();
-    Ok(wiring.edges().iter().map(of).collect())
 }
