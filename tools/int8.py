@@ -3,7 +3,7 @@
 
 Usage: int8.py CIFAR FILE...     (needs torch, numpy and safetensors)
 Each FILE is a checkpoint of `gsgd train --data CIFAR --arch resnet:N` with batch norms folded
-(`gsgd balance ... --fold-batch-norm`). Biases stay as they are. Prints a line per file and number of bits.
+(`gsgd balance ... --batch-norm fold`). Biases stay as they are. Prints a line per file and number of bits.
 """
 import pathlib
 import sys

@@ -97,7 +97,7 @@ fn one_network_in_three_files_is_one_function() {
 fn largest_values_are_balanced_and_batch_norms_folded() {
     let folder = folder();
     let path = folder.path();
-    let args = ["balance", "--target", "max-abs", "--fold-batch-norm"];
+    let args = ["balance", "--target", "max-abs", "--batch-norm", "fold"];
     let cnn = file("cnn.onnx");
     let said = run(path, &[&args[..], &[&cnn, "m.onnx"]].concat());
     assert!(said.contains("2 batch norms folded"), "{said}");
@@ -124,6 +124,47 @@ fn largest_values_are_balanced_and_batch_norms_folded() {
     };
     for (a, b) in tensors("m.onnx").iter().zip(tensors("again.onnx")) {
         assert!((a - b).abs() < 1e-3 * a, "{a} {b}");
+    }
+}
+
+#[test]
+fn batch_norms_put_back_leave_a_positive_scaling_of_the_same_file() {
+    let folder = folder();
+    let path = folder.path();
+    let put_back = ["--batch-norm", "unfold"];
+    for name in ["cnn", "residual"] {
+        let (onnx, layers) = (file(&format!("{name}.onnx")), file(&format!("{name}.toml")));
+        let pt = file(&format!("{name}.pt"));
+        let said = run(
+            path,
+            &[&["balance", &onnx, "u.onnx", "--force"], &put_back[..]].concat(),
+        );
+        assert!(said.contains("batch norms folded and put back"), "{said}");
+        let args = [
+            "rescale",
+            &pt,
+            "u.safetensors",
+            "--arch",
+            &layers,
+            "--force",
+        ];
+        run(path, &[&args[..], &put_back].concat());
+        // running statistics and all
+        for other in ["u.onnx", "u.safetensors"] {
+            let said = run(
+                path,
+                &[
+                    "equivalent",
+                    &onnx,
+                    other,
+                    "--arch",
+                    &layers,
+                    "--tolerance",
+                    "1e-3",
+                ],
+            );
+            assert!(said.contains("one function"), "{said}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ enum Target {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  gsgd balance model.safetensors balanced.safetensors\n  gsgd balance model.onnx int8.onnx \
-                        --target max-abs --fold-batch-norm"
+                        --target max-abs --batch-norm fold"
 )]
 pub struct Balance {
     #[command(flatten)]
@@ -51,7 +51,8 @@ impl Balance {
         };
         let (out, found, outputs) = self.files.rewrite(|model, wiring| {
             let balanced = balance(model, wiring, until);
-            Ok(balanced.map_err(|Rejected { error, .. }| error)?)
+            let (model, found) = balanced.map_err(|Rejected { error, .. }| error)?;
+            Ok((model, (found.scaling.clone(), found)))
         })?;
         println!(
             "{}: balanced in {} sweeps to {:.1e}, {outputs}",

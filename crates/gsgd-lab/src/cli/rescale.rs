@@ -31,7 +31,7 @@ impl Rescale {
             };
             let rescaled = scaling.apply(model, wiring);
             let rescaled = rescaled.map_err(|Rejected { error, .. }| error)?;
-            Ok((rescaled, wiring.hidden()))
+            Ok((rescaled, (scaling, wiring.hidden())))
         })?;
         println!("{}: {units} units rescaled, {outputs}", out.display());
         Ok(())

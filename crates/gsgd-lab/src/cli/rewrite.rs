@@ -5,11 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Tensor;
 use clap::Args;
-use gsgd::Wiring;
+use gsgd::{Scaling, Wiring};
 
 use super::network::NetworkFile;
 use super::stages::Stages;
 use crate::network::{Format, Net, Network};
+
+/// What becomes of batch norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum BatchNorm {
+    /// They stay, and units are rescaled through them
+    Keep,
+    /// They are folded into the layers before them first: what inference and quantisation work with
+    Fold,
+    /// They are folded first and put back at the end, so that the file has the tensors that it had
+    Unfold,
+}
 
 /// Where from and where to.
 #[derive(Debug, Args)]
@@ -21,9 +32,9 @@ pub struct Files {
     /// Replace the new file if it exists
     #[arg(long)]
     force: bool,
-    /// Fold batch norms into the layers before them first
-    #[arg(long)]
-    fold_batch_norm: bool,
+    /// What becomes of batch norms
+    #[arg(long, value_enum, default_value = "keep")]
+    batch_norm: BatchNorm,
     /// Compare outputs on the inputs in this safetensors file instead of random ones
     #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
@@ -37,7 +48,7 @@ impl Files {
     /// outputs.
     pub fn rewrite<T>(
         &self,
-        change: impl FnOnce(Net, &Wiring) -> Result<(Net, T)>,
+        change: impl FnOnce(Net, &Wiring) -> Result<(Net, (Scaling, T))>,
     ) -> Result<(&Path, T, String)> {
         ensure!(
             self.differ > 0.0 && self.differ.is_finite(),
@@ -54,14 +65,23 @@ impl Files {
         };
         stages.next("computing outputs");
         let before = network.outputs(&inputs)?;
-        let mut said = String::new();
-        if self.fold_batch_norm {
-            let (folded, count) = network.folded().context("--fold-batch-norm")?;
-            network = folded;
-            said = format!("{count} batch norms folded, ");
+        let (mut said, mut norms) = (String::new(), None);
+        let folded = match self.batch_norm {
+            BatchNorm::Keep => None,
+            BatchNorm::Fold => Some("folded"),
+            BatchNorm::Unfold => Some("folded and put back"),
+        };
+        if let Some(folded) = folded {
+            let (without, taken) = network.folded().context("--batch-norm")?;
+            network = without;
+            said = format!("{} batch norms {folded}, ", taken.count());
+            norms = Some(taken).filter(|_| self.batch_norm == BatchNorm::Unfold);
         }
         stages.next("rescaling");
-        let (network, found) = network.changed(change)?;
+        let (mut network, (scaling, found)) = network.changed(change)?;
+        if let Some(norms) = norms {
+            network = norms.put_back(network, &scaling)?;
+        }
         stages.next("computing outputs again");
         let after = network.outputs(&inputs)?;
         let (difference, size) = largest_difference(&before, &after);

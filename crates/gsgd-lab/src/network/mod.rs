@@ -20,7 +20,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use gsgd::Wiring;
+use gsgd::{Scaling, Wiring};
 use rten_tensor::prelude::*;
 
 use net::Listed;
@@ -203,13 +203,50 @@ impl Network {
         self
     }
 
-    /// The same function with batch norms folded into the layers before them, and how many were.
+    /// The same function with batch norms folded into the layers before them, and what puts them back.
     ///
     /// # Errors
     /// There is a batch norm that cannot be folded.
-    pub fn folded(self) -> Result<(Self, usize)> {
-        let (graph, tensors, count) = fold::fold(self.net.graph(), &self.tensors)?;
-        Ok((Self::new(graph, tensors, self.about)?, count))
+    pub fn folded(self) -> Result<(Self, Norms)> {
+        let graph = self.net.graph().clone();
+        let (without, tensors) = fold::fold(&graph, &self.tensors)?;
+        let norms = Norms {
+            graph,
+            tensors: self.tensors,
+        };
+        Ok((Self::new(without, tensors, self.about)?, norms))
+    }
+}
+
+/// Batch norms that were folded.
+pub struct Norms {
+    graph: Graph,
+    tensors: Tensors,
+}
+
+impl Norms {
+    /// How many.
+    pub fn count(&self) -> usize {
+        let ops = self.graph.nodes.iter().map(|node| &node.op);
+        ops.filter(|op| matches!(op, graph::Op::BatchNorm { .. }))
+            .count()
+    }
+
+    /// The file as it was, with its batch norms, with the weights of `folded`, which is the folded network rescaled by
+    /// `scaling`. Running statistics are those of these weights, so that training may go on.
+    ///
+    /// # Errors
+    /// A number does not fit into its tensor.
+    pub fn put_back(self, folded: Network, scaling: &Scaling) -> Result<Network> {
+        let wiring = folded.wiring()?;
+        let biases = wiring.edges().iter().filter(|edges| edges.is_bias());
+        let scaled = biases.map(|edges| {
+            let factors = edges.heads().iter().map(|&head| scaling.factor(head));
+            (folded.name(edges.name()), factors.collect())
+        });
+        let (scaled, mut tensors) = (scaled.collect(), self.tensors);
+        fold::unfold(&self.graph, &mut tensors, &folded.tensors, &scaled)?;
+        Network::new(self.graph, tensors, folded.about)
     }
 }
 

@@ -112,8 +112,8 @@ fn folded_batch_norms_give_the_same_outputs() {
             let inputs = network
                 .inputs_from(&file(&format!("{name}.inputs.safetensors")))
                 .unwrap();
-            let (folded, count) = network.folded().unwrap();
-            assert_eq!(count, norms);
+            let (folded, taken) = network.folded().unwrap();
+            assert_eq!(taken.count(), norms);
             close(&folded.outputs(&inputs).unwrap(), &expected(name), 1e-5);
             let wiring = folded.wiring().unwrap();
             let kinds = wiring.hidden_classes().map(|class| wiring.kind(class));
@@ -121,6 +121,63 @@ fn folded_batch_norms_give_the_same_outputs() {
             assert!(folded.tensors.names().all(|name| !name.contains("running")));
         }
     }
+}
+
+#[test]
+fn batch_norms_put_back_give_the_same_outputs_and_standardise_as_before() {
+    for name in ["cnn", "residual"] {
+        for network in all(name) {
+            let inputs = network
+                .inputs_from(&file(&format!("{name}.inputs.safetensors")))
+                .unwrap();
+            let before = standardised_means(&network);
+            let size = network.tensors.bytes().len();
+            let (folded, norms) = network.folded().unwrap();
+            let changed = folded.changed(|net, wiring| {
+                let scaling = Scaling::random(wiring, 0.5, 3)?;
+                let rescaled = scaling.apply(net, wiring);
+                Ok((rescaled.map_err(|Rejected { error, .. }| error)?, scaling))
+            });
+            let (rescaled, scaling) = changed.unwrap();
+            let weights = rescaled.tensors.clone();
+            let whole = norms.put_back(rescaled, &scaling).unwrap();
+            assert_eq!(size, whole.tensors.bytes().len());
+            close(&whole.outputs(&inputs).unwrap(), &expected(name), 1e-5);
+            for (found, expected) in standardised_means(&whole).iter().zip(&before) {
+                assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0));
+            }
+            // batch norms multiply by nothing: folded again, the weights are the same
+            let (again, _) = whole.folded().unwrap();
+            for name in weights.names() {
+                let (found, expected) = (again.tensors.values(name), weights.values(name));
+                let pairs = found.unwrap().into_iter().zip(expected.unwrap());
+                for (a, b) in pairs {
+                    assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{name}: {a} {b}");
+                }
+            }
+        }
+    }
+}
+
+/// |running mean| over the root of running variance and epsilon, of every channel before a batch norm: what positive
+/// factors do not change.
+fn standardised_means(network: &Network) -> Vec<f64> {
+    let mut all = Vec::new();
+    for node in &network.net.graph().nodes {
+        if let graph::Op::BatchNorm {
+            mean,
+            variance,
+            epsilon,
+            ..
+        } = &node.op
+        {
+            let [mean, variance] = [mean, variance].map(|n| network.tensors.values(n).unwrap());
+            let one = |(m, v): (&f32, &f32)| f64::from(m.abs()) / (f64::from(*v) + epsilon).sqrt();
+            all.extend(mean.iter().zip(&variance).map(one));
+        }
+    }
+    assert!(!all.is_empty());
+    all
 }
 
 #[test]
