@@ -4,6 +4,7 @@ pub mod cli;
 pub mod compare;
 mod convolution;
 pub mod data;
+mod dense;
 #[cfg(test)]
 mod fuzz;
 mod inspect;

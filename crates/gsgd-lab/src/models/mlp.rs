@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use gsgd::{Channels, Homogeneous, WiringBuilder};
 
 use super::init::Draw;
+use crate::dense;
 
 /// Dense layers with ReLUs between them.
 #[derive(Module, Debug)]
@@ -32,7 +33,7 @@ impl Mlp {
             if index > 0 {
                 x = relu(x);
             }
-            x = layer.forward(x);
+            x = dense::linear(layer, x);
         }
         x
     }

@@ -1,0 +1,81 @@
+//! What the benchmarks share.
+
+use std::time::Instant;
+
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use clap::Parser;
+use gsgd_lab::data::ImageShape;
+use gsgd_lab::models::{Arch, Model, Plan};
+use gsgd_lab::train::{Settings, Stepper};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The value with a share `at` of the others below it.
+pub fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(at * (values.len() - 1) as f64).round() as usize]
+}
+
+/// A network in training.
+pub struct Run {
+    model: Option<Model>,
+    stepper: Stepper,
+    x: Tensor<2>,
+    y: Tensor<1, Int>,
+}
+
+impl Run {
+    pub fn new(arch: &str, batch: usize, flags: &str) -> Self {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let flags = format!("bench --arch={arch} --optimizer={flags}");
+        let settings = Flags::parse_from(flags.split_whitespace()).settings;
+        let shape = match &settings.arch {
+            Arch::Mlp(widths) => ImageShape::grey(1, widths[0]),
+            Arch::Conv(_) => ImageShape {
+                channels: 3,
+                height: 32,
+                width: 32,
+            },
+        };
+        let plan = Plan {
+            arch: settings.arch.clone(),
+            bias: false,
+            norm: true,
+            shape,
+            classes: 10,
+        };
+        let model = Model::he(&plan, 0, &device());
+        let normal = Distribution::Normal(0.0, 1.0);
+        let y: Vec<i64> = (0..batch as i64).map(|at| at % 10).collect();
+        Self {
+            stepper: Stepper::new(&settings, &model).expect("these optimisers suit these networks"),
+            model: Some(model),
+            x: Tensor::random([batch, shape.features()], normal, &device()),
+            y: Tensor::from_data(TensorData::from(y.as_slice()), &device()),
+        }
+    }
+
+    /// Seconds of an optimiser step.
+    pub fn step(&mut self) -> f64 {
+        let model = self.model.take().expect("there is a model between steps");
+        let loss = CrossEntropyLossConfig::new().init(&device());
+        let loss = loss.forward(model.forward(self.x.clone()), self.y.clone());
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let begun = Instant::now();
+        let stepped = self.stepper.step(1e-4, model, grads);
+        let seconds = begun.elapsed().as_secs_f64();
+        self.model = stepped.ok();
+        seconds
+    }
+}
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
