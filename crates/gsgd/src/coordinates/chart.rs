@@ -43,10 +43,20 @@ impl<'a> Network<'a> {
         })
     }
 
-    /// Whether all weights of a parameter are finite, and their sum too.
+    /// Whether all weights of a parameter are finite.
     pub fn is_finite(&self, slot: usize) -> bool {
-        let sums = self.powers_by_head(slot, &self.ones(slot), Power::One);
-        sums.iter().all(|sum| sum.is_finite())
+        self.weights[slot].is_finite()
+    }
+
+    /// Refuses gradients of which a parameter among `slots` is not finite.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn check(&self, gradients: &[Matrix], slots: &[usize]) -> Result<(), Error> {
+        match slots.iter().find(|&&slot| !gradients[slot].is_finite()) {
+            Some(&slot) => Err(self.not_finite(slot)),
+            None => Ok(()),
+        }
     }
 
     /// A factor of 1 per tail line.
@@ -58,6 +68,12 @@ impl<'a> Network<'a> {
     pub fn tail_dots(&self, slot: usize, g: &Matrix, at: &[usize]) -> (Vec<f64>, Vec<[f64; 2]>) {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
         self.weights[slot].dots(g, tails, groups, at)
+    }
+
+    /// Sum of w g over the edges into every head line.
+    pub fn head_dots(&self, slot: usize, g: &Matrix) -> Vec<f64> {
+        let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
+        self.weights[slot].dots(g, tails.other(), groups, &[]).0
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
@@ -105,8 +121,7 @@ impl<'a> Network<'a> {
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
     pub fn not_finite(&self, slot: usize) -> Error {
         let name = self.wiring.edges[slot].name.clone();
-        let mut weights = self.weights[slot].to_vec().into_iter();
-        if weights.all(f64::is_finite) {
+        if self.is_finite(slot) {
             Error::NonFiniteGradient { name }
         } else {
             Error::NonFiniteWeight { name }
@@ -126,6 +141,9 @@ pub(crate) struct Update {
 
 /// The coordinates around one network and gradient.
 pub(crate) trait Survey {
+    /// Parameters of which only single entries were read, so that whatever else is in them is not known to be finite.
+    fn unread(&self) -> Vec<usize>;
+
     /// `(T(tail), D(head))` of a parameter: `v = w T D`.
     fn lines(&self, slot: usize) -> Result<Lines, Error>;
 

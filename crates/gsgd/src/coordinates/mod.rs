@@ -4,6 +4,7 @@
 //! that all work on weights is a scaling of rows and columns; what is special to a chart is O(H) numbers.
 //!
 //! - [`values`]: the products along in- and out-paths, and the path values they give;
+//! - [`reading`]: what its sums are read from;
 //! - [`gradient`]: the inverse chain rule;
 //! - [`allocation`]: weight allocation and the floor guard;
 //! - [`norm`]: the second chart, without a skeleton.
@@ -14,6 +15,7 @@ pub(crate) mod allocation;
 mod chart;
 pub(crate) mod gradient;
 pub(crate) mod norm;
+mod reading;
 mod skeletal;
 mod unit;
 pub(crate) mod values;

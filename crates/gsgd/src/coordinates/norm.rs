@@ -225,6 +225,10 @@ impl NormSurvey<'_> {
 }
 
 impl Survey for NormSurvey<'_> {
+    fn unread(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
     fn lines(&self, slot: usize) -> Result<Lines, Error> {
         self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
     }
@@ -243,7 +247,7 @@ impl Survey for NormSurvey<'_> {
         };
         let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
         let (w, none) = (&self.network.weights[slot], Entries::default());
-        Ok(g.combine(&of_gradient, w, &of_weights, &none))
+        Ok(g.combine(&of_gradient, w, &of_weights, &none).0)
     }
 
     fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {

@@ -1,6 +1,7 @@
 //! The paper's chart: values of basis paths.
 
 use super::chart::{Network, Survey, Update};
+use super::reading::Reading;
 use super::unit::{Factors, Place, Unit};
 use super::{allocation, gradient, values};
 use crate::error::Error;
@@ -19,6 +20,8 @@ pub(crate) struct SkeletonChart {
     pub places: Vec<Place>,
     out_order: Vec<usize>,
     parts: Vec<Part>,
+    /// What is read of a gradient that keeps the conservation law, and of any.
+    reading: [Reading; 2],
 }
 
 /// What the skeleton has in one parameter: first In edges that move, then In edges that are free, then Out edges.
@@ -77,6 +80,7 @@ impl SkeletonChart {
             places: Place::list(wiring, &tree),
             out_order: wiring.out_order(),
             parts: parts(wiring, &tree),
+            reading: [Reading::least(wiring), Reading::outgoing(wiring)],
             tree,
             floor: None,
             normalised: false,
@@ -165,25 +169,12 @@ impl SkeletonChart {
         gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let wiring = network.wiring;
-        let mut units = vec![Unit::UNKNOWN; self.places.len()];
-        for ((slot, g), part) in gradients.iter().enumerate().zip(&self.parts) {
-            let (dots, entries) = network.tail_dots(slot, g, &part.at);
-            let mut total = 0.0;
-            for (tail, dot) in wiring.edges[slot].tails.iter().zip(dots) {
-                units[tail.index()].outgoing += dot;
-                total += dot;
-            }
-            if !f64::is_finite(total) {
-                return Err(network.not_finite(slot));
-            }
-            let (ins, outs) = entries.split_at(part.ins);
-            let classes = part.class.split_at(part.ins);
-            for (&b, &[w, g]) in classes.0.iter().zip(ins) {
-                (units[b].in_weight, units[b].in_gradient) = (w, g);
-            }
-            for (&b, &[w, g]) in classes.1.iter().zip(outs) {
-                (units[b].out_weight, units[b].out_gradient) = (w, g);
-            }
+        let [least, any] = &self.reading;
+        let mut reading = least;
+        let mut units = self.sums(reading, network, gradients)?;
+        if !least.holds(network, gradients, &units) {
+            reading = any;
+            units = self.sums(reading, network, gradients)?;
         }
         values::products(&self.places, &self.out_order, &mut units);
         self.check(wiring, &units)?;
@@ -194,6 +185,9 @@ impl SkeletonChart {
                 let edges = &wiring.edges[slot];
                 let tails = edges.tails.iter().map(|c| units[c.index()].factor.tail);
                 let sums = network.head_sums(slot, g, &tails.collect::<Vec<_>>());
+                if !sums.dots.iter().all(|dot| dot.is_finite()) {
+                    return Err(network.not_finite(slot));
+                }
                 for (line, head) in edges.heads.iter().enumerate() {
                     units[head.index()].squares += sums.squares[line];
                     units[head.index()].incoming += sums.dots[line];
@@ -208,7 +202,30 @@ impl SkeletonChart {
             network,
             units,
             head_sums,
+            reading,
         })
+    }
+
+    /// The units with their sums of u, and weights and gradients of their skeleton edges.
+    fn sums(
+        &self,
+        reading: &Reading,
+        network: Network,
+        gradients: &[Matrix],
+    ) -> Result<Vec<Unit>, Error> {
+        let mut units = vec![Unit::UNKNOWN; self.places.len()];
+        for ((slot, g), part) in gradients.iter().enumerate().zip(&self.parts) {
+            let entries = reading.sums(network, slot, g, &part.at, &mut units)?;
+            let (ins, outs) = entries.split_at(part.ins);
+            let classes = part.class.split_at(part.ins);
+            for (&b, &[w, g]) in classes.0.iter().zip(ins) {
+                (units[b].in_weight, units[b].in_gradient) = (w, g);
+            }
+            for (&b, &[w, g]) in classes.1.iter().zip(outs) {
+                (units[b].out_weight, units[b].out_gradient) = (w, g);
+            }
+        }
+        Ok(units)
     }
 }
 
@@ -233,9 +250,17 @@ pub(crate) struct SkeletonSurvey<'a> {
     units: Vec<Unit>,
     /// Sums by head line of the parameters that lead to floating classes or sinks.
     head_sums: Vec<Option<HeadSums>>,
+    reading: &'a Reading,
 }
 
 impl SkeletonSurvey<'_> {
+    /// Parameters of which only single entries were read.
+    pub fn unread(&self) -> Vec<usize> {
+        let unread =
+            |&slot: &usize| self.reading.leaves_out(slot) && self.head_sums[slot].is_none();
+        (0..self.head_sums.len()).filter(unread).collect()
+    }
+
     fn unit(&self, class: Class) -> &Unit {
         &self.units[class.index()]
     }
@@ -415,6 +440,10 @@ impl SkeletonSurvey<'_> {
 }
 
 impl Survey for SkeletonSurvey<'_> {
+    fn unread(&self) -> Vec<usize> {
+        self.unread()
+    }
+
     fn lines(&self, slot: usize) -> Result<Lines, Error> {
         let factor = |class: Class| self.unit(class).factor;
         self.network
@@ -444,7 +473,7 @@ impl Survey for SkeletonSurvey<'_> {
             |c| -factor(c).head * self.along(c),
         )?;
         let w = &self.network.weights[slot];
-        Ok(g.combine(&by, w, &along, &entries))
+        Ok(g.combine(&by, w, &along, &entries).0)
     }
 
     fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {

@@ -69,7 +69,7 @@ pub(crate) struct Unit {
     pub in_gradient: f64,
     pub out_weight: f64,
     pub out_gradient: f64,
-    /// Sum of u = g w over all edges out of the class.
+    /// Sum of u = g w over all edges out of the class, or into it where that is the same.
     pub outgoing: f64,
     /// Sum of u over all edges into the class, of floating classes and sinks.
     pub incoming: f64,

@@ -40,6 +40,10 @@ fn power(w: Tensor<3>, p: Power) -> Tensor<3> {
     }
 }
 
+pub fn is_finite(x: &Tensor<2>) -> bool {
+    x.clone().is_finite().all().into_scalar()
+}
+
 pub fn dots(
     w: Tensor<2>,
     g: Tensor<2>,
@@ -103,8 +107,10 @@ pub fn combine(
     of_x: &Lines,
     of_y: &Lines,
     fixed: &Entries,
-) -> Tensor<2> {
-    put(scale(x, of_x) + scale(y, of_y), fixed)
+) -> (Tensor<2>, bool) {
+    let sum = scale(x, of_x) + scale(y, of_y);
+    let finite = is_finite(&sum);
+    (put(sum, fixed), finite)
 }
 
 pub fn allocate(
@@ -116,7 +122,7 @@ pub fn allocate(
     fixed: &Entries,
 ) -> Tensor<2> {
     let change = moved - scale(w.clone(), v);
-    combine(w, change, of_w, of_change, fixed)
+    put(scale(w, of_w) + scale(change, of_change), fixed)
 }
 
 pub fn advance(
@@ -148,7 +154,10 @@ pub fn advance(
             m * rate / ((s * correction).sqrt() + epsilon)
         }
     };
-    let w = combine(w, change, by.of_weights, by.of_change, by.fixed);
+    let w = put(
+        scale(w, by.of_weights) + scale(change, by.of_change),
+        by.fixed,
+    );
     let set = |(moment, values): (Tensor<2>, &Vec<f64>)| {
         let fixed = Entries {
             at: by.fixed.at.clone(),

@@ -66,6 +66,11 @@ impl Matrix {
         tensor.into_data().iter::<f64>().collect()
     }
 
+    /// Whether all entries are finite.
+    pub fn is_finite(&self) -> bool {
+        dispatch!(is_finite(self))
+    }
+
     /// Sum of w g over every line of a side, and `[w, g]` of single entries.
     pub fn dots(
         &self,
@@ -98,9 +103,19 @@ impl Matrix {
     }
 
     /// `(x * x_rows) * x_columns + (y * y_rows) * y_columns`, then `fixed` entries set, in the memory of x where it is
-    /// uniquely owned.
-    pub fn combine(self, of_x: &Lines, y: &Self, of_y: &Lines, fixed: &Entries) -> Self {
-        dispatch!(combine(self, y; of_x, of_y, fixed))
+    /// uniquely owned; and whether all were finite before that.
+    pub fn combine(self, of_x: &Lines, y: &Self, of_y: &Lines, fixed: &Entries) -> (Self, bool) {
+        match (self, y) {
+            #[cfg(feature = "flex")]
+            (Self::Memory(x), Self::Memory(y)) => {
+                let (x, finite) = stream::combine(x, y, of_x, of_y, fixed);
+                (x.into(), finite)
+            }
+            (x, y) => {
+                let (x, finite) = dense::combine(x.into(), y.clone().into(), of_x, of_y, fixed);
+                (x.into(), finite)
+            }
+        }
     }
 
     /// Weights for moved path values: `(w * a_rows) * a_columns + ((v' - v) * b_rows) * b_columns` where

@@ -159,7 +159,7 @@ mod tests {
                 agree(&|how| pair(how).0.scale(&a).to_vec());
                 agree(&|how| {
                     let (w, g) = pair(how);
-                    w.combine(&a, &g, &b, &fixed).to_vec()
+                    w.combine(&a, &g, &b, &fixed).0.to_vec()
                 });
                 agree(&|how| {
                     let (w, g) = pair(how);
@@ -222,6 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn sums_that_are_not_finite_are_found() {
+        let (by, none) = (lines([9, 70], 1, 0.2), Entries::default());
+        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+            for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
+                let matrix = || Matrix::of(random([9, 70], DType::F32), how);
+                let entry = Entries {
+                    at: vec![333],
+                    values: vec![wrong],
+                };
+                let y = matrix().put(&entry);
+                assert_eq!(y.is_finite(), wrong == 1.0);
+                let (_, finite) = matrix().combine(&by, &y, &by, &none);
+                assert_eq!(finite, wrong == 1.0);
+            }
+        }
+    }
+
+    #[test]
     fn columns_of_ones_give_the_same_bits() {
         let w = random([9, 21], DType::F32);
         let matrix = || Matrix::of(w.clone(), Arithmetic::Streamed);
@@ -233,7 +251,7 @@ mod tests {
         let expected: Vec<f64> = expected
             .map(|(&a, b)| (a as f32 + b as f32).into())
             .collect();
-        let found = matrix().combine(&ones, &matrix(), &other, &Entries::default());
+        let (found, _) = matrix().combine(&other, &matrix(), &ones, &Entries::default());
         assert_eq!(found.to_vec(), expected);
     }
 }

@@ -5,6 +5,7 @@
 //! order, so no result depends on the number of threads.
 
 use std::ops::{Add, AddAssign, Div, Mul, Range, Sub};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -15,6 +16,8 @@ use super::{Advance, Entries, HeadSums, Lines, Motion, Power, Side};
 
 /// Running totals in a sum along a row.
 const LANES: usize = 16;
+/// Rows that are summed in the type of the entries.
+const FEW: usize = 16;
 /// Entries of a block of rows.
 const BLOCK: usize = 1 << 15;
 
@@ -26,8 +29,11 @@ trait Real:
     + Sub<Output = Self>
     + Mul<Output = Self>
     + Div<Output = Self>
+    + PartialOrd
 {
     const ZERO: Self;
+    const LARGEST: Self;
+    fn size(self) -> Self;
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
     fn root(self) -> Self;
@@ -35,6 +41,11 @@ trait Real:
 
 impl Real for f32 {
     const ZERO: Self = 0.0;
+    const LARGEST: Self = f32::MAX;
+    #[inline(always)]
+    fn size(self) -> Self {
+        self.abs()
+    }
     #[inline(always)]
     fn of(value: f64) -> Self {
         value as f32
@@ -51,6 +62,11 @@ impl Real for f32 {
 
 impl Real for f64 {
     const ZERO: Self = 0.0;
+    const LARGEST: Self = f64::MAX;
+    #[inline(always)]
+    fn size(self) -> Self {
+        self.abs()
+    }
     #[inline(always)]
     fn of(value: f64) -> Self {
         value
@@ -122,6 +138,12 @@ fn vectorised<R>(work: impl FnMut() -> R) -> R {
     Arch::new().dispatch(Work(work))
 }
 
+/// Whether work is shared. A pool of one thread is another thread, on another core, than the one that has the data near.
+#[cfg(feature = "rayon")]
+fn several_cores() -> bool {
+    rayon::current_num_threads() > 1
+}
+
 /// Rows and columns of a matrix, and the groups of rows that have columns of their own.
 #[derive(Clone, Copy)]
 struct Grid {
@@ -164,13 +186,17 @@ impl Grid {
         (BLOCK / self.columns).max(1)
     }
 
-    /// `work` on every block of rows, results in order.
-    fn blocks<R: Send>(self, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
-        let step = self.rows_per_block();
+    /// The same where every block has sums of its own for all columns.
+    fn rows_per_sums(self) -> usize {
+        self.rows_per_block().max(4 * FEW)
+    }
+
+    /// `work` on every block of so many rows, results in order.
+    fn blocks<R: Send>(self, step: usize, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
         let block = |at: usize| work(at * step..self.rows.min((at + 1) * step));
         let count = self.rows.div_ceil(step);
         #[cfg(feature = "rayon")]
-        if count > 3 {
+        if count > 3 && several_cores() {
             use rayon::prelude::*;
             return (0..count).into_par_iter().map(block).collect();
         }
@@ -194,7 +220,7 @@ impl Grid {
             );
         };
         #[cfg(feature = "rayon")]
-        if x.len() > 3 * block {
+        if x.len() > 3 * block && several_cores() {
             use rayon::prelude::*;
             let blocks = x.par_chunks_mut(block).zip(y.par_chunks(block));
             blocks.enumerate().for_each(run);
@@ -227,7 +253,7 @@ impl Grid {
             );
         };
         #[cfg(feature = "rayon")]
-        if x.len() > 3 * step * columns {
+        if x.len() > 3 * step * columns && several_cores() {
             use rayon::prelude::*;
             let block = step * columns;
             let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
@@ -248,7 +274,7 @@ impl Grid {
     /// A number per row: `of(row, line)`.
     #[inline(always)]
     fn per_row(self, of: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
-        let mut blocks = self.blocks(|rows| {
+        let mut blocks = self.blocks(self.rows_per_block(), |rows| {
             vectorised(
                 #[inline(always)]
                 || {
@@ -273,7 +299,7 @@ impl Grid {
         add: impl Fn(usize, [&mut [f64]; N]) + Sync,
     ) -> [Vec<f64>; N] {
         let mut blocks = self
-            .blocks(|rows| {
+            .blocks(self.rows_per_sums(), |rows| {
                 vectorised(
                     #[inline(always)]
                     || {
@@ -330,6 +356,20 @@ fn power<E: Real>(w: E, p: Power) -> f64 {
     }
 }
 
+pub fn is_finite(x: &FlexTensor) -> bool {
+    let grid = Grid::of(x, 1);
+    by_dtype!(x, E => {
+        let x = x.storage::<E>();
+        let of_blocks = grid.blocks(grid.rows_per_block(), |rows| {
+            vectorised(
+                #[inline(always)]
+                || all_finite(&x[rows.start * grid.columns..rows.end * grid.columns]),
+            )
+        });
+        of_blocks.into_iter().all(|finite| finite)
+    })
+}
+
 pub fn dots(
     w: &FlexTensor,
     g: &FlexTensor,
@@ -351,18 +391,43 @@ fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
             #[inline(always)]
             |row| sum_along(&w[grid.line(row)], &g[grid.line(row)], |w, g| w * g),
         ),
-        Side::Columns => {
-            let [totals] = grid.per_column(
-                #[inline(always)]
-                |row, [totals]| {
-                    let line = w[grid.line(row)].iter().zip(&g[grid.line(row)]);
-                    for (total, (&w, &g)) in totals.iter_mut().zip(line) {
-                        *total += w.wide() * g.wide();
+        Side::Columns => column_dots(grid, w, g),
+    }
+}
+
+/// A few rows are summed in the type of the entries, and their sums in f64.
+fn column_dots<E: Real>(grid: Grid, w: &[E], g: &[E]) -> Vec<f64> {
+    let all = grid.groups * grid.columns;
+    let of_blocks = grid.blocks(grid.rows_per_sums(), |rows| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let (mut totals, mut few) = (vec![0.0; all], vec![E::ZERO; all]);
+                for row in rows.clone() {
+                    let line = grid.line(row);
+                    add_products(&mut few[grid.columns_at(row)], &w[line.clone()], &g[line]);
+                    if row % FEW == FEW - 1 || row + 1 == rows.end {
+                        for (total, few) in totals.iter_mut().zip(&mut few) {
+                            *total += few.wide();
+                            *few = E::ZERO;
+                        }
                     }
-                },
-            );
-            totals
-        }
+                }
+                totals
+            },
+        )
+    });
+    let mut totals = vec![0.0; all];
+    for block in of_blocks {
+        totals.iter_mut().zip(block).for_each(|(t, p)| *t += p);
+    }
+    totals
+}
+
+#[inline(always)]
+fn add_products<E: Real>(totals: &mut [E], w: &[E], g: &[E]) {
+    for ((total, &w), &g) in totals.iter_mut().zip(w).zip(g) {
+        *total += w * g;
     }
 }
 
@@ -501,10 +566,11 @@ pub fn combine(
     of_x: &Lines,
     of_y: &Lines,
     fixed: &Entries,
-) -> FlexTensor {
+) -> (FlexTensor, bool) {
     let grid = Grid::under(&x, of_x);
+    let finite = AtomicBool::new(true);
     by_dtype!(x, E => {
-        let plain = of_x.columns.iter().all(|&c| c == 1.0);
+        let plain = of_y.columns.iter().all(|&c| c == 1.0);
         let (xr, yr) = (&of_x.rows, &of_y.rows);
         let (xc, yc) = (narrow::<E>(&of_x.columns), narrow::<E>(&of_y.columns));
         let entries = x.storage_mut::<E>();
@@ -515,20 +581,28 @@ pub fn combine(
             |row, x, y| {
                 let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
                 match plain {
-                    true => combine_plain(x, y, &yc[at], xr, yr),
+                    true => combine_plain(x, y, &xc[at], xr, yr),
                     false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
+                }
+                if !all_finite(x) {
+                    finite.store(false, Ordering::Relaxed);
                 }
             },
         );
         set(entries, fixed);
     });
-    x
+    (x, finite.into_inner())
 }
 
 #[inline(always)]
-fn combine_plain<E: Real>(x: &mut [E], y: &[E], yc: &[E], xr: E, yr: E) {
-    for ((x, &y), &yc) in x.iter_mut().zip(y).zip(yc) {
-        *x = *x * xr + (y * yr) * yc;
+fn all_finite<E: Real>(x: &[E]) -> bool {
+    x.iter().fold(true, |all, x| all & (x.size() <= E::LARGEST))
+}
+
+#[inline(always)]
+fn combine_plain<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) {
+    for ((x, &y), &xc) in x.iter_mut().zip(y).zip(xc) {
+        *x = (*x * xr) * xc + y * yr;
     }
 }
 

@@ -5,8 +5,10 @@ use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 
 use super::Unwired;
-use super::scaled::{Factors, Scaled};
+use super::scaled::Scaled;
+use crate::coordinates::Update;
 use crate::error::{Error, Rejected};
+use crate::kernels::Entries;
 use crate::rescale::{Balance, balancing};
 use crate::wiring::{Homogeneous, Wiring};
 
@@ -57,17 +59,18 @@ impl BalancedSgd {
             .step(lr.into(), model, grads, |network, rates| {
                 let c = balancing(network, until)?.scaling;
                 let factors = rates.iter().enumerate().map(|(slot, lr)| {
-                    Ok(Factors {
+                    Ok(Update {
                         of_weights: network.lines(
                             slot,
                             |tail| 1.0 / c.factor(tail),
                             |head| c.factor(head),
                         )?,
-                        of_gradient: network.lines(
+                        of_other: network.lines(
                             slot,
                             |tail| -lr * c.factor(tail),
                             |head| 1.0 / c.factor(head),
                         )?,
+                        fixed: Entries::default(),
                     })
                 });
                 factors.collect()

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 
-use crate::coordinates::Network;
+use crate::coordinates::{Network, Update};
 use crate::error::Error;
 use crate::kernels::{Arithmetic, Matrix};
 use crate::params;
@@ -84,15 +84,27 @@ pub(super) fn take<M: Module>(
     }
 }
 
-/// Checks gradients for optimisers that need no sums of them.
-pub(super) fn check_finite(network: Network, gradients: &[Matrix]) -> Result<(), Error> {
-    let of_gradients = network.at(gradients);
-    for slot in 0..gradients.len() {
-        if !of_gradients.is_finite(slot) {
-            return Err(network.not_finite(slot));
+/// `a w + b g` of every parameter by its update, in the memory of the gradients, so that weights stay as they are.
+///
+/// # Errors
+/// A weight or a gradient is not finite, or the sum overflows.
+pub(super) fn descended(
+    network: Network,
+    gradients: Vec<Matrix>,
+    updates: &[Update],
+) -> Result<Vec<Option<Matrix>>, Error> {
+    let descend = |(slot, g): (usize, Matrix)| {
+        let Update {
+            of_weights,
+            of_other,
+            fixed,
+        } = &updates[slot];
+        match g.combine(of_other, &network.weights[slot], of_weights, fixed) {
+            (moved, true) => Ok(Some(moved)),
+            (_, false) => Err(network.not_finite(slot)),
         }
-    }
-    Ok(())
+    };
+    gradients.into_iter().enumerate().map(descend).collect()
 }
 
 struct Taker<'a> {

@@ -135,7 +135,7 @@ impl Space {
         let Matrices { weights, gradients } =
             gradients::take(model, &self.wiring, self.how, &mut grads)?;
         let gradients = self.of_normed_layers(&weights, gradients)?;
-        let survey = self.survey(&weights, &gradients)?;
+        let survey = self.whole_survey(&weights, &gradients)?;
         self.to_path_space(&*survey, &weights, gradients)
     }
 
@@ -168,6 +168,17 @@ impl Space {
         gradients: &[Matrix],
     ) -> Result<Box<dyn Survey + 'a>, Error> {
         self.chart.survey(self.network(weights), gradients)
+    }
+
+    /// The survey of gradients that are known to be finite altogether.
+    fn whole_survey<'a>(
+        &'a self,
+        weights: &'a [Matrix],
+        gradients: &[Matrix],
+    ) -> Result<Box<dyn Survey + 'a>, Error> {
+        let survey = self.survey(weights, gradients)?;
+        self.network(weights).check(gradients, &survey.unread())?;
+        Ok(survey)
     }
 
     fn network<'a>(&'a self, weights: &'a [Matrix]) -> Network<'a> {
@@ -208,21 +219,14 @@ impl Space {
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
             let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
-            Ok((gradients, updates))
+            gradients::descended(self.network(&weights), gradients, &updates)
         };
-        let (gradients, updates) = match prepare(&mut grads) {
-            Ok(prepared) => prepared,
+        let mut moved = match prepare(&mut grads) {
+            Ok(moved) => moved,
             Err(error) => return Err(Rejected { model, error }),
         };
-        let mut gradients: Vec<Option<Matrix>> = gradients.into_iter().map(Some).collect();
-        let model = params::map(model, &self.wiring, self.how, |slot, w: Matrix| {
-            let Update {
-                of_weights,
-                of_other,
-                fixed,
-            } = &updates[slot];
-            let g = gradients[slot].take().expect("a parameter is mapped once");
-            w.combine(of_weights, &g, of_other, fixed)
+        let model = params::map(model, &self.wiring, self.how, |slot, _| {
+            moved[slot].take().expect("a parameter is mapped once")
         });
         if grads.is_empty() {
             return Ok(model);
@@ -245,7 +249,9 @@ impl Space {
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
-            let mut survey = chart.survey(self.network(&weights), &gradients)?;
+            let network = self.network(&weights);
+            let mut survey = chart.survey(network, &gradients)?;
+            network.check(&gradients, &survey.unread())?;
             let prepared = moments.prepare(&mut survey, &rates)?;
             Ok((gradients, prepared))
         };
@@ -275,7 +281,7 @@ impl Space {
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
-            let mut survey = self.survey(&weights, &gradients)?;
+            let mut survey = self.whole_survey(&weights, &gradients)?;
             let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
             self.clip(&mut path_space);
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);

@@ -5,10 +5,10 @@ use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 
 use super::Unwired;
-use super::scaled::{Factors, Scaled};
-use crate::coordinates::Network;
+use super::scaled::Scaled;
+use crate::coordinates::{Network, Update};
 use crate::error::{Error, Rejected};
-use crate::kernels::Power;
+use crate::kernels::{Entries, Power};
 use crate::paths::PathSums;
 use crate::wiring::{Homogeneous, Kind, Wiring};
 
@@ -65,7 +65,7 @@ impl PathSgd {
 }
 
 /// `w' = w - lr / kappa g`, by tail and head of every parameter.
-fn factors(network: Network, rates: &[f64]) -> Result<Vec<Factors>, Error> {
+fn factors(network: Network, rates: &[f64]) -> Result<Vec<Update>, Error> {
     let sums = PathSums::forward(network, Power::Two);
     let around = sums.around(network, Power::Two);
     let inverse = |sum: &f64| if *sum == 0.0 { 0.0 } else { 1.0 / sum };
@@ -73,9 +73,10 @@ fn factors(network: Network, rates: &[f64]) -> Result<Vec<Factors>, Error> {
     let factors = parameters.map(|(slot, ((to, from), lr))| {
         let tails = to.iter().map(|sum| -lr * inverse(sum)).collect();
         let heads = from.iter().map(inverse).collect();
-        Ok(Factors {
+        Ok(Update {
             of_weights: network.lines(slot, |_| 1.0, |_| 1.0)?,
-            of_gradient: network.fit(slot, tails, heads)?,
+            of_other: network.fit(slot, tails, heads)?,
+            fixed: Entries::default(),
         })
     });
     factors.collect()

@@ -6,17 +6,11 @@ use burn::optim::{GradientsParams, SgdConfig};
 
 use super::Unwired;
 use super::gradients::{self, Matrices};
-use crate::coordinates::Network;
+use crate::coordinates::{Network, Update};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Entries, Lines, Matrix};
+use crate::kernels::Arithmetic;
 use crate::params;
 use crate::wiring::{Homogeneous, Wiring, WiringConfig};
-
-/// Factors of weights and gradient in `w' = a w + b g`, for one parameter.
-pub(super) struct Factors {
-    pub of_weights: Lines,
-    pub of_gradient: Lines,
-}
 
 /// A model's wiring with what a step in weight space needs.
 #[derive(Debug, Clone)]
@@ -37,7 +31,7 @@ impl Scaled {
         lr: ModuleLearningRate,
         model: M,
         mut grads: GradientsParams,
-        plan: impl FnOnce(Network, &[f64]) -> Result<Vec<Factors>, Error>,
+        plan: impl FnOnce(Network, &[f64]) -> Result<Vec<Update>, Error>,
     ) -> Result<M, Rejected<M>> {
         let how = Arithmetic::Streamed;
         let prepare = |grads: &mut GradientsParams| {
@@ -48,21 +42,14 @@ impl Scaled {
                 wiring: &self.wiring,
                 weights: &weights,
             };
-            gradients::check_finite(network, &gradients)?;
-            Ok((plan(network, &rates)?, gradients))
+            gradients::descended(network, gradients, &plan(network, &rates)?)
         };
-        let (factors, gradients) = match prepare(&mut grads) {
-            Ok(prepared) => prepared,
+        let mut moved = match prepare(&mut grads) {
+            Ok(moved) => moved,
             Err(error) => return Err(Rejected { model, error }),
         };
-        let mut gradients: Vec<_> = gradients.into_iter().map(Some).collect();
-        let model = params::map(model, &self.wiring, how, |slot, w: Matrix| {
-            let g = gradients[slot].take().expect("a parameter is mapped once");
-            let Factors {
-                of_weights,
-                of_gradient,
-            } = &factors[slot];
-            w.combine(of_weights, &g, of_gradient, &Entries::default())
+        let model = params::map(model, &self.wiring, how, |slot, _| {
+            moved[slot].take().expect("a parameter is mapped once")
         });
         if grads.is_empty() {
             return Ok(model);
