@@ -36,6 +36,10 @@ const PAIRS: [(&str, &str); 6] = [
 ];
 
 fn main() {
+    rayon::scope(|_| measure_all());
+}
+
+fn measure_all() {
     let words = std::env::args().skip(1);
     let words: Vec<String> = words.filter(|word| !word.starts_with("--")).collect();
     println!("{:<62} baseline       ours   ratio (quartiles)", "");

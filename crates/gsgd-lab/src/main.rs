@@ -7,10 +7,20 @@ use gsgd_lab::cli::Cli;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Bytes of a thread's stack: what a main thread has.
+const STACK: usize = 8 << 20;
+
 fn main() {
     // a reader that has seen enough, such as head, ends the program without a word
     sigpipe::reset();
-    if let Err(error) = Cli::parse().run() {
+    let cli = Cli::parse();
+    // inside the pool that shares the work of large layers, whoever shares some takes part instead of waiting for others
+    let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK);
+    let outcome = match pool.build_global() {
+        Ok(()) => rayon::scope(|_| cli.run()),
+        Err(_) => cli.run(),
+    };
+    if let Err(error) = outcome {
         eprintln!("error: {error:#}");
         std::process::exit(2);
     }

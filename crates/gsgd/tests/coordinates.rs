@@ -80,6 +80,52 @@ fn the_inverse_chain_rule_is_the_derivative() {
     }
 }
 
+/// The layer of 300 x 300 is not read for the sums of its tails where the conservation law holds, and is where a penalty
+/// on weights breaks it.
+#[test]
+fn the_inverse_chain_rule_is_the_derivative_for_wide_layers_with_and_without_a_penalty() {
+    let model = Mlp::he(4, &[6, 300, 300, 3], true, DType::F64);
+    let batch = Batch::random(1, 7, 6, 3, DType::F64);
+    for penalty in [0.0, 0.02] {
+        let loss = |model: &Mlp| {
+            let squares = model.layers.iter().map(|layer| {
+                let w = layer.weight.val();
+                (w.clone() * w).sum()
+            });
+            let squares = squares.reduce(|a, b| a + b).unwrap();
+            batch.loss(model.forward(batch.x.clone())) + squares * penalty
+        };
+        let optim = bare(Skeleton::Largest).init(&model).unwrap();
+        let space = path_space(&optim, &model, loss(&model));
+        let (wiring, tree) = (optim.wiring(), optim.skeleton().unwrap());
+        for class in wiring.hidden_classes().step_by(37) {
+            let edge = tree.in_edge(class).unwrap();
+            let name = wiring.edges()[edge.edges].name().to_string();
+            let at = edge.tail * wiring.edges()[edge.edges].heads().len() + edge.head;
+            let (v, g) = (space[edge.edges].0[at], space[edge.edges].1[at]);
+            if v == 0.0 {
+                continue; // a free skeleton weight
+            }
+            let h = 1e-5 * v.abs();
+            let moved = |h: f64| {
+                let nudge = Nudge {
+                    slot: name.clone(),
+                    at,
+                    h,
+                };
+                let mut lifted = nudge.lifted(Skeleton::Largest).init(&model).unwrap();
+                let stepped = lifted.step(1.0, model.clone(), grads(&model, loss(&model)));
+                values(loss(&stepped.unwrap()))[0]
+            };
+            let numerical = (moved(h) - moved(-h)) / (2.0 * h);
+            assert!(
+                (numerical - g).abs() <= 1e-5 * (1.0 + g.abs()),
+                "{name}[{at}] with penalty {penalty}: {numerical} and {g}"
+            );
+        }
+    }
+}
+
 /// Adds h to one entry of one parameter, nothing else.
 #[derive(Clone)]
 struct Nudge {

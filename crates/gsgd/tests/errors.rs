@@ -7,7 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Tensor};
-use common::{Batch, Mlp, device, grads, tensor, weights};
+use common::{Batch, Mlp, device, grads, tensor, values, weights};
 use gsgd::{
     Arithmetic, Channels, Coordinates, Equivalence, Error, GSpaceConfig, Homogeneous, Paths,
     Scaling, Skeleton, Unwired, Wiring, WiringBuilder, WiringError, equivalent, skeleton_to_one,
@@ -303,6 +303,38 @@ fn refused_steps_give_the_model_back() {
 
         // and the optimiser still works
         assert!(optim.step(0.1, model.clone(), gradients(&model)).is_ok());
+    }
+}
+
+/// Also where only single entries of a parameter are read before the step.
+#[test]
+fn what_is_not_finite_is_found_wherever_it_is() {
+    let model = Mlp::he(3, &[6, 300, 280, 3], false, DType::F32);
+    let batch = Batch::random(1, 8, 6, 3, DType::F32);
+    let before = weights(&model);
+    for config in [
+        GSpaceConfig::sgd(),
+        GSpaceConfig::momentum(0.9),
+        GSpaceConfig::adam(),
+        GSpaceConfig::sgd().with_clip_norm(1.0),
+    ] {
+        let mut optim = config.init(&model).unwrap();
+        for layer in 0..3 {
+            let mut grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
+            let weight = &model.layers[layer].weight;
+            let gradient = grads.remove::<2>(weight.id).unwrap();
+            let shape = gradient.dims();
+            let mut entries = values(gradient);
+            let last = entries.len() - 7;
+            entries[last] = f64::NAN;
+            grads.register::<2>(weight.id, tensor(entries, shape, DType::F32).inner());
+            let refused = optim.step(0.1, model.clone(), grads).unwrap_err();
+            let name = format!("layers.{layer}.weight");
+            assert_eq!(refused.error, Error::NonFiniteGradient { name });
+            assert_eq!(weights(&refused.model), before);
+        }
+        let moved = grads(&model, batch.loss(model.forward(batch.x.clone())));
+        assert!(optim.step(0.1, model.clone(), moved).is_ok());
     }
 }
 

@@ -30,6 +30,7 @@ fn trajectory(model: Mlp, make: &dyn Fn(&Mlp) -> Stepper, steps: usize) -> Vec<f
     let mut model = Some(model);
     let mut logits = Vec::new();
     for at in 0..steps {
+        // every network here has the inputs and outputs of WIDTHS
         let batch = Batch::random(at as u64 % 20, 16, WIDTHS[0], WIDTHS[4], DType::F32);
         let current = model.take().unwrap();
         let output = current.forward(batch.x.clone());
@@ -79,6 +80,26 @@ fn powers_of_two_leave_every_bit_of_g_sgd_and_g_momentum() {
         ] {
             assert_eq!(differ(&stepper(config, 0.02), bias), 0);
         }
+    }
+}
+
+#[test]
+fn wide_layers_that_are_not_read_for_sums_keep_every_bit() {
+    let widths = [6, 300, 280, 3];
+    let model = Mlp::he(2, &widths, true, DType::F32);
+    let wiring = Wiring::of(&model).unwrap();
+    let scaling = Scaling::powers_of_two(&wiring, 6, 8);
+    let twin = scaling.apply(model.clone(), &wiring).unwrap();
+    for (config, lr) in [
+        (GSpaceConfig::sgd(), 0.02),
+        (GSpaceConfig::momentum(0.9), 0.005),
+        (GSpaceConfig::adam(), 0.001),
+    ] {
+        let make = stepper(config, lr);
+        let run = |model: &Mlp| trajectory(model.clone(), &make, 40);
+        let (a, b) = (run(&model), run(&twin));
+        assert!(a.iter().all(|x| x.is_finite()) && a.first() != a.last());
+        assert_eq!(a, b);
     }
 }
 

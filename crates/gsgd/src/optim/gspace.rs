@@ -27,11 +27,16 @@ pub(super) enum Inner {
 
 /// An optimiser in the positively scale-invariant space; made by [`GSpaceConfig`](crate::GSpaceConfig).
 ///
-/// Each step reads weights and gradients once for O(H) sums, changes coordinates from (w, dL/dw) to (v, dL/dv), lets
-/// the inner optimiser step v, and allocates the new path values back to the weights. For G-SGD, G-momentum and G-Adam the
-/// last three are one pass in place: 5, 7 and 9 memory words per weight in all. (With batch norm the latter two take a pass
-/// for each.) Between steps it keeps O(H) numbers besides the inner
-/// optimiser's state.
+/// Each step reads sums, O(H) of them, from some of the weights and gradients, changes coordinates from (w, dL/dw) to
+/// (v, dL/dv), lets the inner optimiser step v, and allocates the new path values back to the weights. For G-SGD,
+/// G-momentum and G-Adam the last three are one pass: 3, 6 and 8 memory words per weight, and two more of each layer that
+/// is read for sums. (With batch norm the latter two take a pass for each.) Between steps it keeps O(H) numbers besides the
+/// inner optimiser's state.
+///
+/// A class's sum is read from its incoming weights where those are far fewer than its outgoing ones, for the two sums are
+/// equal where the loss depends on the network's outputs alone. A few classes are read on both sides in every step; where
+/// they disagree, as with a penalty on weights in the loss, all sums are read from outgoing weights, which is right for any
+/// gradient. (A penalty on path values belongs into the inner optimiser: it is scale-invariant.)
 ///
 /// The function's trajectory does not depend on how the network is scaled.
 #[derive(Clone)]
