@@ -21,7 +21,7 @@ pub(crate) struct SkeletonChart {
     out_order: Vec<usize>,
     parts: Vec<Part>,
     /// What is read of a gradient that keeps the conservation law, and of any.
-    reading: [Reading; 2],
+    reading: Box<[Reading; 2]>,
 }
 
 /// What the skeleton has in one parameter: first In edges that move, then In edges that are free, then Out edges.
@@ -80,7 +80,7 @@ impl SkeletonChart {
             places: Place::list(wiring, &tree),
             out_order: wiring.out_order(),
             parts: parts(wiring, &tree),
-            reading: [Reading::least(wiring), Reading::outgoing(wiring)],
+            reading: Box::new([Reading::least(wiring), Reading::outgoing(wiring)]),
             tree,
             floor: None,
             normalised: false,
@@ -169,7 +169,7 @@ impl SkeletonChart {
         gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let wiring = network.wiring;
-        let [least, any] = &self.reading;
+        let [least, any] = &*self.reading;
         let mut reading = least;
         let mut units = self.sums(reading, network, gradients)?;
         if !least.holds(network, gradients, &units) {
