@@ -137,7 +137,7 @@ def time_steps(arch, batch, optimizer, seconds):
 
 def ours(threads):
     """Milliseconds of our SGD and G-SGD by network."""
-    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--", "training", " gsgd / sgd"]
+    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", "training", " gsgd / sgd"]
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
     line = re.compile(r"training (\S+) gsgd / sgd\s+([\d.]+) us\s+([\d.]+) us")

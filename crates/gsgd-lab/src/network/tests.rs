@@ -181,6 +181,33 @@ fn standardised_means(network: &Network) -> Vec<f64> {
 }
 
 #[test]
+fn onnx_files_of_other_operations_are_read_and_rescaled() {
+    let open = || Network::open(&file("parts.onnx"), None).unwrap();
+    let network = open();
+    let opaque: Vec<String> = network.opaque().into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(opaque, ["Clip"]);
+    // 6 channels through leaky ReLU, pooling and concatenation, and the 12 of product and sum
+    let wiring = network.wiring().unwrap();
+    assert_eq!(wiring.hidden(), 6 + 12);
+    let inputs = network
+        .inputs_from(&file("parts.inputs.safetensors"))
+        .unwrap();
+    close(&network.outputs(&inputs).unwrap(), &expected("parts"), 1e-5);
+    let changed = network.changed(|net, wiring| {
+        let scaling = Scaling::random(wiring, 1.0, 3)?;
+        let rescaled = scaling.apply(net, wiring);
+        Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
+    });
+    let (rescaled, ()) = changed.unwrap();
+    assert_ne!(rescaled.tensors.bytes(), open().tensors.bytes());
+    close(
+        &rescaled.outputs(&inputs).unwrap(),
+        &expected("parts"),
+        1e-5,
+    );
+}
+
+#[test]
 fn names_are_those_of_the_file() {
     let network = &all("residual")[1];
     let wiring = network.wiring().unwrap();
