@@ -21,7 +21,7 @@ pub struct Reproduce {
     /// Carry out only these of its parts
     #[arg(long, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<String>,
-    /// Folder for parts and page [default: runs/NAME-SCALE]
+    /// Folder for parts, page and images [default: runs/NAME-SCALE]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Runs at a time [default: one per core; one where times are measured]
@@ -68,6 +68,10 @@ impl Reproduce {
             println!("{}\n{}", part.title, report::table(&results));
             for format in [Format::Html, Format::Csv] {
                 report::write(&results, &how.out, format)?;
+            }
+            for figure in self.name.figures(&results) {
+                let name = format!("{}-{}.png", part.name, figure.name);
+                report::save_png(&figure, &out.join(name))?;
             }
             done.push((part, results));
             // what is there so far, in case the rest is stopped

@@ -54,11 +54,19 @@ pub fn write(results: &Results, folder: &Path, format: Format) -> Result<Vec<Pat
             let mut paths = Vec::new();
             for figure in figures(results) {
                 let path = folder.join(format!("report-{}.png", figure.name));
-                let image = figure.png().map_err(anyhow::Error::msg);
-                write_whole(&path, &image.context("cannot draw the plots")?)?;
+                save_png(&figure, &path)?;
                 paths.push(path);
             }
             Ok(paths)
         }
     }
+}
+
+/// Writes a plot as an image.
+///
+/// # Errors
+/// It cannot be drawn, or the file cannot be written.
+pub fn save_png(figure: &Figure, path: &Path) -> Result<()> {
+    let image = figure.png().map_err(anyhow::Error::msg);
+    write_whole(path, &image.context("cannot draw the plots")?)
 }
