@@ -11,6 +11,8 @@ mod inspect;
 pub mod models;
 mod network;
 mod normalisation;
+#[cfg(test)]
+mod passes;
 pub mod report;
 pub mod reproduce;
 pub mod train;

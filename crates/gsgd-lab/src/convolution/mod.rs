@@ -62,30 +62,20 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
+    use crate::passes::{assert_agree, gradient, on_threads, passes};
 
-    /// Output, and gradients of images and weights for a random gradient of the output.
-    fn passes(
+    /// Output, and gradients of images, weights and biases.
+    fn both(
         layer: &Conv2d,
         x: &Tensor<4>,
         forward: impl Fn(Tensor<4>) -> Tensor<4>,
-    ) -> [Vec<f32>; 4] {
-        let x = x.clone().require_grad();
-        let y = forward(x.clone());
-        let device = x.device();
-        device.seed(3);
-        let up = Tensor::<4>::random(y.dims(), Distribution::Normal(0.0, 1.0), &device);
-        let grads = (y.clone() * up).sum().backward();
-        let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
-        let flat = |tensor: Tensor<4>| values(tensor.flatten(0, 3));
-        [
-            flat(y.inner()),
-            flat(x.grad(&grads).unwrap()),
-            flat(layer.weight.val().grad(&grads).unwrap()),
-            layer
-                .bias
-                .as_ref()
-                .map_or(Vec::new(), |bias| values(bias.val().grad(&grads).unwrap())),
-        ]
+    ) -> Vec<Vec<f32>> {
+        passes(x, Distribution::Normal(0.0, 1.0), forward, |grads| {
+            let bias = layer.bias.iter().map(|bias| gradient(bias, grads));
+            std::iter::once(gradient(&layer.weight, grads))
+                .chain(bias)
+                .collect()
+        })
     }
 
     #[test]
@@ -112,15 +102,9 @@ mod tests {
             let shape = [batch, inputs, height, width];
             let x = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
             assert!(geometry(&layer, &x).is_some());
-            let ours = passes(&layer, &x, |x| conv2d(&layer, x));
-            let burns = passes(&layer, &x, |x| layer.forward(x));
-            for (ours, burns) in ours.into_iter().zip(burns) {
-                assert_eq!(ours.len(), burns.len());
-                let largest = burns.iter().fold(0.0f32, |largest, y| largest.max(y.abs()));
-                for (a, b) in ours.into_iter().zip(burns) {
-                    assert!((a - b).abs() <= 2e-5 * largest, "{a} and {b} of {largest}");
-                }
-            }
+            let ours = both(&layer, &x, |x| conv2d(&layer, x));
+            let burns = both(&layer, &x, |x| layer.forward(x));
+            assert_agree(&ours, &burns, 2e-5);
         }
     }
 
@@ -144,12 +128,7 @@ mod tests {
             .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
             .init(&device);
         let x = Tensor::<4>::random([64, 8, 16, 16], Distribution::Default, &device);
-        let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build()
-                .unwrap()
-                .install(|| passes(&layer, &x, |x| conv2d(&layer, x)))
-        };
+        let on = |threads| on_threads(threads, || both(&layer, &x, |x| conv2d(&layer, x)));
         assert_eq!(on(1), on(3));
     }
 }

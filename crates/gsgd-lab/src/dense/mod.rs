@@ -38,30 +38,20 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
+    use crate::passes::{assert_agree, gradient, on_threads, passes};
 
-    /// Output, and gradients of inputs, weights and biases for a random gradient of the output.
-    fn passes(
+    /// Output, and gradients of inputs, weights and biases.
+    fn both(
         layer: &Linear,
         x: &Tensor<2>,
         forward: impl Fn(Tensor<2>) -> Tensor<2>,
-    ) -> [Vec<f32>; 4] {
-        let x = x.clone().require_grad();
-        let y = forward(x.clone());
-        let device = x.device();
-        device.seed(3);
-        let up = Tensor::<2>::random(y.dims(), Distribution::Normal(0.0, 1.0), &device);
-        let grads = (y.clone() * up).sum().backward();
-        let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
-        let flat = |tensor: Tensor<2>| values(tensor.flatten(0, 1));
-        [
-            flat(y.inner()),
-            flat(x.grad(&grads).unwrap()),
-            flat(layer.weight.val().grad(&grads).unwrap()),
-            layer
-                .bias
-                .as_ref()
-                .map_or(Vec::new(), |bias| values(bias.val().grad(&grads).unwrap())),
-        ]
+    ) -> Vec<Vec<f32>> {
+        passes(x, Distribution::Normal(0.0, 1.0), forward, |grads| {
+            let bias = layer.bias.iter().map(|bias| gradient(bias, grads));
+            std::iter::once(gradient(&layer.weight, grads))
+                .chain(bias)
+                .collect()
+        })
     }
 
     fn case(batch: usize, inputs: usize, outputs: usize, bias: bool) -> (Linear, Tensor<2>) {
@@ -83,15 +73,9 @@ mod tests {
             (500, 33, 257, false),
         ] {
             let (layer, x) = case(batch, inputs, outputs, bias);
-            let ours = passes(&layer, &x, |x| linear(&layer, x));
-            let burns = passes(&layer, &x, |x| layer.forward(x));
-            for (ours, burns) in ours.into_iter().zip(burns) {
-                assert_eq!(ours.len(), burns.len());
-                let largest = burns.iter().fold(0.0f32, |largest, y| largest.max(y.abs()));
-                for (a, b) in ours.into_iter().zip(burns) {
-                    assert!((a - b).abs() <= 1e-5 * largest, "{a} and {b} of {largest}");
-                }
-            }
+            let ours = both(&layer, &x, |x| linear(&layer, x));
+            let burns = both(&layer, &x, |x| layer.forward(x));
+            assert_agree(&ours, &burns, 1e-5);
         }
     }
 
@@ -106,12 +90,7 @@ mod tests {
     #[test]
     fn results_do_not_depend_on_the_number_of_threads() {
         let (layer, x) = case(64, 700, 500, true);
-        let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build()
-                .unwrap()
-                .install(|| passes(&layer, &x, |x| linear(&layer, x)))
-        };
+        let on = |threads| on_threads(threads, || both(&layer, &x, |x| linear(&layer, x)));
         assert_eq!(on(1), on(3));
     }
 

@@ -42,29 +42,22 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
+    use crate::passes::{assert_agree, gradient, passes, values};
 
     /// Output, gradients of images, gamma and beta, and both running statistics.
-    fn passes(
+    fn both(
         layer: &BatchNorm,
         x: &Tensor<4>,
         forward: impl Fn(Tensor<4>) -> Tensor<4>,
-    ) -> [Vec<f32>; 6] {
-        let x = x.clone().require_grad();
-        let y = forward(x.clone());
-        let device = x.device();
-        device.seed(3);
-        let up = Tensor::<4>::random(y.dims(), Distribution::Normal(0.2, 1.0), &device);
-        let grads = (y.clone() * up).sum().backward();
-        let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().unwrap();
-        let flat = |tensor: Tensor<4>| values(tensor.flatten(0, 3));
-        [
-            flat(y.inner()),
-            flat(x.grad(&grads).unwrap()),
-            values(layer.gamma.val().grad(&grads).unwrap()),
-            values(layer.beta.val().grad(&grads).unwrap()),
-            values(layer.running_mean.value_sync()),
-            values(layer.running_var.value_sync()),
-        ]
+    ) -> Vec<Vec<f32>> {
+        passes(x, Distribution::Normal(0.2, 1.0), forward, |grads| {
+            vec![
+                gradient(&layer.gamma, grads),
+                gradient(&layer.beta, grads),
+                values(layer.running_mean.value_sync()),
+                values(layer.running_var.value_sync()),
+            ]
+        })
     }
 
     #[test]
@@ -91,20 +84,9 @@ mod tests {
                 &device,
             );
             let (ours, burns) = (layer(), layer());
-            let found = passes(&ours, &x, |x| batch_norm(&ours, x));
-            let expected = passes(&burns, &x, |x| burns.forward(x));
-            for (at, (found, expected)) in found.into_iter().zip(expected).enumerate() {
-                assert_eq!(found.len(), expected.len());
-                let largest = expected
-                    .iter()
-                    .fold(0.0f32, |largest, y| largest.max(y.abs()));
-                for (a, b) in found.into_iter().zip(expected) {
-                    assert!(
-                        (a - b).abs() <= 3e-5 * largest,
-                        "{at}: {a} and {b} of {largest}"
-                    );
-                }
-            }
+            let found = both(&ours, &x, |x| batch_norm(&ours, x));
+            let expected = both(&burns, &x, |x| burns.forward(x));
+            assert_agree(&found, &expected, 3e-5);
         }
     }
 

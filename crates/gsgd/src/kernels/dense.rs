@@ -101,6 +101,10 @@ pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
     (x * rows * columns).reshape(shape)
 }
 
+fn sum_of(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
+    scale(x, of_x) + scale(y, of_y)
+}
+
 pub fn combine(
     x: Tensor<2>,
     y: Tensor<2>,
@@ -108,7 +112,7 @@ pub fn combine(
     of_y: &Lines,
     fixed: &Entries,
 ) -> (Tensor<2>, bool) {
-    let sum = scale(x, of_x) + scale(y, of_y);
+    let sum = sum_of(x, of_x, y, of_y);
     let finite = is_finite(&sum);
     (put(sum, fixed), finite)
 }
@@ -122,7 +126,7 @@ pub fn allocate(
     fixed: &Entries,
 ) -> Tensor<2> {
     let change = moved - scale(w.clone(), v);
-    put(scale(w, of_w) + scale(change, of_change), fixed)
+    put(sum_of(w, of_w, change, of_change), fixed)
 }
 
 pub fn advance(
@@ -154,10 +158,7 @@ pub fn advance(
             m * rate / ((s * correction).sqrt() + epsilon)
         }
     };
-    let w = put(
-        scale(w, by.of_weights) + scale(change, by.of_change),
-        by.fixed,
-    );
+    let w = put(sum_of(w, by.of_weights, change, by.of_change), by.fixed);
     let set = |(moment, values): (Tensor<2>, &Vec<f64>)| {
         let fixed = Entries {
             at: by.fixed.at.clone(),

@@ -298,21 +298,32 @@ impl Grid {
         self,
         add: impl Fn(usize, [&mut [f64]; N]) + Sync,
     ) -> [Vec<f64>; N] {
-        let mut blocks = self
-            .blocks(self.rows_per_sums(), |rows| {
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        let mut totals = [(); N].map(|()| vec![0.0; self.groups * self.columns]);
-                        for row in rows.clone() {
-                            let at = self.columns_at(row);
-                            add(row, totals.each_mut().map(|t| &mut t[at.clone()]));
-                        }
-                        totals
-                    },
-                )
-            })
-            .into_iter();
+        self.added(
+            #[inline(always)]
+            |rows| {
+                let mut totals = [(); N].map(|()| vec![0.0; self.groups * self.columns]);
+                for row in rows {
+                    let at = self.columns_at(row);
+                    add(row, totals.each_mut().map(|t| &mut t[at.clone()]));
+                }
+                totals
+            },
+        )
+    }
+
+    /// Lists of numbers of every block of rows, added up in order.
+    #[inline(always)]
+    fn added<const N: usize>(
+        self,
+        of_block: impl Fn(Range<usize>) -> [Vec<f64>; N] + Sync,
+    ) -> [Vec<f64>; N] {
+        let blocks = self.blocks(self.rows_per_sums(), |rows| {
+            vectorised(
+                #[inline(always)]
+                || of_block(rows.clone()),
+            )
+        });
+        let mut blocks = blocks.into_iter();
         let mut totals = blocks.next().expect("a parameter has rows");
         for block in blocks {
             for (total, part) in totals.iter_mut().zip(block) {
@@ -398,29 +409,23 @@ fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
 /// A few rows are summed in the type of the entries, and their sums in f64.
 fn column_dots<E: Real>(grid: Grid, w: &[E], g: &[E]) -> Vec<f64> {
     let all = grid.groups * grid.columns;
-    let of_blocks = grid.blocks(grid.rows_per_sums(), |rows| {
-        vectorised(
-            #[inline(always)]
-            || {
-                let (mut totals, mut few) = (vec![0.0; all], vec![E::ZERO; all]);
-                for row in rows.clone() {
-                    let line = grid.line(row);
-                    add_products(&mut few[grid.columns_at(row)], &w[line.clone()], &g[line]);
-                    if row % FEW == FEW - 1 || row + 1 == rows.end {
-                        for (total, few) in totals.iter_mut().zip(&mut few) {
-                            *total += few.wide();
-                            *few = E::ZERO;
-                        }
+    let [totals] = grid.added(
+        #[inline(always)]
+        |rows| {
+            let (mut totals, mut few) = (vec![0.0; all], vec![E::ZERO; all]);
+            for row in rows.clone() {
+                let line = grid.line(row);
+                add_products(&mut few[grid.columns_at(row)], &w[line.clone()], &g[line]);
+                if row % FEW == FEW - 1 || row + 1 == rows.end {
+                    for (total, few) in totals.iter_mut().zip(&mut few) {
+                        *total += few.wide();
+                        *few = E::ZERO;
                     }
                 }
-                totals
-            },
-        )
-    });
-    let mut totals = vec![0.0; all];
-    for block in of_blocks {
-        totals.iter_mut().zip(block).for_each(|(t, p)| *t += p);
-    }
+            }
+            [totals]
+        },
+    );
     totals
 }
 
