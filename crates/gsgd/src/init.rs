@@ -39,13 +39,11 @@ pub fn set_skeleton<M: Module>(
     if let Err(error) = check(&model, wiring, tree) {
         return Err(Rejected { model, error });
     }
-    let mut set = vec![Entries::default(); wiring.edges.len()];
+    let mut set = vec![Vec::new(); wiring.edges.len()];
     for &edge in tree.ins.iter().chain(&tree.outs).flatten() {
-        let entries = &mut set[edge.edges];
-        entries.at.push(wiring.flat(edge));
-        entries.values.push(value(edge));
+        set[edge.edges].push((wiring.flat(edge), value(edge)));
     }
-    let put = |slot: usize, w: Matrix| w.put(&set[slot]);
+    let put = |slot: usize, w: Matrix| w.put(&Entries::new(std::mem::take(&mut set[slot])));
     Ok(params::map(model, wiring, Arithmetic::Streamed, put))
 }
 

@@ -327,6 +327,7 @@ impl Figure {
             .layout(&plots)
             .with_theme(theme)
             .with_title(self.title.clone())
+            .with_title_size(14)
             .with_legend_position(LegendPosition::OutsideRightTop);
         render_multiple(plots, layout)
     }
@@ -339,6 +340,13 @@ impl Figure {
         line.points.iter().zip(&line.band).filter(|((x, y), _)| {
             (!self.logarithmic[0] || *x > 0.0) && (!self.logarithmic[1] || *y > 0.0)
         })
+    }
+
+    /// The least and the greatest x that is shown.
+    fn ends(&self) -> Option<(f64, f64)> {
+        let shown = self.lines.iter().flat_map(|line| self.shown(line));
+        let xs: Vec<f64> = shown.map(|(&(x, _), _)| x).collect();
+        (!xs.is_empty()).then(|| ends(&xs))
     }
 
     fn plots(&self) -> impl Iterator<Item = (&Line, LinePlot)> {
@@ -368,6 +376,13 @@ impl Figure {
             .with_height(HEIGHT)
             .with_x_label(self.labels[0])
             .with_y_label(self.labels[1]);
+        let layout = match self.ends() {
+            // whole decades would crowd the ticks
+            Some((least, greatest)) if self.logarithmic[0] => layout
+                .with_x_axis_min(least / 1.2)
+                .with_x_axis_max(greatest * 1.2),
+            _ => layout,
+        };
         match self.logarithmic {
             [true, true] => layout.with_log_scale(),
             [true, false] => layout.with_log_x(),

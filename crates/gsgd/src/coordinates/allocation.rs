@@ -11,31 +11,33 @@
 //!             = w_e                                             e free
 //! ```
 
-use super::unit::{Place, Unit};
+use super::places::{Factors, Places};
 
-/// rho of every class where each In edge that moves changes by `change(unit)`; on failure the class, and the ratio that
-/// is no number to divide by.
+/// rho of every class where its In edge, of this value, changes by so much; on failure the class, and the ratio that is
+/// no number to divide by.
 pub(crate) fn ratios(
-    places: &[Place],
+    places: &Places,
     tau: Option<f64>,
-    units: &mut [Unit],
-    change: impl Fn(usize, &Unit) -> f64,
-) -> Result<(), (usize, f64)> {
-    for b in 1..units.len() {
-        let (place, unit) = (&places[b], &units[b]);
-        units[b].rho = if place.in_is_free {
-            units[place.in_tail].rho
-        } else {
-            let r = 1.0 + change(b, unit) / unit.in_value;
-            let value = unit.pin * unit.pout;
-            let r = tau.map_or(r, |tau| floored(r, value, place.at_start, tau));
-            if !r.is_finite() || r == 0.0 {
-                return Err((b, r));
-            }
-            r
-        };
+    products: &Factors,
+    in_values: &[f64],
+    change: &[f64],
+) -> Result<Vec<f64>, (usize, f64)> {
+    let edges = change.iter().zip(in_values);
+    let mut rho: Vec<f64> = edges.map(|(change, v)| 1.0 + change / v).collect();
+    if let Some(tau) = tau {
+        let values = products.tail.iter().zip(&products.head);
+        for ((rho, (pin, pout)), at_start) in rho.iter_mut().zip(values).zip(&places.at_start) {
+            *rho = floored(*rho, pin * pout, *at_start, tau);
+        }
     }
-    Ok(())
+    rho[0] = 1.0;
+    for &b in &places.still {
+        rho[b] = rho[places.in_tail[b]];
+    }
+    match rho.iter().position(|r| !r.is_finite() || *r == 0.0) {
+        Some(b) => Err((b, rho[b])),
+        None => Ok(rho),
+    }
 }
 
 /// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start;

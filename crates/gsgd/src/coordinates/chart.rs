@@ -64,16 +64,16 @@ impl<'a> Network<'a> {
         vec![1.0; self.wiring.edges[slot].tails.len()]
     }
 
-    /// Sum of w g over the edges out of every tail line, and `[w, g]` of single entries.
-    pub fn tail_dots(&self, slot: usize, g: &Matrix, at: &[usize]) -> (Vec<f64>, Vec<[f64; 2]>) {
+    /// Sum of w g over the edges out of every tail line.
+    pub fn tail_dots(&self, slot: usize, g: &Matrix) -> Vec<f64> {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
-        self.weights[slot].dots(g, tails, groups, at)
+        self.weights[slot].dots(g, tails, groups)
     }
 
     /// Sum of w g over the edges into every head line.
     pub fn head_dots(&self, slot: usize, g: &Matrix) -> Vec<f64> {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
-        self.weights[slot].dots(g, tails.other(), groups, &[]).0
+        self.weights[slot].dots(g, tails.other(), groups)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
@@ -154,10 +154,10 @@ pub(crate) trait Survey {
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;
 
     /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
-    fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error>;
+    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error>;
 
     /// The weights at new path values, from weights and the change of the path values.
-    fn allocate(&mut self, moved: &[Matrix]) -> Result<Vec<Update>, Error>;
+    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update>, Error>;
 }
 
 /// A chart of the positively scale-invariant space.

@@ -3,6 +3,7 @@
 //! Both charts write a coordinate as `v_e = T(tail) w_e D(head)` with one factor T and one factor D per class, so
 //! that all work on weights is a scaling of rows and columns; what is special to a chart is O(H) numbers.
 //!
+//! - [`places`]: the classes' places in the skeleton;
 //! - [`values`]: the products along in- and out-paths, and the path values they give;
 //! - [`reading`]: what its sums are read from;
 //! - [`gradient`]: the inverse chain rule;
@@ -15,15 +16,18 @@ pub(crate) mod allocation;
 mod chart;
 pub(crate) mod gradient;
 pub(crate) mod norm;
+mod parts;
+mod places;
 mod reading;
 mod skeletal;
-mod unit;
+mod survey;
 pub(crate) mod values;
 
 pub(crate) use chart::{Chart, Network, Survey, Update};
 pub(crate) use norm::NormChart;
-pub(crate) use skeletal::{SkeletonChart, SkeletonSurvey};
-pub(crate) use unit::Factors;
+pub(crate) use places::Factors;
+pub(crate) use skeletal::SkeletonChart;
+pub(crate) use survey::SkeletonSurvey;
 
 /// The coordinates an optimiser works in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

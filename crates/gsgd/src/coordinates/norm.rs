@@ -250,7 +250,7 @@ impl Survey for NormSurvey<'_> {
         Ok(g.combine(&of_gradient, w, &of_weights, &none).0)
     }
 
-    fn descend(&mut self, lr: &[f64]) -> Result<Vec<Update>, Error> {
+    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
         let wiring = self.network.wiring;
         // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
         let back = self.renormalisation(|slot, line, head| {
@@ -287,7 +287,7 @@ impl Survey for NormSurvey<'_> {
             .collect()
     }
 
-    fn allocate(&mut self, moved: &[Matrix]) -> Result<Vec<Update>, Error> {
+    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update>, Error> {
         let values = self.network.at(moved);
         let squares: Vec<Vec<f64>> = (0..moved.len())
             .map(|slot| values.powers_by_head(slot, &values.ones(slot), Power::Two))

@@ -7,10 +7,9 @@
 //! outgoing edges, which is right for any gradient.
 
 use super::chart::Network;
-use super::unit::Unit;
 use crate::error::Error;
 use crate::kernels::Matrix;
-use crate::wiring::{End, Kind, Wiring};
+use crate::wiring::{Class, End, Kind, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
 const WIDE: usize = 1 << 16;
@@ -83,55 +82,53 @@ impl Reading {
         !self.by_tail[slot] && !self.by_head[slot]
     }
 
-    /// Sum of u of every class into `units`, and `[w, g]` of single entries of a parameter.
+    /// Adds what a parameter has to the sum of u of every class; and its `[w, g]` at single entries.
     ///
     /// # Errors
     /// A weight or gradient that is read is not finite.
-    pub fn sums(
+    pub fn add(
         &self,
         network: Network,
         slot: usize,
         g: &Matrix,
         at: &[usize],
-        units: &mut [Unit],
+        sums: &mut [f64],
     ) -> Result<Vec<[f64; 2]>, Error> {
         let edges = &network.wiring.edges[slot];
-        let mut total = 0.0;
-        let mut add = |lines: &[crate::wiring::Class], dots: Vec<f64>, incoming: bool| {
+        let mut total = 0.0f64;
+        let mut count = |lines: &[Class], dots: Vec<f64>, incoming: bool| {
             for (class, dot) in lines.iter().zip(dots) {
                 if self.from_incoming[class.index()] == incoming {
-                    units[class.index()].outgoing += dot;
+                    sums[class.index()] += dot;
                 }
                 total += dot;
             }
         };
-        let entries = if self.by_tail[slot] {
-            let (dots, entries) = network.tail_dots(slot, g, at);
-            add(&edges.tails, dots, false);
-            entries
-        } else {
-            pairs(&network.weights[slot], g, at)
-        };
-        if self.by_head[slot] {
-            add(&edges.heads, network.head_dots(slot, g), true);
+        if self.by_tail[slot] {
+            count(&edges.tails, network.tail_dots(slot, g), false);
         }
-        match f64::is_finite(total) {
+        if self.by_head[slot] {
+            count(&edges.heads, network.head_dots(slot, g), true);
+        }
+        let entries = network.weights[slot].pairs(g, at);
+        total += entries.iter().map(|[w, g]| w * g).sum::<f64>();
+        match total.is_finite() {
             true => Ok(entries),
             false => Err(network.not_finite(slot)),
         }
     }
 
     /// Whether the classes that are read on both sides have one sum.
-    pub fn holds(&self, network: Network, gradients: &[Matrix], units: &[Unit]) -> bool {
+    pub fn holds(&self, network: Network, gradients: &[Matrix], sums: &[f64]) -> bool {
         self.probes.iter().all(|probe| {
             let (mut sum, mut size) = (0.0, 0.0);
             for (slot, at) in &probe.outgoing {
-                for [w, g] in pairs(&network.weights[*slot], &gradients[*slot], at) {
+                for [w, g] in network.weights[*slot].pairs(&gradients[*slot], at) {
                     sum += w * g;
                     size += (w * g).abs();
                 }
             }
-            (sum - units[probe.class].outgoing).abs() <= DIFFER * size
+            (sum - sums[probe.class]).abs() <= DIFFER * size
         })
     }
 }
@@ -155,9 +152,4 @@ fn weights(wiring: &Wiring, ends: &[End]) -> usize {
     slots.sort_unstable();
     slots.dedup();
     slots.iter().map(|&slot| wiring.edges[slot].count()).sum()
-}
-
-fn pairs(w: &Matrix, g: &Matrix, at: &[usize]) -> Vec<[f64; 2]> {
-    let pairs = w.gather(at).into_iter().zip(g.gather(at));
-    pairs.map(|(w, g)| [w, g]).collect()
 }

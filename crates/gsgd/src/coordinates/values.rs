@@ -10,39 +10,44 @@
 //!
 //! In normalised coordinates Pin and Pout are taken relative to their sizes at the start.
 
-use super::unit::{Factors, Place, Unit};
-use crate::wiring::Kind;
+use super::places::{Factors, Places};
 
 /// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`; and Pout, the
-/// product of the weights on the out-path to the ground.
-///
-/// `out_order` lists the classes such that every Out edge leads to an earlier one or the ground.
-pub(crate) fn products(places: &[Place], out_order: &[usize], units: &mut [Unit]) {
-    for b in 1..units.len() {
-        units[b].pin = units[places[b].in_tail].pin * units[b].in_weight;
+/// product of the weights on the out-path to the ground, 1 of classes that are not grounded.
+pub(crate) fn products(places: &Places, in_weights: &[f64], out_weights: &[f64]) -> Factors {
+    let mut pin = vec![1.0; places.classes()];
+    for (b, (&tail, w)) in places.in_tail.iter().zip(in_weights).enumerate().skip(1) {
+        pin[b] = pin[tail] * w;
     }
-    for &b in out_order {
-        units[b].pout = units[places[b].out_head].pout * units[b].out_weight;
+    let mut pout = vec![1.0; places.classes()];
+    for &b in &places.out_order {
+        pout[b] = pout[places.out_head[b]] * out_weights[b];
     }
-    for (place, unit) in places.iter().zip(units) {
-        let tail = unit.pin / place.size.tail;
-        let head = match place.kind {
-            Kind::Grounded => unit.pout / place.size.head,
-            Kind::Floating | Kind::Sink => 1.0 / tail,
-        };
-        unit.factor = Factors { tail, head };
+    Factors {
+        tail: pin,
+        head: pout,
     }
 }
 
-/// D of the sinks, once their sums of squares are known, and then the coordinates of all In edges.
-pub(crate) fn in_values(places: &[Place], radius: f64, units: &mut [Unit]) {
-    for (place, unit) in places.iter().zip(units.iter_mut()) {
-        if place.kind == Kind::Sink {
-            unit.factor.head = radius / unit.squares.sqrt();
-        }
+/// T and D, but D of sinks.
+pub(crate) fn factors(places: &Places, products: &Factors) -> Factors {
+    let ratios = |products: &[f64], sizes: &[f64]| {
+        let pairs = products.iter().zip(sizes);
+        pairs.map(|(product, size)| product / size).collect()
+    };
+    let mut factors = Factors {
+        tail: ratios(&products.tail, &places.size.tail),
+        head: ratios(&products.head, &places.size.head),
+    };
+    for &b in &places.floating {
+        factors.head[b] = 1.0 / factors.tail[b];
     }
-    for b in 1..units.len() {
-        let tail = units[places[b].in_tail].factor.tail;
-        units[b].in_value = tail * units[b].in_weight * units[b].factor.head;
-    }
+    factors
+}
+
+/// The coordinates of the In edges.
+pub(crate) fn in_values(places: &Places, in_weights: &[f64], factors: &Factors) -> Vec<f64> {
+    let tails = places.in_tail.iter().map(|&tail| factors.tail[tail]);
+    let values = tails.zip(in_weights).zip(&factors.head);
+    values.map(|((tail, w), head)| tail * w * head).collect()
 }

@@ -44,21 +44,13 @@ pub fn is_finite(x: &Tensor<2>) -> bool {
     x.clone().is_finite().all().into_scalar()
 }
 
-pub fn dots(
-    w: Tensor<2>,
-    g: Tensor<2>,
-    side: Side,
-    groups: usize,
-    at: &[usize],
-) -> (Vec<f64>, Vec<[f64; 2]>) {
-    let entries = match at {
-        [] => Vec::new(),
-        at => {
-            let (w, g) = (gather(&w, at), gather(&g, at));
-            w.into_iter().zip(g).map(|(w, g)| [w, g]).collect()
-        }
-    };
-    (sum(grouped(&(w * g), groups), side), entries)
+pub fn dots(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize) -> Vec<f64> {
+    sum(grouped(&(w * g), groups), side)
+}
+
+pub fn pairs(w: Tensor<2>, g: Tensor<2>, at: &[usize]) -> Vec<[f64; 2]> {
+    let pairs = gather(&w, at).into_iter().zip(gather(&g, at));
+    pairs.map(|(w, g)| [w, g]).collect()
 }
 
 pub fn head_sums(
@@ -130,11 +122,14 @@ pub fn allocate(
 }
 
 pub fn advance(
-    w: Tensor<2>,
     g: Tensor<2>,
+    w: Tensor<2>,
     mut moments: Vec<Tensor<2>>,
     by: &Advance,
-) -> (Tensor<2>, Vec<Tensor<2>>) {
+) -> (Tensor<2>, Vec<Tensor<2>>, bool) {
+    if !is_finite(&g) {
+        return (w, moments, false);
+    }
     let g = scale(g, by.gradient);
     let change = match by.motion {
         Motion::Ball {
@@ -158,7 +153,8 @@ pub fn advance(
             m * rate / ((s * correction).sqrt() + epsilon)
         }
     };
-    let w = put(sum_of(w, by.of_weights, change, by.of_change), by.fixed);
+    let moved = sum_of(w, by.of_weights, change, by.of_change);
+    let finite = is_finite(&moved);
     let set = |(moment, values): (Tensor<2>, &Vec<f64>)| {
         let fixed = Entries {
             at: by.fixed.at.clone(),
@@ -167,7 +163,7 @@ pub fn advance(
         put(moment, &fixed)
     };
     let moments = moments.into_iter().zip(by.fixed_moments).map(set);
-    (w, moments.collect())
+    (put(moved, by.fixed), moments.collect(), finite)
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {

@@ -71,15 +71,17 @@ impl Matrix {
         dispatch!(is_finite(self))
     }
 
-    /// Sum of w g over every line of a side, and `[w, g]` of single entries.
-    pub fn dots(
-        &self,
-        g: &Self,
-        side: Side,
-        groups: usize,
-        at: &[usize],
-    ) -> (Vec<f64>, Vec<[f64; 2]>) {
-        dispatch!(dots(self, g; side, groups, at))
+    /// Sum of w g over every line of a side.
+    pub fn dots(&self, g: &Self, side: Side, groups: usize) -> Vec<f64> {
+        dispatch!(dots(self, g; side, groups))
+    }
+
+    /// `[w, g]` of single entries, by index into the row-major matrix.
+    pub fn pairs(&self, g: &Self, at: &[usize]) -> Vec<[f64; 2]> {
+        if at.is_empty() {
+            return Vec::new();
+        }
+        dispatch!(pairs(self, g; at))
     }
 
     /// Squares and dot products by head, with a factor per tail; see [`HeadSums`].
@@ -131,10 +133,12 @@ impl Matrix {
         dispatch!(allocate(self, moved; v, of_w, of_change, fixed))
     }
 
-    /// Weights and moments after a step; see [`Advance`]. In their memory where it is uniquely owned.
-    pub fn advance(self, g: &Self, moments: Vec<Self>, by: &Advance) -> (Self, Vec<Self>) {
+    /// Weights and moments after a step from this gradient, in its memory and that of the moments where they are
+    /// uniquely owned; see [`Advance`]. And whether gradient and weights were finite: moments of rows with a gradient that
+    /// was not are as they were.
+    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Self, Vec<Self>, bool) {
         #[cfg(feature = "flex")]
-        if let Self::Memory(g) = g
+        if let (Self::Memory(w), Self::Memory(_)) = (w, &self)
             && moments.iter().all(|m| matches!(m, Self::Memory(_)))
         {
             let memory = |matrix| match matrix {
@@ -142,12 +146,14 @@ impl Matrix {
                 Self::Tensor(x) => stream::memory(x),
             };
             let moments = moments.into_iter().map(memory).collect();
-            let (w, moments) = stream::advance(memory(self), g, moments, by);
-            return (w.into(), moments.into_iter().map(Self::from).collect());
+            let (moved, moments, finite) = stream::advance(memory(self), w, moments, by);
+            let moments = moments.into_iter().map(Self::from).collect();
+            return (moved.into(), moments, finite);
         }
         let moments = moments.into_iter().map(Tensor::from).collect();
-        let (w, moments) = dense::advance(self.into(), g.clone().into(), moments, by);
-        (w.into(), moments.into_iter().map(Self::from).collect())
+        let (moved, moments, finite) = dense::advance(self.into(), w.clone().into(), moments, by);
+        let moments = moments.into_iter().map(Self::from).collect();
+        (moved.into(), moments, finite)
     }
 
     /// Single entries, by index into the row-major matrix.

@@ -42,14 +42,23 @@ impl Side {
     }
 }
 
-/// Single entries of a matrix, by index into its row-major memory.
+/// Single entries of a matrix, by index into its row-major memory, in ascending order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Entries {
     pub at: Vec<usize>,
     pub values: Vec<f64>,
 }
 
-/// A step of moments in path space and its way back to weights, for one matrix:
+impl Entries {
+    /// Of two at one place the last counts.
+    pub fn new(mut pairs: Vec<(usize, f64)>) -> Self {
+        pairs.sort_by_key(|&(at, _)| at);
+        let (at, values) = pairs.into_iter().unzip();
+        Self { at, values }
+    }
+}
+
+/// A step of moments in path space and its way back to weights, for the gradient g of weights w:
 ///
 /// ```text
 /// g'     = (g * gradient.rows) * gradient.columns
@@ -142,12 +151,10 @@ mod tests {
                         let (w, g) = pair(how);
                         w.head_sums(&g, side, groups, others)
                     };
-                    let dots = |how| {
+                    agree(&|how| {
                         let (w, g) = pair(how);
-                        w.dots(&g, side, groups, &fixed.at)
-                    };
-                    agree(&|how| dots(how).0);
-                    agree(&|how| dots(how).1.concat());
+                        w.dots(&g, side, groups)
+                    });
                     agree(&|how| sums(how).squares);
                     agree(&|how| sums(how).dots);
                     agree(&|how| sums(how).gradient_squares);
@@ -190,11 +197,16 @@ mod tests {
                             fixed: &fixed,
                             fixed_moments: &[vec![0.5, 0.25], vec![1.0, 0.0]],
                         };
-                        let (moved, moments) = w.advance(&g, moments, &by);
+                        let (moved, moments, finite) = g.advance(&w, moments, &by);
+                        assert!(finite);
                         let all = std::iter::once(&moved).chain(&moments);
                         all.flat_map(Matrix::to_vec).collect()
                     });
                 }
+                agree(&|how| {
+                    let (w, g) = pair(how);
+                    w.pairs(&g, &fixed.at).concat()
+                });
                 agree(&|how| pair(how).0.gather(&fixed.at));
                 agree(&|how| pair(how).0.put(&fixed).to_vec());
             }
@@ -236,6 +248,33 @@ mod tests {
                 let (_, finite) = matrix().combine(&by, &y, &by, &none);
                 assert_eq!(finite, wrong == 1.0);
             }
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_leaves_moments_as_they_are() {
+        let (by, none) = (lines([9, 70], 1, 0.2), Entries::default());
+        let rule = Rule::HeavyBall {
+            momentum: 0.9,
+            nesterov: false,
+        };
+        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+            let matrix = || Matrix::of(random([9, 70], DType::F32), how);
+            let wrong = Entries::new(vec![(333, f64::NAN)]);
+            let by = Advance {
+                gradient: &by,
+                motion: rule.at(1, 0.1),
+                of_weights: &by,
+                of_change: &by,
+                fixed: &none,
+                fixed_moments: &[Vec::new()],
+            };
+            let advance = |g: Matrix| g.advance(&matrix(), vec![matrix()], &by);
+            let (_, moments, finite) = advance(matrix().put(&wrong));
+            assert!(!finite);
+            let row = 70 * (333 / 70)..70 * (333 / 70 + 1);
+            assert_eq!(moments[0].to_vec()[row.clone()], matrix().to_vec()[row]);
+            assert!(advance(matrix()).2);
         }
     }
 

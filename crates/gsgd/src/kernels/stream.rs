@@ -5,7 +5,6 @@
 //! order, so no result depends on the number of threads.
 
 use std::ops::{Add, AddAssign, Div, Mul, Range, Sub};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -203,72 +202,52 @@ impl Grid {
         (0..count).map(block).collect()
     }
 
-    /// `work(row, line of x, line of y)` on every row.
+    /// `work(row, line of x, lines of the moments, line of y)` on every row, then the fixed entries of its block set,
+    /// while it is near; whether all of `work` said yes.
     #[inline(always)]
-    fn change<E: Real>(self, x: &mut [E], y: &[E], work: impl Fn(usize, &mut [E], &[E]) + Sync) {
-        let step = self.rows_per_block();
-        let (block, columns) = (step * self.columns, self.columns);
-        let run = |(at, (x, y)): (usize, (&mut [E], &[E]))| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    let lines = x.chunks_exact_mut(columns).zip(y.chunks_exact(columns));
-                    for (row, (x, y)) in lines.enumerate() {
-                        work(at * step + row, x, y);
-                    }
-                },
-            );
-        };
-        #[cfg(feature = "rayon")]
-        if x.len() > 3 * block && several_cores() {
-            use rayon::prelude::*;
-            let blocks = x.par_chunks_mut(block).zip(y.par_chunks(block));
-            blocks.enumerate().for_each(run);
-            return;
-        }
-        let blocks = x.chunks_mut(block).zip(y.chunks(block));
-        blocks.enumerate().for_each(run);
-    }
-
-    /// `work(row, line of x, lines of the moments, line of y)` on every row.
-    #[inline(always)]
-    fn change_with<E: Real, const N: usize>(
+    fn change<E: Real, const N: usize>(
         self,
         x: &mut [E],
         mut moments: [&mut [E]; N],
         y: &[E],
-        work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) + Sync,
-    ) {
+        fixed: Fixed<N>,
+        work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
+    ) -> bool {
         let (step, columns) = (self.rows_per_block(), self.columns);
+        let block = step * columns;
         let run = |at: usize, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
-            vectorised(
+            let good = vectorised(
                 #[inline(always)]
                 || {
+                    let mut good = true;
                     for row in 0..y.len() / columns {
                         let line = row * columns..(row + 1) * columns;
                         let of_moments = moments.each_mut().map(|m| &mut m[line.clone()]);
-                        work(at * step + row, &mut x[line.clone()], of_moments, &y[line]);
+                        good &= work(at * step + row, &mut x[line.clone()], of_moments, &y[line]);
                     }
+                    good
                 },
             );
+            fixed.set(at * block, x, moments);
+            good
         };
+        let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
+        let blocks = x.chunks_mut(block).zip(y.chunks(block)).map(|(x, y)| {
+            let moments = parts.each_mut().map(|part| part.next().unwrap_or_default());
+            (x, moments, y)
+        });
         #[cfg(feature = "rayon")]
-        if x.len() > 3 * step * columns && several_cores() {
+        if y.len() > 3 * block && several_cores() {
             use rayon::prelude::*;
-            let block = step * columns;
-            let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
-            let blocks = x.chunks_mut(block).zip(y.chunks(block));
-            let blocks: Vec<_> = blocks
-                .map(|(x, y)| {
-                    let moments = parts.each_mut().map(|part| part.next().unwrap_or_default());
-                    (x, moments, y)
-                })
-                .collect();
-            let blocks = blocks.into_par_iter().enumerate();
-            blocks.for_each(|(at, (x, moments, y))| run(at, x, moments, y));
-            return;
+            let blocks: Vec<_> = blocks.collect();
+            let good = blocks.into_par_iter().enumerate();
+            let good = good.map(|(at, (x, moments, y))| run(at, x, moments, y));
+            return good.reduce(|| true, |a, b| a & b);
         }
-        run(0, x, moments.each_mut().map(|m| &mut **m), y);
+        let good = blocks.enumerate();
+        good.fold(true, |all, (at, (x, moments, y))| {
+            all & run(at, x, moments, y)
+        })
     }
 
     /// A number per row: `of(row, line)`.
@@ -381,18 +360,15 @@ pub fn is_finite(x: &FlexTensor) -> bool {
     })
 }
 
-pub fn dots(
-    w: &FlexTensor,
-    g: &FlexTensor,
-    side: Side,
-    groups: usize,
-    at: &[usize],
-) -> (Vec<f64>, Vec<[f64; 2]>) {
+pub fn dots(w: &FlexTensor, g: &FlexTensor, side: Side, groups: usize) -> Vec<f64> {
     let grid = Grid::of(w, groups);
+    by_dtype!(w, E => line_dots(grid, w.storage::<E>(), g.storage::<E>(), side))
+}
+
+pub fn pairs(w: &FlexTensor, g: &FlexTensor, at: &[usize]) -> Vec<[f64; 2]> {
     by_dtype!(w, E => {
         let (w, g) = (w.storage::<E>(), g.storage::<E>());
-        let entries = at.iter().map(|&i| [w[i].wide(), g[i].wide()]).collect();
-        (line_dots(grid, w, g, side), entries)
+        at.iter().map(|&i| [w[i].wide(), g[i].wide()]).collect()
     })
 }
 
@@ -573,30 +549,27 @@ pub fn combine(
     fixed: &Entries,
 ) -> (FlexTensor, bool) {
     let grid = Grid::under(&x, of_x);
-    let finite = AtomicBool::new(true);
-    by_dtype!(x, E => {
+    let finite = by_dtype!(x, E => {
         let plain = of_y.columns.iter().all(|&c| c == 1.0);
         let (xr, yr) = (&of_x.rows, &of_y.rows);
         let (xc, yc) = (narrow::<E>(&of_x.columns), narrow::<E>(&of_y.columns));
-        let entries = x.storage_mut::<E>();
         grid.change(
-            entries,
+            x.storage_mut::<E>(),
+            [],
             y.storage::<E>(),
+            Fixed::of(fixed, []),
             #[inline(always)]
-            |row, x, y| {
+            |row, x, [], y| {
                 let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
                 match plain {
                     true => combine_plain(x, y, &xc[at], xr, yr),
                     false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
                 }
-                if !all_finite(x) {
-                    finite.store(false, Ordering::Relaxed);
-                }
+                all_finite(x)
             },
-        );
-        set(entries, fixed);
+        )
     });
-    (x, finite.into_inner())
+    (x, finite)
 }
 
 #[inline(always)]
@@ -631,33 +604,34 @@ pub fn allocate(
     by_dtype!(w, E => {
         let [v, a, b] = [v, of_w, of_change]
             .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
-        let entries = w.storage_mut::<E>();
         grid.change(
-            entries,
+            w.storage_mut::<E>(),
+            [],
             moved.storage::<E>(),
+            Fixed::of(fixed, []),
             #[inline(always)]
-            |row, w, moved| {
+            |row, w, [], moved| {
                 let (vr, ar, br, at) = (v.0[row], a.0[row], b.0[row], grid.columns_at(row));
                 let columns = v.1[at.clone()].iter().zip(&a.1[at.clone()]).zip(&b.1[at]);
                 for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
                     let change = moved - (*w * vr) * vc;
                     *w = (*w * ar) * ac + (change * br) * bc;
                 }
+                true
             },
         );
-        set(entries, fixed);
     });
     w
 }
 
 pub fn advance(
-    mut w: FlexTensor,
-    g: &FlexTensor,
+    mut g: FlexTensor,
+    w: &FlexTensor,
     mut moments: Vec<FlexTensor>,
     by: &Advance,
-) -> (FlexTensor, Vec<FlexTensor>) {
-    let grid = Grid::under(&w, by.of_weights);
-    by_dtype!(w, E => {
+) -> (FlexTensor, Vec<FlexTensor>, bool) {
+    let grid = Grid::under(&g, by.of_weights);
+    let finite = by_dtype!(g, E => {
         let narrowed = |lines: &Lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns));
         let [(gr, gc), (ar, ac), (br, bc)] =
             [by.gradient, by.of_weights, by.of_change].map(narrowed);
@@ -668,38 +642,47 @@ pub fn advance(
                 columns: [&gc[at.clone()], &ac[at.clone()], &bc[at]],
             }
         };
-        let entries = w.storage_mut::<E>();
-        match (by.motion, moments.as_mut_slice()) {
-            (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..]) => {
+        let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
+        match (by.motion, moments.as_mut_slice(), by.fixed_moments) {
+            (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..], [fixed_m, ..]) => {
                 let numbers = [momentum, of_gradient, of_moment].map(E::of);
-                grid.change_with(
-                    entries,
+                grid.change(
+                    g,
                     [m.storage_mut::<E>()],
-                    g.storage::<E>(),
+                    w,
+                    Fixed::of(by.fixed, [fixed_m]),
                     #[inline(always)]
-                    |row, w, [m], g| ball_line(w, m, g, lines(row), numbers),
-                );
+                    |row, g, [m], w| {
+                        if !all_finite(g) {
+                            return false;
+                        }
+                        ball_line(g, m, w, lines(row), numbers);
+                        all_finite(g)
+                    },
+                )
             }
-            (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..]) => {
+            (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..], [fixed_m, fixed_s, ..]) => {
                 let betas = [one, 1.0 - one, two, 1.0 - two].map(E::of);
                 let numbers = [rate, correction, epsilon].map(E::of);
-                grid.change_with(
-                    entries,
+                grid.change(
+                    g,
                     [m.storage_mut::<E>(), s.storage_mut::<E>()],
-                    g.storage::<E>(),
+                    w,
+                    Fixed::of(by.fixed, [fixed_m, fixed_s]),
                     #[inline(always)]
-                    |row, w, [m, s], g| adam_line(w, m, s, g, lines(row), betas, numbers),
-                );
+                    |row, g, [m, s], w| {
+                        if !all_finite(g) {
+                            return false;
+                        }
+                        adam_line(g, m, s, w, lines(row), betas, numbers);
+                        all_finite(g)
+                    },
+                )
             }
             _ => unreachable!("a rule has its moments"),
         }
-        set(entries, by.fixed);
-        for (moment, values) in moments.iter_mut().zip(by.fixed_moments) {
-            let moment = moment.storage_mut::<E>();
-            by.fixed.at.iter().zip(values).for_each(|(&at, &value)| moment[at] = E::of(value));
-        }
     });
-    (w, moments)
+    (g, moments, finite)
 }
 
 /// The factors of a line: of the gradient, of weights and of their change.
@@ -710,47 +693,75 @@ struct Columns<'a, E> {
 
 #[inline(always)]
 fn ball_line<E: Real>(
-    w: &mut [E],
+    g: &mut [E],
     m: &mut [E],
-    g: &[E],
+    w: &[E],
     by: Columns<E>,
     [momentum, of_gradient, of_moment]: [E; 3],
 ) {
     let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
     let columns = gc.iter().zip(ac).zip(bc);
-    for (((w, m), &g), ((&gc, &ac), &bc)) in w.iter_mut().zip(m).zip(g).zip(columns) {
-        let g = (g * gr) * gc;
+    for (((x, m), &w), ((&gc, &ac), &bc)) in g.iter_mut().zip(m).zip(w).zip(columns) {
+        let g = (*x * gr) * gc;
         *m = *m * momentum + g;
         let change = g * of_gradient + *m * of_moment;
-        *w = (*w * ar) * ac + (change * br) * bc;
+        *x = (w * ar) * ac + (change * br) * bc;
     }
 }
 
 #[inline(always)]
 fn adam_line<E: Real>(
-    w: &mut [E],
+    g: &mut [E],
     m: &mut [E],
     s: &mut [E],
-    g: &[E],
+    w: &[E],
     by: Columns<E>,
     [one, rest_one, two, rest_two]: [E; 4],
     [rate, correction, epsilon]: [E; 3],
 ) {
     let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
     let columns = gc.iter().zip(ac).zip(bc);
-    let numbers = w.iter_mut().zip(m).zip(s).zip(g);
-    for ((((w, m), s), &g), ((&gc, &ac), &bc)) in numbers.zip(columns) {
-        let g = (g * gr) * gc;
+    let numbers = g.iter_mut().zip(m).zip(s).zip(w);
+    for ((((x, m), s), &w), ((&gc, &ac), &bc)) in numbers.zip(columns) {
+        let g = (*x * gr) * gc;
         *m = *m * one + g * rest_one;
         *s = *s * two + (g * g) * rest_two;
         let change = *m * rate / ((*s * correction).root() + epsilon);
-        *w = (*w * ar) * ac + (change * br) * bc;
+        *x = (w * ar) * ac + (change * br) * bc;
     }
 }
 
-fn set<E: Real>(x: &mut [E], entries: &Entries) {
-    for (&at, &value) in entries.at.iter().zip(&entries.values) {
-        x[at] = E::of(value);
+/// Values of single entries of a matrix and of its moments, at ascending places.
+#[derive(Clone, Copy)]
+struct Fixed<'a, const N: usize> {
+    at: &'a [usize],
+    values: &'a [f64],
+    of_moments: [&'a [f64]; N],
+}
+
+impl<'a, const N: usize> Fixed<'a, N> {
+    fn of(entries: &'a Entries, of_moments: [&'a Vec<f64>; N]) -> Self {
+        Self {
+            at: &entries.at,
+            values: &entries.values,
+            of_moments: of_moments.map(Vec::as_slice),
+        }
+    }
+
+    /// Sets those that lie in a block, which begins with the matrix's entry `start`.
+    fn set<E: Real>(self, start: usize, x: &mut [E], moments: [&mut [E]; N]) {
+        let before = |end: usize| self.at.partition_point(|&at| at < end);
+        let mine = before(start)..before(start + x.len());
+        let at = &self.at[mine.clone()];
+        let put = |x: &mut [E], values: &[f64]| {
+            for (&at, &value) in at.iter().zip(&values[mine.clone()]) {
+                x[at - start] = E::of(value);
+            }
+        };
+        put(x, self.values);
+        for (moment, values) in moments.into_iter().zip(self.of_moments) {
+            put(moment, values);
+        }
     }
 }
 
@@ -762,6 +773,6 @@ pub fn gather(x: &FlexTensor, at: &[usize]) -> Vec<f64> {
 }
 
 pub fn put(mut x: FlexTensor, entries: &Entries) -> FlexTensor {
-    by_dtype!(x, E => set(x.storage_mut::<E>(), entries));
+    by_dtype!(x, E => Fixed::of(entries, []).set(0, x.storage_mut::<E>(), []));
     x
 }

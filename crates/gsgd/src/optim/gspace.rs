@@ -29,7 +29,7 @@ pub(super) enum Inner {
 ///
 /// Each step reads sums, O(H) of them, from some of the weights and gradients, changes coordinates from (w, dL/dw) to
 /// (v, dL/dv), lets the inner optimiser step v, and allocates the new path values back to the weights. For G-SGD,
-/// G-momentum and G-Adam the last three are one pass: 3, 6 and 8 memory words per weight, and two more of each layer that
+/// G-momentum and G-Adam the last three are one pass: 3, 5 and 7 memory words per weight, and two more of each layer that
 /// is read for sums. (With batch norm the latter two take a pass for each.) Between steps it keeps O(H) numbers besides the
 /// inner optimiser's state.
 ///
@@ -95,8 +95,8 @@ impl GSpace {
     ///
     /// # Errors
     /// A missing or non-finite gradient, a changed shape, a zero skeleton weight, a step into a pole. The model comes
-    /// back as it was; where the inner optimiser is one of Burn's and the step ends in a pole, its state has already
-    /// taken the step.
+    /// back as it was. Moments may have taken the step, where the gradient was finite: if the inner optimiser is one of
+    /// Burn's and the step ends in a pole, or if what is not finite is in a layer that is not read for sums.
     ///
     /// # Panics
     /// As Burn's optimisers do, if `lr` has no group that matches a parameter.
@@ -247,7 +247,7 @@ impl Space {
         model: M,
         mut grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
-        let prepare = |grads: &mut GradientsParams| {
+        let mut advance = |grads: &mut GradientsParams| {
             let Chart::Skeleton(chart) = &self.chart else {
                 unreachable!("other charts lift Burn's optimisers");
             };
@@ -255,18 +255,16 @@ impl Space {
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let network = self.network(&weights);
-            let mut survey = chart.survey(network, &gradients)?;
-            network.check(&gradients, &survey.unread())?;
-            let prepared = moments.prepare(&mut survey, &rates)?;
-            Ok((gradients, prepared))
+            let survey = chart.survey(network, &gradients)?;
+            let prepared = moments.prepare(&survey, &rates)?;
+            moments.advance(network, gradients, &prepared)
         };
-        let (gradients, prepared) = match prepare(&mut grads) {
-            Ok(prepared) => prepared,
+        let mut moved = match advance(&mut grads) {
+            Ok(moved) => moved,
             Err(error) => return Err(Rejected { model, error }),
         };
-        moments.begin(&gradients);
-        let model = params::map(model, &self.wiring, self.how, |slot, w| {
-            moments.write(&prepared, slot, w, &gradients[slot])
+        let model = params::map(model, &self.wiring, self.how, |slot, _| {
+            moved[slot].take().expect("a parameter is mapped once")
         });
         if grads.is_empty() {
             return Ok(model);
@@ -286,7 +284,7 @@ impl Space {
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
-            let mut survey = self.whole_survey(&weights, &gradients)?;
+            let survey = self.whole_survey(&weights, &gradients)?;
             let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
             self.clip(&mut path_space);
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);

@@ -1,12 +1,12 @@
 //! Momentum and Adam on path values, in one pass with the change of coordinates.
 //!
 //! The In edges' path values, O(H) of them, are stepped first: all that the way back to weights depends on. Then one pass
-//! over each parameter reads weight, gradient and moments and writes weight and moments.
+//! over each parameter reads weight, gradient and moments and writes moments and, where the gradient was, the new weight.
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
-use crate::coordinates::{SkeletonSurvey, Update};
+use crate::coordinates::{Network, SkeletonSurvey, Update};
 use crate::error::Error;
 use crate::kernels::{Advance, Lines, Matrix, Motion, Rule};
 
@@ -46,18 +46,18 @@ impl Moments {
     ///
     /// # Errors
     /// A step into a pole.
-    pub fn prepare(&self, survey: &mut SkeletonSurvey, lr: &[f64]) -> Result<Prepared, Error> {
+    pub fn prepare(&self, survey: &SkeletonSurvey, lr: &[f64]) -> Result<Prepared, Error> {
         let time = self.time.saturating_add(1);
         let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
         let mut change = vec![0.0; survey.classes()];
         let mut moved = Vec::with_capacity(lr.len());
         for (slot, motion) in motions.iter().enumerate() {
-            let (at, classes): (Vec<usize>, Vec<usize>) = survey.moving(slot).unzip();
+            let (at, classes) = survey.moving(slot);
             let mut old: Vec<Vec<f64>> = match self.of.get(slot) {
-                Some(moments) => moments.iter().map(|m| m.gather(&at)).collect(),
+                Some(moments) => moments.iter().map(|m| m.gather(at)).collect(),
                 None => vec![vec![0.0; at.len()]; self.rule.moments()],
             };
-            for (entry, class) in classes.into_iter().enumerate() {
+            for (entry, &class) in classes.iter().enumerate() {
                 let mut moments = [0.0; 2];
                 for (moment, old) in moments.iter_mut().zip(&old) {
                     *moment = old[entry];
@@ -67,15 +67,10 @@ impl Moments {
                     old[entry] = *moment;
                 }
             }
-            moved.push(old);
+            let fixed = old.into_iter().map(|moment| survey.at_fixed(slot, moment));
+            moved.push(fixed.collect());
         }
         let updates = survey.after(&change)?;
-        for (update, moments) in updates.iter().zip(&mut moved) {
-            // the other places are those of free edges, which have no coordinate
-            moments
-                .iter_mut()
-                .for_each(|m| m.resize(update.fixed.at.len(), 0.0));
-        }
         let gradients = (0..lr.len()).map(|slot| survey.gradient_lines(slot));
         Ok(Prepared {
             gradients: gradients.collect::<Result<_, _>>()?,
@@ -85,29 +80,41 @@ impl Moments {
         })
     }
 
-    /// Takes the step: moments of 0 where there are none yet.
-    pub fn begin(&mut self, gradients: &[Matrix]) {
-        self.time = self.time.saturating_add(1);
+    /// Takes the step, with moments of 0 where there are none yet: the new weights, in the memory of the gradients.
+    ///
+    /// # Errors
+    /// A gradient or a new weight is not finite.
+    pub fn advance(
+        &mut self,
+        network: Network,
+        gradients: Vec<Matrix>,
+        prepared: &Prepared,
+    ) -> Result<Vec<Option<Matrix>>, Error> {
         if self.of.is_empty() {
             let moments = |g: &Matrix| vec![zeros(g); self.rule.moments()];
             self.of = gradients.iter().map(moments).collect();
         }
-    }
-
-    /// A parameter's weights after the step.
-    pub fn write(&mut self, prepared: &Prepared, slot: usize, w: Matrix, g: &Matrix) -> Matrix {
-        let update = &prepared.updates[slot];
-        let by = Advance {
-            gradient: &prepared.gradients[slot],
-            motion: prepared.motions[slot],
-            of_weights: &update.of_weights,
-            of_change: &update.of_other,
-            fixed: &update.fixed,
-            fixed_moments: &prepared.fixed[slot],
+        let advance = |(slot, g): (usize, Matrix)| {
+            let update = &prepared.updates[slot];
+            let by = Advance {
+                gradient: &prepared.gradients[slot],
+                motion: prepared.motions[slot],
+                of_weights: &update.of_weights,
+                of_change: &update.of_other,
+                fixed: &update.fixed,
+                fixed_moments: &prepared.fixed[slot],
+            };
+            let moments = std::mem::take(&mut self.of[slot]);
+            let (moved, moments, finite) = g.advance(&network.weights[slot], moments, &by);
+            self.of[slot] = moments;
+            match finite {
+                true => Ok(Some(moved)),
+                false => Err(network.not_finite(slot)),
+            }
         };
-        let (w, moments) = w.advance(g, std::mem::take(&mut self.of[slot]), &by);
-        self.of[slot] = moments;
-        w
+        let moved = gradients.into_iter().enumerate().map(advance).collect();
+        self.time = self.time.saturating_add(1);
+        moved
     }
 }
 

@@ -51,18 +51,14 @@ impl GSpace {
                 metadata.push(("chart".into(), "skeleton".into()));
                 tensors.push(integers("skeleton.in", &chart.tree.ins));
                 tensors.push(integers("skeleton.out", &chart.tree.outs));
-                let places = chart.places.iter();
+                let places = &chart.places;
                 if let Some(tau) = chart.floor {
                     scalars.push(("floor.tau".into(), Scalar::from(tau)));
-                    tensors.push(numbers(
-                        "floor.at_start",
-                        places.clone().map(|p| p.at_start),
-                    ));
+                    tensors.push(numbers("floor.at_start", &places.at_start));
                 }
                 if chart.normalised {
-                    let tails = places.clone().map(|p| p.size.tail);
-                    tensors.push(numbers("normalisation.tail", tails));
-                    tensors.push(numbers("normalisation.head", places.map(|p| p.size.head)));
+                    tensors.push(numbers("normalisation.tail", &places.size.tail));
+                    tensors.push(numbers("normalisation.head", &places.size.head));
                 }
             }
         }
@@ -195,17 +191,14 @@ impl State {
         let mut chart = SkeletonChart::new(wiring, tree);
         if let Some(tau) = self.scalars.get("floor.tau") {
             let tau = f64::try_from(*tau).map_err(|_| unfit("floor.tau is no number"))?;
-            let at_start = self.numbers("floor.at_start", wiring)?;
-            let pairs = chart.places.iter_mut().zip(at_start);
-            pairs.for_each(|(place, at_start)| place.at_start = at_start);
+            chart.places.at_start = self.numbers("floor.at_start", wiring)?;
             chart.floor = Some(tau);
         }
         if self.tensors.contains_key("normalisation.tail") {
-            let tails = self.numbers("normalisation.tail", wiring)?;
-            let heads = self.numbers("normalisation.head", wiring)?;
-            for (place, (tail, head)) in chart.places.iter_mut().zip(tails.into_iter().zip(heads)) {
-                place.size = Factors { tail, head };
-            }
+            chart.places.size = Factors {
+                tail: self.numbers("normalisation.tail", wiring)?,
+                head: self.numbers("normalisation.head", wiring)?,
+            };
             chart.normalised = true;
         }
         Ok(Chart::Skeleton(chart))
@@ -350,10 +343,8 @@ fn integers(name: &str, edges: &[Option<Edge>]) -> burn_pack::Tensor {
     )
 }
 
-fn numbers(name: &str, values: impl Iterator<Item = f64>) -> burn_pack::Tensor {
-    let values: Vec<f64> = values.collect();
-    let shape = [values.len()];
-    pack(name, TensorData::new(values, shape))
+fn numbers(name: &str, values: &[f64]) -> burn_pack::Tensor {
+    pack(name, TensorData::new(values.to_vec(), [values.len()]))
 }
 
 fn pack(name: &str, data: TensorData) -> burn_pack::Tensor {

@@ -39,17 +39,17 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
         weights: &weights,
     };
     let chart = SkeletonChart::new(wiring, tree.clone());
-    let products = chart.products(network)?;
+    let factors = chart.factors(network)?;
     // A sink's row of coordinates has length 1.
     let kind = |class: &Class| wiring.kind(*class);
     let sinks = wiring
         .hidden_classes()
         .filter(|class| kind(class) == Kind::Sink);
     let mut total = sinks.count() as f64;
-    let tail = |class: &Class| products[class.index()].factor.tail;
+    let tail = |class: &Class| factors.tail[class.index()];
     let head = |class: &Class| match kind(class) {
         Kind::Sink => 0.0,
-        _ => products[class.index()].factor.head,
+        _ => factors.head[class.index()],
     };
     for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads: Vec<f64> = edges.heads.iter().map(|c| head(c).powi(2)).collect();
@@ -61,13 +61,10 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
             .map(|(sum, tail)| sum * tail)
             .sum::<f64>();
     }
+    // Free edges have no basis path. Their values: Pin Pout of a grounded class's Out edge, 1 of a floating one's In edge.
     for class in wiring.hidden_classes() {
-        let unit = &products[class.index()];
-        if let Some(out) = tree.out_edge(class) {
-            total -= (unit.factor.tail * unit.out_weight * head(&wiring.head(out))).powi(2);
-        }
-        if kind(&class) == Kind::Floating {
-            total -= 1.0; // its In edge, T w / T
+        if kind(&class) != Kind::Sink {
+            total -= (tail(&class) * head(&class)).powi(2);
         }
     }
     Ok(total)

@@ -1,0 +1,71 @@
+//! The step in tensor operations on a GPU. Needs an adapter, of software at least (Mesa's lavapipe):
+//! `cargo test --release -p gsgd --features wgpu --test wgpu`.
+#![cfg(feature = "wgpu")]
+
+mod common;
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, DeviceKind};
+use common::{Batch, Mlp, close, grads, values};
+use gsgd::{Coordinates, GSpaceConfig, Scaling, Wiring};
+
+const WIDTHS: [usize; 4] = [6, 16, 9, 3];
+
+/// Logits after every tenth of 40 steps on a device.
+fn trajectory(model: Mlp, config: &GSpaceConfig, lr: f64, device: &Device) -> Vec<f64> {
+    let mut model = model.fork(device);
+    let mut optim = config.init(&model).unwrap();
+    let mut logits = Vec::new();
+    for at in 0..40 {
+        let batch = Batch::random(at % 20, 16, WIDTHS[0], WIDTHS[3], DType::F32);
+        let batch = Batch {
+            x: batch.x.to_device(device),
+            y: batch.y.to_device(device),
+        };
+        let output = model.forward(batch.x.clone());
+        if at % 10 == 9 {
+            logits.extend(values(output.clone()));
+        }
+        let grads = grads(&model, batch.loss(output));
+        model = optim.step(lr, model, grads).unwrap();
+    }
+    assert!(logits.iter().all(|x| x.is_finite()));
+    logits
+}
+
+fn configs() -> [(GSpaceConfig, f64); 4] {
+    [
+        (GSpaceConfig::sgd(), 0.02),
+        (
+            GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
+            0.02,
+        ),
+        (GSpaceConfig::momentum(0.9), 0.005),
+        (GSpaceConfig::adam(), 0.001),
+    ]
+}
+
+#[test]
+fn a_gpu_trains_as_the_cpu_does() {
+    let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
+    for bias in [false, true] {
+        for (config, lr) in configs() {
+            let model = Mlp::he(3, &WIDTHS, bias, DType::F32);
+            let on_cpu = trajectory(model.clone(), &config, lr, &common::device());
+            close(&trajectory(model, &config, lr, &gpu), &on_cpu, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn powers_of_two_leave_every_bit_on_a_gpu() {
+    let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
+    let model = Mlp::he(3, &WIDTHS, true, DType::F32);
+    let wiring = Wiring::of(&model).unwrap();
+    let scaling = Scaling::powers_of_two(&wiring, 6, 4);
+    let twin = scaling.apply(model.clone(), &wiring).unwrap();
+    for (config, lr) in configs() {
+        let run = |model: &Mlp| trajectory(model.clone(), &config, lr, &gpu);
+        assert_eq!(run(&model), run(&twin));
+    }
+}
