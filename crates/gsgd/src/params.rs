@@ -147,6 +147,30 @@ pub(crate) fn map<M: Module>(
     })
 }
 
+/// The model with every wired parameter replaced by its matrix; see [`map`].
+pub(crate) fn replace<M: Module>(model: M, wiring: &Wiring, matrices: Vec<Matrix>) -> M {
+    struct Replacer<'a> {
+        wiring: &'a Wiring,
+        matrices: Vec<Option<Matrix>>,
+    }
+    impl ModuleMapper for Replacer<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(slot) = self.wiring.slot(param.id) else {
+                return param;
+            };
+            let edges = &self.wiring.edges[slot];
+            let (id, tensor, mapper) = param.consume();
+            let matrix = self.matrices[slot].take();
+            let matrix = matrix.expect("a parameter is mapped once");
+            let changed = reshaped(Tensor::from(matrix), edges.dims(), tensor.dims());
+            let context = Context::of(&tensor);
+            Param::from_mapped_value(id, context.restore(changed, id), mapper)
+        }
+    }
+    let matrices = matrices.into_iter().map(Some).collect();
+    model.map(&mut Replacer { wiring, matrices })
+}
+
 /// A copy of the model with running statistics of its own, up to date. (Clones of a batch norm share theirs.)
 pub(crate) fn detached<M: Module>(model: &M) -> M {
     let copy = model.valid();

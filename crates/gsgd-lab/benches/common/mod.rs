@@ -62,12 +62,23 @@ impl Run {
         }
     }
 
-    /// Seconds of an optimiser step.
-    pub fn step(&mut self) -> f64 {
+    /// The model, and its gradients as a backward pass has just left them.
+    pub fn backward(&mut self) -> (Model, GradientsParams) {
         let model = self.model.take().expect("there is a model between steps");
         let loss = CrossEntropyLossConfig::new().init(&device());
         let loss = loss.forward(model.forward(self.x.clone()), self.y.clone());
         let grads = GradientsParams::from_grads(loss.backward(), &model);
+        (model, grads)
+    }
+
+    /// Puts the model back.
+    pub fn put(&mut self, model: Model) {
+        self.model = Some(model);
+    }
+
+    /// Seconds of an optimiser step.
+    pub fn step(&mut self) -> f64 {
+        let (model, grads) = self.backward();
         let begun = Instant::now();
         let stepped = self.stepper.step(1e-4, model, grads);
         let seconds = begun.elapsed().as_secs_f64();

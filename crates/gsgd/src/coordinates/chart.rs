@@ -1,5 +1,7 @@
 //! What an optimiser sees of a chart.
 
+use std::sync::Arc;
+
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
 use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power, Side};
@@ -148,7 +150,7 @@ pub(crate) trait Survey {
     fn lines(&self, slot: usize) -> Result<Lines, Error>;
 
     /// Entries that are held fixed; they have no coordinate.
-    fn fixed(&self, slot: usize) -> &[usize];
+    fn fixed(&self, slot: usize) -> Arc<[usize]>;
 
     /// dL/dv of a parameter from dL/dw.
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;

@@ -1,5 +1,7 @@
 //! What the skeleton has in one parameter.
 
+use std::sync::Arc;
+
 use crate::kernels::Entries;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Edges, Kind, Wiring};
@@ -15,8 +17,10 @@ pub(crate) struct Part {
     ins: usize,
     /// Which of them comes first, second, ... in the matrix.
     order: Vec<usize>,
+    /// Their places in that order.
+    ascending: Arc<[usize]>,
     /// The places of free edges, which stay as they are.
-    pub free: Vec<usize>,
+    pub free: Arc<[usize]>,
     /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.
     pub beyond_grounded: bool,
 }
@@ -49,6 +53,7 @@ impl Part {
         let free = order.iter().filter(|&&entry| entry >= moving);
         let mut heads = edges.heads.iter();
         Self {
+            ascending: order.iter().map(|&entry| at[entry]).collect(),
             free: free.map(|&entry| at[entry]).collect(),
             beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
             moving,
@@ -91,7 +96,7 @@ impl Part {
     /// The same as entries.
     pub fn entries(&self, values: &[f64]) -> Entries {
         Entries {
-            at: self.order.iter().map(|&entry| self.at[entry]).collect(),
+            at: self.ascending.clone(),
             values: self.in_order(values),
         }
     }

@@ -1,5 +1,7 @@
 //! Basis path values around one network and gradient, and the way back to weights.
 
+use std::sync::Arc;
+
 use super::allocation;
 use super::chart::{Network, Survey, Update};
 use super::places::Factors;
@@ -209,8 +211,8 @@ impl Survey for SkeletonSurvey<'_> {
             .lines(slot, |c| tail[c.index()], |c| head[c.index()])
     }
 
-    fn fixed(&self, slot: usize) -> &[usize] {
-        &self.chart.parts[slot].free
+    fn fixed(&self, slot: usize) -> Arc<[usize]> {
+        self.chart.parts[slot].free.clone()
     }
 
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {

@@ -4,6 +4,8 @@
 //! any backend) and as one pass over the memory of a CPU tensor ([`stream`]). [`Arithmetic`] says which runs on a
 //! [`Matrix`]. All that is per unit, not per weight, is done elsewhere in f64.
 
+use std::sync::Arc;
+
 mod dense;
 mod lines;
 mod matrix;
@@ -45,7 +47,7 @@ impl Side {
 /// Single entries of a matrix, by index into its row-major memory, in ascending order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Entries {
-    pub at: Vec<usize>,
+    pub at: Arc<[usize]>,
     pub values: Vec<f64>,
 }
 
@@ -53,8 +55,11 @@ impl Entries {
     /// Of two at one place the last counts.
     pub fn new(mut pairs: Vec<(usize, f64)>) -> Self {
         pairs.sort_by_key(|&(at, _)| at);
-        let (at, values) = pairs.into_iter().unzip();
-        Self { at, values }
+        let (at, values): (Vec<usize>, Vec<f64>) = pairs.into_iter().unzip();
+        Self {
+            at: at.into(),
+            values,
+        }
     }
 }
 
@@ -135,10 +140,7 @@ mod tests {
                 let pair = |how| (Matrix::of(w.clone(), how), Matrix::of(g.clone(), how));
                 let line = |seed| lines(shape, groups, seed);
                 let (a, b, c) = (line(0.1), line(0.2), line(0.3));
-                let fixed = Entries {
-                    at: vec![0, shape[0] * shape[1] - 1],
-                    values: vec![2.0, 3.0],
-                };
+                let fixed = Entries::new(vec![(0, 2.0), (shape[0] * shape[1] - 1, 3.0)]);
                 let agree = |f: &dyn Fn(Arithmetic) -> Vec<f64>| {
                     close(&f(Streamed), &f(TensorOps), tolerance)
                 };
@@ -239,11 +241,7 @@ mod tests {
         for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
                 let matrix = || Matrix::of(random([9, 70], DType::F32), how);
-                let entry = Entries {
-                    at: vec![333],
-                    values: vec![wrong],
-                };
-                let y = matrix().put(&entry);
+                let y = matrix().put(&Entries::new(vec![(333, wrong)]));
                 assert_eq!(y.is_finite(), wrong == 1.0);
                 let (_, finite) = matrix().combine(&by, &y, &by, &none);
                 assert_eq!(finite, wrong == 1.0);

@@ -92,7 +92,7 @@ pub(super) fn descended(
     network: Network,
     gradients: Vec<Matrix>,
     updates: &[Update],
-) -> Result<Vec<Option<Matrix>>, Error> {
+) -> Result<Vec<Matrix>, Error> {
     let descend = |(slot, g): (usize, Matrix)| {
         let Update {
             of_weights,
@@ -100,7 +100,7 @@ pub(super) fn descended(
             fixed,
         } = &updates[slot];
         match g.combine(of_other, &network.weights[slot], of_weights, fixed) {
-            (moved, true) => Ok(Some(moved)),
+            (moved, true) => Ok(moved),
             (_, false) => Err(network.not_finite(slot)),
         }
     };

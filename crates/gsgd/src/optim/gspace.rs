@@ -204,8 +204,8 @@ impl Space {
             let v = w.clone().scale(&survey.lines(slot)?);
             let fixed = survey.fixed(slot);
             let zero = Entries {
-                at: fixed.to_vec(),
                 values: vec![0.0; fixed.len()],
+                at: fixed,
             };
             moved.push((v.put(&zero), survey.gradient(slot, g)?));
         }
@@ -226,13 +226,11 @@ impl Space {
             let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
             gradients::descended(self.network(&weights), gradients, &updates)
         };
-        let mut moved = match prepare(&mut grads) {
+        let moved = match prepare(&mut grads) {
             Ok(moved) => moved,
             Err(error) => return Err(Rejected { model, error }),
         };
-        let model = params::map(model, &self.wiring, self.how, |slot, _| {
-            moved[slot].take().expect("a parameter is mapped once")
-        });
+        let model = params::replace(model, &self.wiring, moved);
         if grads.is_empty() {
             return Ok(model);
         }
@@ -259,13 +257,11 @@ impl Space {
             let prepared = moments.prepare(&survey, &rates)?;
             moments.advance(network, gradients, &prepared)
         };
-        let mut moved = match advance(&mut grads) {
+        let moved = match advance(&mut grads) {
             Ok(moved) => moved,
             Err(error) => return Err(Rejected { model, error }),
         };
-        let model = params::map(model, &self.wiring, self.how, |slot, _| {
-            moved[slot].take().expect("a parameter is mapped once")
-        });
+        let model = params::replace(model, &self.wiring, moved);
         if grads.is_empty() {
             return Ok(model);
         }
@@ -321,14 +317,11 @@ impl Space {
         mut grads: GradientsParams,
         path_space: Vec<(Matrix, Matrix)>,
     ) -> M {
-        let (mut values, gradients): (Vec<Option<Matrix>>, Vec<Matrix>) =
-            path_space.into_iter().map(|(v, g)| (Some(v), g)).unzip();
+        let (values, gradients): (Vec<Matrix>, Vec<Matrix>) = path_space.into_iter().unzip();
         for (edges, gradient) in self.wiring.edges.iter().zip(gradients) {
             params::register(&mut grads, edges, gradient);
         }
-        let in_path_space = params::map(model.clone(), &self.wiring, self.how, |slot, _| {
-            values[slot].take().expect("a parameter is mapped once")
-        });
+        let in_path_space = params::replace(model.clone(), &self.wiring, values);
         optim.step(lr, in_path_space, grads)
     }
 

@@ -89,7 +89,7 @@ impl Moments {
         network: Network,
         gradients: Vec<Matrix>,
         prepared: &Prepared,
-    ) -> Result<Vec<Option<Matrix>>, Error> {
+    ) -> Result<Vec<Matrix>, Error> {
         if self.of.is_empty() {
             let moments = |g: &Matrix| vec![zeros(g); self.rule.moments()];
             self.of = gradients.iter().map(moments).collect();
@@ -108,7 +108,7 @@ impl Moments {
             let (moved, moments, finite) = g.advance(&network.weights[slot], moments, &by);
             self.of[slot] = moments;
             match finite {
-                true => Ok(Some(moved)),
+                true => Ok(moved),
                 false => Err(network.not_finite(slot)),
             }
         };

@@ -44,13 +44,11 @@ impl Scaled {
             };
             gradients::descended(network, gradients, &plan(network, &rates)?)
         };
-        let mut moved = match prepare(&mut grads) {
+        let moved = match prepare(&mut grads) {
             Ok(moved) => moved,
             Err(error) => return Err(Rejected { model, error }),
         };
-        let model = params::map(model, &self.wiring, how, |slot, _| {
-            moved[slot].take().expect("a parameter is mapped once")
-        });
+        let model = params::replace(model, &self.wiring, moved);
         if grads.is_empty() {
             return Ok(model);
         }
