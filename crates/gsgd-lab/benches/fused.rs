@@ -19,7 +19,7 @@ use common::{Run, quantile};
 use rayon::prelude::*;
 
 /// Measured time per network.
-const BUDGET: Duration = Duration::from_secs(16);
+const BUDGET: Duration = Duration::from_secs(12);
 /// Weights of a block, which one core takes at a time.
 const BLOCK: usize = 1 << 15;
 

@@ -31,8 +31,7 @@ trait Real:
     + PartialOrd
 {
     const ZERO: Self;
-    const LARGEST: Self;
-    fn size(self) -> Self;
+    fn is_finite(self) -> bool;
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
     fn root(self) -> Self;
@@ -40,10 +39,9 @@ trait Real:
 
 impl Real for f32 {
     const ZERO: Self = 0.0;
-    const LARGEST: Self = f32::MAX;
     #[inline(always)]
-    fn size(self) -> Self {
-        self.abs()
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
     }
     #[inline(always)]
     fn of(value: f64) -> Self {
@@ -61,10 +59,9 @@ impl Real for f32 {
 
 impl Real for f64 {
     const ZERO: Self = 0.0;
-    const LARGEST: Self = f64::MAX;
     #[inline(always)]
-    fn size(self) -> Self {
-        self.abs()
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
     }
     #[inline(always)]
     fn of(value: f64) -> Self {
@@ -565,7 +562,6 @@ pub fn combine(
                     true => combine_plain(x, y, &xc[at], xr, yr),
                     false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
                 }
-                all_finite(x)
             },
         )
     });
@@ -574,22 +570,28 @@ pub fn combine(
 
 #[inline(always)]
 fn all_finite<E: Real>(x: &[E]) -> bool {
-    x.iter().fold(true, |all, x| all & (x.size() <= E::LARGEST))
+    x.iter().fold(true, |all, x| all & x.is_finite())
 }
 
 #[inline(always)]
-fn combine_plain<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) {
+fn combine_plain<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) -> bool {
+    let mut finite = true;
     for ((x, &y), &xc) in x.iter_mut().zip(y).zip(xc) {
         *x = (*x * xr) * xc + y * yr;
+        finite &= x.is_finite();
     }
+    finite
 }
 
 /// The slices are arguments of a function so that the compiler knows that they do not overlap.
 #[inline(always)]
-fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E) {
+fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E) -> bool {
+    let mut finite = true;
     for ((x, &y), (&xc, &yc)) in x.iter_mut().zip(y).zip(xc.iter().zip(yc)) {
         *x = (*x * xr) * xc + (y * yr) * yc;
+        finite &= x.is_finite();
     }
+    finite
 }
 
 pub fn allocate(
@@ -656,8 +658,7 @@ pub fn advance(
                         if !all_finite(g) {
                             return false;
                         }
-                        ball_line(g, m, w, lines(row), numbers);
-                        all_finite(g)
+                        ball_line(g, m, w, lines(row), numbers)
                     },
                 )
             }
@@ -674,8 +675,7 @@ pub fn advance(
                         if !all_finite(g) {
                             return false;
                         }
-                        adam_line(g, m, s, w, lines(row), betas, numbers);
-                        all_finite(g)
+                        adam_line(g, m, s, w, lines(row), betas, numbers)
                     },
                 )
             }
@@ -698,7 +698,8 @@ fn ball_line<E: Real>(
     w: &[E],
     by: Columns<E>,
     [momentum, of_gradient, of_moment]: [E; 3],
-) {
+) -> bool {
+    let mut finite = true;
     let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
     let columns = gc.iter().zip(ac).zip(bc);
     for (((x, m), &w), ((&gc, &ac), &bc)) in g.iter_mut().zip(m).zip(w).zip(columns) {
@@ -706,7 +707,9 @@ fn ball_line<E: Real>(
         *m = *m * momentum + g;
         let change = g * of_gradient + *m * of_moment;
         *x = (w * ar) * ac + (change * br) * bc;
+        finite &= x.is_finite();
     }
+    finite
 }
 
 #[inline(always)]
@@ -718,7 +721,8 @@ fn adam_line<E: Real>(
     by: Columns<E>,
     [one, rest_one, two, rest_two]: [E; 4],
     [rate, correction, epsilon]: [E; 3],
-) {
+) -> bool {
+    let mut finite = true;
     let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
     let columns = gc.iter().zip(ac).zip(bc);
     let numbers = g.iter_mut().zip(m).zip(s).zip(w);
@@ -728,7 +732,9 @@ fn adam_line<E: Real>(
         *s = *s * two + (g * g) * rest_two;
         let change = *m * rate / ((*s * correction).root() + epsilon);
         *x = (w * ar) * ac + (change * br) * bc;
+        finite &= x.is_finite();
     }
+    finite
 }
 
 /// Values of single entries of a matrix and of its moments, at ascending places.
