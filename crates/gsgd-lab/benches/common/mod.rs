@@ -82,7 +82,7 @@ impl Run {
         let begun = Instant::now();
         let stepped = self.stepper.step(1e-4, model, grads);
         let seconds = begun.elapsed().as_secs_f64();
-        self.model = stepped.ok();
+        self.put(stepped.expect("the step is sound"));
         seconds
     }
 }

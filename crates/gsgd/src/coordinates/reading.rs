@@ -9,7 +9,7 @@
 use super::chart::Network;
 use crate::error::Error;
 use crate::kernels::Matrix;
-use crate::wiring::{Class, End, Kind, Wiring};
+use crate::wiring::{Edges, End, Kind, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
 const WIDE: usize = 1 << 16;
@@ -34,6 +34,14 @@ struct Probe {
     class: usize,
     /// Their places, by parameter.
     outgoing: Vec<(usize, Vec<usize>)>,
+}
+
+/// What was read of a parameter: sums of u by tail and by head line, where these are read, and `[w, g]` of single
+/// entries.
+pub(crate) struct Read {
+    by_tail: Vec<f64>,
+    by_head: Vec<f64>,
+    pub entries: Vec<[f64; 2]>,
 }
 
 impl Reading {
@@ -82,39 +90,49 @@ impl Reading {
         !self.by_tail[slot] && !self.by_head[slot]
     }
 
-    /// Adds what a parameter has to the sum of u of every class; and its `[w, g]` at single entries.
+    /// What is read of a parameter, with single entries at these places.
     ///
     /// # Errors
     /// A weight or gradient that is read is not finite.
-    pub fn add(
+    pub fn of_parameter(
         &self,
         network: Network,
         slot: usize,
         g: &Matrix,
         at: &[usize],
-        sums: &mut [f64],
-    ) -> Result<Vec<[f64; 2]>, Error> {
-        let edges = &network.wiring.edges[slot];
-        let mut total = 0.0f64;
-        let mut count = |lines: &[Class], dots: Vec<f64>, incoming: bool| {
-            for (class, dot) in lines.iter().zip(dots) {
-                if self.from_incoming[class.index()] == incoming {
-                    sums[class.index()] += dot;
-                }
-                total += dot;
-            }
+    ) -> Result<Read, Error> {
+        let (by_tail, by_head) = (self.by_tail[slot], self.by_head[slot]);
+        let by_tail = by_tail.then(|| network.tail_dots(slot, g));
+        let by_head = by_head.then(|| network.head_dots(slot, g));
+        let read = Read {
+            by_tail: by_tail.unwrap_or_default(),
+            by_head: by_head.unwrap_or_default(),
+            entries: network.weights[slot].pairs(g, at),
         };
-        if self.by_tail[slot] {
-            count(&edges.tails, network.tail_dots(slot, g), false);
-        }
-        if self.by_head[slot] {
-            count(&edges.heads, network.head_dots(slot, g), true);
-        }
-        let entries = network.weights[slot].pairs(g, at);
-        total += entries.iter().map(|[w, g]| w * g).sum::<f64>();
-        match total.is_finite() {
-            true => Ok(entries),
+        let entries = read.entries.iter().map(|[w, g]| w * g);
+        let sums = read.by_tail.iter().chain(&read.by_head).copied();
+        match entries.chain(sums).sum::<f64>().is_finite() {
+            true => Ok(read),
             false => Err(network.not_finite(slot)),
+        }
+    }
+
+    /// Adds what was read of a parameter to the sum of u of every class.
+    pub fn add(&self, edges: &Edges, read: &Read, sums: &mut [f64]) {
+        let by_tail = edges
+            .tails
+            .iter()
+            .zip(&read.by_tail)
+            .map(|pair| (pair, false));
+        let by_head = edges
+            .heads
+            .iter()
+            .zip(&read.by_head)
+            .map(|pair| (pair, true));
+        for ((class, dot), incoming) in by_tail.chain(by_head) {
+            if self.from_incoming[class.index()] == incoming {
+                sums[class.index()] += dot;
+            }
         }
     }
 

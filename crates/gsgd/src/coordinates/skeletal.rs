@@ -163,13 +163,14 @@ impl SkeletonChart {
     ) -> Result<(Factors, Sums), Error> {
         let mut weights = Factors::ones(self.places.classes());
         let mut sums = Sums::zero(self.places.classes());
-        for ((slot, g), part) in gradients.iter().enumerate().zip(&self.parts) {
-            let entries = reading.add(network, slot, g, &part.at, &mut sums.outgoing)?;
+        for (slot, (g, part)) in gradients.iter().zip(&self.parts).enumerate() {
+            let read = reading.of_parameter(network, slot, g, &part.at)?;
+            reading.add(&network.wiring.edges[slot], &read, &mut sums.outgoing);
             let lists = [
                 (&mut weights.head, &mut sums.into),
                 (&mut weights.tail, &mut sums.out),
             ];
-            for (edges, (weights, products)) in part.edges(&entries).zip(lists) {
+            for (edges, (weights, products)) in part.edges(&read.entries).zip(lists) {
                 for (class, [w, g]) in edges {
                     (weights[class], products[class]) = (*w, w * g);
                 }

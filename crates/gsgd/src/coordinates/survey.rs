@@ -9,7 +9,7 @@ use super::reading::Reading;
 use super::skeletal::{SkeletonChart, unfit};
 use crate::error::Error;
 use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power};
-use crate::wiring::Class;
+use crate::wiring::{Class, Edges};
 
 /// Basis path values around one network and gradient; lists by class, the ground first.
 pub(crate) struct SkeletonSurvey<'a> {
@@ -129,8 +129,7 @@ impl SkeletonSurvey<'_> {
         };
         let other_tails = pairs(&self.factors.tail, &way.keep);
         let other_heads = pairs(&self.factors.head, &way.back);
-        let update = |slot: usize| {
-            let edges = &self.network.wiring.edges[slot];
+        let update = |(slot, edges): (usize, &Edges)| {
             let heads = match self.chart.parts[slot].beyond_grounded {
                 true => edges
                     .heads
@@ -152,7 +151,8 @@ impl SkeletonSurvey<'_> {
                 fixed: self.skeleton_entries(slot, way),
             })
         };
-        (0..self.network.weights.len()).map(update).collect()
+        let edges = self.network.wiring.edges.iter();
+        edges.enumerate().map(update).collect()
     }
 
     fn after_lengths(&self, change: &[f64], lengths: &[f64]) -> Result<Vec<Update>, Error> {
