@@ -165,7 +165,7 @@ pub(crate) trait Survey {
 /// A chart of the positively scale-invariant space.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Chart {
-    Skeleton(SkeletonChart),
+    Skeleton(Box<SkeletonChart>),
     Norm(NormChart),
 }
 

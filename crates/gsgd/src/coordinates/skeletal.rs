@@ -23,7 +23,7 @@ pub(crate) struct SkeletonChart {
     pub places: Places,
     pub(super) parts: Vec<Part>,
     /// What is read of a gradient that keeps the conservation law, and of any.
-    reading: Box<[Reading; 2]>,
+    reading: [Reading; 2],
 }
 
 impl SkeletonChart {
@@ -31,7 +31,7 @@ impl SkeletonChart {
         Self {
             places: Places::new(wiring, &tree),
             parts: Part::list(wiring, &tree),
-            reading: Box::new([Reading::least(wiring), Reading::outgoing(wiring)]),
+            reading: [Reading::least(wiring), Reading::outgoing(wiring)],
             tree,
             floor: None,
             normalised: false,
@@ -126,7 +126,7 @@ impl SkeletonChart {
         network: Network<'a>,
         gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
-        let [least, any] = &*self.reading;
+        let [least, any] = &self.reading;
         let mut reading = least;
         let (mut weights, mut sums) = self.read(reading, network, gradients)?;
         if !least.holds(network, gradients, &sums.outgoing) {

@@ -267,7 +267,7 @@ impl GSpaceConfig {
         if coordinates == Coordinates::Normalised {
             chart = chart.with_normalisation(network)?;
         }
-        Ok(Chart::Skeleton(chart))
+        Ok(Chart::Skeleton(Box::new(chart)))
     }
 }
 

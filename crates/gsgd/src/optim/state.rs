@@ -201,7 +201,7 @@ impl State {
             };
             chart.normalised = true;
         }
-        Ok(Chart::Skeleton(chart))
+        Ok(Chart::Skeleton(Box::new(chart)))
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorData, Error> {
