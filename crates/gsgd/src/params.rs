@@ -159,12 +159,11 @@ pub(crate) fn replace<M: Module>(model: M, wiring: &Wiring, matrices: Vec<Matrix
                 return param;
             };
             let edges = &self.wiring.edges[slot];
-            let (id, tensor, mapper) = param.consume();
             let matrix = self.matrices[slot].take();
             let matrix = matrix.expect("a parameter is mapped once");
-            let changed = reshaped(Tensor::from(matrix), edges.dims(), tensor.dims());
-            let context = Context::of(&tensor);
-            Param::from_mapped_value(id, context.restore(changed, id), mapper)
+            changed(param, |old| {
+                reshaped(Tensor::from(matrix), edges.dims(), old.dims())
+            })
         }
     }
     let matrices = matrices.into_iter().map(Some).collect();
@@ -208,13 +207,12 @@ pub(crate) fn map_followers<M: Module>(
             let Some(follower) = followers.find(|follower| follower.id == param.id) else {
                 return param;
             };
-            let (id, tensor, mapper) = param.consume();
-            let context = Context::of(&tensor);
-            let shape = tensor.dims();
             let length = [follower.classes.len()];
-            let vector = reshaped(tensor.inner(), shape, length);
-            let changed = reshaped((self.change)(follower, vector), length, shape);
-            Param::from_mapped_value(id, context.restore(changed, id), mapper)
+            changed(param, |old| {
+                let shape = old.dims();
+                let vector = reshaped(old, shape, length);
+                reshaped((self.change)(follower, vector), length, shape)
+            })
         }
     }
     match wiring.followers.is_empty() {
@@ -253,14 +251,24 @@ impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
             return param;
         };
         let edges = &self.wiring.edges[slot];
-        let (id, tensor, mapper) = param.consume();
-        let context = Context::of(&tensor);
-        let shape = tensor.dims();
-        let matrix = Matrix::of(reshaped(tensor.inner(), shape, edges.dims()), self.how);
-        let changed = Tensor::from((self.change)(slot, matrix));
-        let changed = reshaped(changed, edges.dims(), shape);
-        Param::from_mapped_value(id, context.restore(changed, id), mapper)
+        changed(param, |old| {
+            let shape = old.dims();
+            let matrix = Matrix::of(reshaped(old, shape, edges.dims()), self.how);
+            let matrix = (self.change)(slot, matrix);
+            reshaped(Tensor::from(matrix), edges.dims(), shape)
+        })
     }
+}
+
+/// The parameter with another tensor, made from its own off the autodiff tape; all else stays as it was.
+fn changed<const D: usize>(
+    param: Param<Tensor<D>>,
+    change: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Param<Tensor<D>> {
+    let (id, tensor, mapper) = param.consume();
+    let context = Context::of(&tensor);
+    let tensor = change(tensor.inner());
+    Param::from_mapped_value(id, context.restore(tensor, id), mapper)
 }
 
 /// What a parameter's tensor carries besides its values.

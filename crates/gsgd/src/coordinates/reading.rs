@@ -119,19 +119,13 @@ impl Reading {
 
     /// Adds what was read of a parameter to the sum of u of every class.
     pub fn add(&self, edges: &Edges, read: &Read, sums: &mut [f64]) {
-        let by_tail = edges
-            .tails
-            .iter()
-            .zip(&read.by_tail)
-            .map(|pair| (pair, false));
-        let by_head = edges
-            .heads
-            .iter()
-            .zip(&read.by_head)
-            .map(|pair| (pair, true));
-        for ((class, dot), incoming) in by_tail.chain(by_head) {
-            if self.from_incoming[class.index()] == incoming {
-                sums[class.index()] += dot;
+        let by_tail = (&edges.tails, &read.by_tail, false);
+        let by_head = (&edges.heads, &read.by_head, true);
+        for (lines, dots, incoming) in [by_tail, by_head] {
+            for (class, dot) in lines.iter().zip(dots) {
+                if self.from_incoming[class.index()] == incoming {
+                    sums[class.index()] += dot;
+                }
             }
         }
     }
