@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power, Side};
+use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Passed, Power, Side};
 use crate::wiring::{Class, Layout, Wiring};
 
 /// A network at one point: its wiring and its weight matrices.
@@ -66,6 +66,11 @@ impl<'a> Network<'a> {
         vec![1.0; self.wiring.edges[slot].tails.len()]
     }
 
+    /// The side of a parameter's matrix that the heads are on.
+    pub fn heads(&self, slot: usize) -> Side {
+        self.wiring.edges[slot].layout.tails.other()
+    }
+
     /// Sum of w g over the edges out of every tail line.
     pub fn tail_dots(&self, slot: usize, g: &Matrix) -> Vec<f64> {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
@@ -120,6 +125,45 @@ impl<'a> Network<'a> {
         self.weights[slot].maxima(layout.tails, layout.groups, heads)
     }
 
+    /// `a w + b g` of a parameter by its update, in the memory of the gradient, so that weights stay as they are; and, if
+    /// asked for, the dot products of w and g by lines of a side.
+    pub fn passed(&self, slot: usize, g: Matrix, update: &Update, dots: Option<Side>) -> Passed {
+        let by = Combine {
+            of_x: &update.of_other,
+            of_y: &update.of_weights,
+            fixed: &update.fixed,
+            dots,
+        };
+        g.combine(&self.weights[slot], &by)
+    }
+
+    /// The same, without dot products.
+    ///
+    /// # Errors
+    /// A weight or a gradient is not finite, or the sum overflows.
+    pub fn updated(&self, slot: usize, g: Matrix, update: &Update) -> Result<Matrix, Error> {
+        let passed = self.passed(slot, g, update, None);
+        match passed.finite {
+            true => Ok(passed.matrix),
+            false => Err(self.not_finite(slot)),
+        }
+    }
+
+    /// The same for all parameters.
+    ///
+    /// # Errors
+    /// As [`updated`](Self::updated).
+    pub fn all_updated(
+        &self,
+        gradients: Vec<Matrix>,
+        updates: &[Update],
+    ) -> Result<Vec<Matrix>, Error> {
+        let pairs = gradients.into_iter().zip(updates).enumerate();
+        pairs
+            .map(|(slot, (g, update))| self.updated(slot, g, update))
+            .collect()
+    }
+
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
     pub fn not_finite(&self, slot: usize) -> Error {
         let name = self.wiring.edges[slot].name.clone();
@@ -155,9 +199,6 @@ pub(crate) trait Survey {
     /// dL/dv of a parameter from dL/dw.
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;
 
-    /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
-    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error>;
-
     /// The weights at new path values, from weights and the change of the path values.
     fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update>, Error>;
 }
@@ -180,5 +221,24 @@ impl Chart {
             Chart::Skeleton(chart) => Box::new(chart.survey(network, gradients)?),
             Chart::Norm(chart) => Box::new(chart.survey(network, gradients)?),
         })
+    }
+
+    /// The weights after `v' = v - lr dL/dv` with an lr per parameter, in the memory of the gradients.
+    ///
+    /// # Errors
+    /// A weight or gradient is not finite, the step ends in a pole, or numbers leave their range.
+    pub fn descend(
+        &self,
+        network: Network,
+        gradients: Vec<Matrix>,
+        lr: &[f64],
+    ) -> Result<Vec<Matrix>, Error> {
+        match self {
+            Chart::Skeleton(chart) => chart.descend(network, gradients, lr),
+            Chart::Norm(chart) => {
+                let updates = chart.survey(network, &gradients)?.descend(lr)?;
+                network.all_updated(gradients, &updates)
+            }
+        }
     }
 }

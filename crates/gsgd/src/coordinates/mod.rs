@@ -5,9 +5,11 @@
 //!
 //! - [`places`]: the classes' places in the skeleton;
 //! - [`values`]: the products along in- and out-paths, and the path values they give;
-//! - [`reading`]: what its sums are read from;
+//! - [`point`]: what the skeleton's own edges tell at one network and gradient;
+//! - [`reading`]: what sums are read from;
 //! - [`gradient`]: the inverse chain rule;
 //! - [`allocation`]: weight allocation and the floor guard;
+//! - [`way`]: the way back to weights;
 //! - [`norm`]: the second chart, without a skeleton.
 //!
 //! [`Chart`] is what an optimiser sees.
@@ -18,16 +20,18 @@ pub(crate) mod gradient;
 pub(crate) mod norm;
 mod parts;
 mod places;
+mod point;
 mod reading;
 mod skeletal;
 mod survey;
 pub(crate) mod values;
+mod way;
 
 pub(crate) use chart::{Chart, Network, Survey, Update};
 pub(crate) use norm::NormChart;
 pub(crate) use places::Factors;
+pub(crate) use point::Passing;
 pub(crate) use skeletal::SkeletonChart;
-pub(crate) use survey::SkeletonSurvey;
 
 /// The coordinates an optimiser works in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

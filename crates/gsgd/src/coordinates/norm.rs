@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::chart::{Network, Survey, Update};
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Lines, Matrix, Power};
+use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
 use crate::wiring::{Class, Kind, Wiring};
 
 /// Norm coordinates; all they need follows from the wiring.
@@ -226,33 +226,9 @@ impl NormSurvey<'_> {
     }
 }
 
-impl Survey for NormSurvey<'_> {
-    fn unread(&self) -> Vec<usize> {
-        Vec::new()
-    }
-
-    fn lines(&self, slot: usize) -> Result<Lines, Error> {
-        self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
-    }
-
-    fn fixed(&self, _: usize) -> Arc<[usize]> {
-        Arc::default()
-    }
-
-    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
-        let of_gradient = self
-            .network
-            .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
-        let projection = |head: Class| match self.in_set(slot, head) {
-            true => -self.along(head) / self.a(head),
-            false => 0.0,
-        };
-        let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
-        let (w, none) = (&self.network.weights[slot], Entries::default());
-        Ok(g.combine(&of_gradient, w, &of_weights, &none).0)
-    }
-
-    fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
+impl NormSurvey<'_> {
+    /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
+    pub fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
         let wiring = self.network.wiring;
         // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
         let back = self.renormalisation(|slot, line, head| {
@@ -287,6 +263,38 @@ impl Survey for NormSurvey<'_> {
                 })
             })
             .collect()
+    }
+}
+
+impl Survey for NormSurvey<'_> {
+    fn unread(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn lines(&self, slot: usize) -> Result<Lines, Error> {
+        self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
+    }
+
+    fn fixed(&self, _: usize) -> Arc<[usize]> {
+        Arc::default()
+    }
+
+    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
+        let of_gradient = self
+            .network
+            .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
+        let projection = |head: Class| match self.in_set(slot, head) {
+            true => -self.along(head) / self.a(head),
+            false => 0.0,
+        };
+        let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
+        let by = Combine {
+            of_x: &of_gradient,
+            of_y: &of_weights,
+            fixed: &Entries::default(),
+            dots: None,
+        };
+        Ok(g.combine(&self.network.weights[slot], &by).matrix)
     }
 
     fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update>, Error> {

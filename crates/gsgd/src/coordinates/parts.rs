@@ -18,7 +18,7 @@ pub(crate) struct Part {
     /// Which of them comes first, second, ... in the matrix.
     order: Vec<usize>,
     /// Their places in that order.
-    ascending: Arc<[usize]>,
+    pub ascending: Arc<[usize]>,
     /// The places of free edges, which stay as they are.
     pub free: Arc<[usize]>,
     /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.

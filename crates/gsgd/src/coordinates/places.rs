@@ -33,10 +33,10 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    pub fn ones(classes: usize) -> Self {
+    pub fn all(value: f64, classes: usize) -> Self {
         Self {
-            tail: vec![1.0; classes],
-            head: vec![1.0; classes],
+            tail: vec![value; classes],
+            head: vec![value; classes],
         }
     }
 }
@@ -63,7 +63,7 @@ impl Places {
             still: still.map(|class| class.index()).collect(),
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
-            size: Factors::ones(classes),
+            size: Factors::all(1.0, classes),
             at_start: vec![1.0; classes],
         }
     }

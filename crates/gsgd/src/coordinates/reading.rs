@@ -5,11 +5,13 @@
 //! is taken on the side with fewer weights, and a wide layer between narrow ones is not read for sums at all. A few
 //! classes are read on both sides. Where these disagree, as with a penalty on weights in the loss, every sum is taken over
 //! outgoing edges, which is right for any gradient.
+//!
+//! A step on edges from the ground depends on no sum, so its pass over them can take theirs on the way: these cost nothing.
 
 use super::chart::Network;
 use crate::error::Error;
 use crate::kernels::Matrix;
-use crate::wiring::{Edges, End, Kind, Wiring};
+use crate::wiring::{Class, Edges, End, Kind, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
 const WIDE: usize = 1 << 16;
@@ -23,6 +25,8 @@ const DIFFER: f64 = 1e-4;
 pub(crate) struct Reading {
     by_tail: Vec<bool>,
     by_head: Vec<bool>,
+    /// By parameter, whether its sums can be taken by a step's own pass over it.
+    passing: Vec<bool>,
     /// By class, whether its sum is read from the edges into it.
     from_incoming: Vec<bool>,
     probes: Vec<Probe>,
@@ -34,14 +38,6 @@ struct Probe {
     class: usize,
     /// Their places, by parameter.
     outgoing: Vec<(usize, Vec<usize>)>,
-}
-
-/// What was read of a parameter: sums of u by tail and by head line, where these are read, and `[w, g]` of single
-/// entries.
-pub(crate) struct Read {
-    by_tail: Vec<f64>,
-    by_head: Vec<f64>,
-    pub entries: Vec<[f64; 2]>,
 }
 
 impl Reading {
@@ -57,8 +53,9 @@ impl Reading {
         if wiring.classes().all(|c| wiring.kind(c) == Kind::Grounded) {
             for class in wiring.hidden_classes() {
                 let b = class.index();
-                let [into, out] = [&wiring.writers[b], &wiring.readers[b]];
-                let (into, out) = (weights(wiring, into), weights(wiring, out));
+                let [mut into, out] = [&wiring.writers[b], &wiring.readers[b]].map(|e| slots(e));
+                into.retain(|&slot| !leaves_ground(&wiring.edges[slot]));
+                let [into, out] = [into, out].map(|slots| weights(wiring, &slots));
                 from_incoming[b] = out >= WIDE && 2 * into < out;
             }
         }
@@ -71,13 +68,16 @@ impl Reading {
         let by_tail = by_tail.map(|edges| edges.tails.iter().any(|c| takes(c.index(), false)));
         let by_head = wiring.edges.iter();
         let by_head = by_head.map(|edges| edges.heads.iter().any(|c| takes(c.index(), true)));
-        let (by_tail, by_head) = (by_tail.collect(), by_head.collect());
+        let (by_tail, by_head): (_, Vec<bool>) = (by_tail.collect(), by_head.collect());
+        let passing = wiring.edges.iter().zip(&by_head);
+        let passing = passing.map(|(edges, &by_head)| by_head && leaves_ground(edges));
         let classes: Vec<usize> = (1..from_incoming.len())
             .filter(|&b| from_incoming[b])
             .collect();
         let every = classes.len().div_ceil(PROBES).max(1);
         let probes = classes.iter().step_by(every);
         Self {
+            passing: passing.collect(),
             by_tail,
             by_head,
             probes: probes.map(|&b| Probe::of(wiring, b)).collect(),
@@ -90,44 +90,45 @@ impl Reading {
         !self.by_tail[slot] && !self.by_head[slot]
     }
 
-    /// What is read of a parameter, with single entries at these places.
+    /// Whether a step's own pass over a parameter can take the sums that are read of it: what the step does to edges from
+    /// the ground depends on no sum, In edges aside.
+    pub fn in_passing(&self, slot: usize) -> bool {
+        self.passing[slot]
+    }
+
+    /// The sum of u of every class, from gradients and from sums by head line that were taken before.
     ///
     /// # Errors
     /// A weight or gradient that is read is not finite.
-    pub fn of_parameter(
+    pub fn sums(
         &self,
         network: Network,
-        slot: usize,
-        g: &Matrix,
-        at: &[usize],
-    ) -> Result<Read, Error> {
-        let (by_tail, by_head) = (self.by_tail[slot], self.by_head[slot]);
-        let by_tail = by_tail.then(|| network.tail_dots(slot, g));
-        let by_head = by_head.then(|| network.head_dots(slot, g));
-        let read = Read {
-            by_tail: by_tail.unwrap_or_default(),
-            by_head: by_head.unwrap_or_default(),
-            entries: network.weights[slot].pairs(g, at),
-        };
-        let entries = read.entries.iter().map(|[w, g]| w * g);
-        let sums = read.by_tail.iter().chain(&read.by_head).copied();
-        match entries.chain(sums).sum::<f64>().is_finite() {
-            true => Ok(read),
-            false => Err(network.not_finite(slot)),
-        }
-    }
-
-    /// Adds what was read of a parameter to the sum of u of every class.
-    pub fn add(&self, edges: &Edges, read: &Read, sums: &mut [f64]) {
-        let by_tail = (&edges.tails, &read.by_tail, false);
-        let by_head = (&edges.heads, &read.by_head, true);
-        for (lines, dots, incoming) in [by_tail, by_head] {
-            for (class, dot) in lines.iter().zip(dots) {
-                if self.from_incoming[class.index()] == incoming {
-                    sums[class.index()] += dot;
+        gradients: &[Matrix],
+        taken: Vec<Option<Vec<f64>>>,
+    ) -> Result<Vec<f64>, Error> {
+        let mut sums = vec![0.0; self.from_incoming.len()];
+        for (slot, (g, taken)) in gradients.iter().zip(taken).enumerate() {
+            let mut add = |lines: &[Class], dots: Vec<f64>, incoming: bool| {
+                for (class, dot) in lines.iter().zip(&dots) {
+                    if self.from_incoming[class.index()] == incoming {
+                        sums[class.index()] += dot;
+                    }
                 }
+                match dots.iter().fold(true, |all, dot| all & dot.is_finite()) {
+                    true => Ok(()),
+                    false => Err(network.not_finite(slot)),
+                }
+            };
+            let edges = &network.wiring.edges[slot];
+            if self.by_tail[slot] {
+                add(&edges.tails, network.tail_dots(slot, g), false)?;
+            }
+            if self.by_head[slot] {
+                let dots = taken.unwrap_or_else(|| network.head_dots(slot, g));
+                add(&edges.heads, dots, true)?;
             }
         }
+        Ok(sums)
     }
 
     /// Whether the classes that are read on both sides have one sum.
@@ -158,10 +159,20 @@ impl Probe {
     }
 }
 
-/// The weights of all parameters that have these ends.
-fn weights(wiring: &Wiring, ends: &[End]) -> usize {
+/// Whether all edges of a parameter leave the ground.
+fn leaves_ground(edges: &Edges) -> bool {
+    edges.tails.iter().all(|tail| tail.is_ground())
+}
+
+/// The parameters that have these ends.
+fn slots(ends: &[End]) -> Vec<usize> {
     let mut slots: Vec<usize> = ends.iter().map(|end| end.edges).collect();
     slots.sort_unstable();
     slots.dedup();
+    slots
+}
+
+/// The weights of all these parameters.
+fn weights(wiring: &Wiring, slots: &[usize]) -> usize {
     slots.iter().map(|&slot| wiring.edges[slot].count()).sum()
 }

@@ -1,14 +1,14 @@
 //! The paper's chart: values of basis paths.
 
 use super::chart::Network;
-use super::gradient::{self, Sums};
 use super::parts::Part;
 use super::places::{Factors, Places};
+use super::point::{Passing, Point};
 use super::reading::Reading;
 use super::survey::SkeletonSurvey;
 use super::values;
 use crate::error::Error;
-use crate::kernels::{HeadSums, Matrix};
+use crate::kernels::Matrix;
 use crate::rescale;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::Wiring;
@@ -23,7 +23,7 @@ pub(crate) struct SkeletonChart {
     pub places: Places,
     pub(super) parts: Vec<Part>,
     /// What is read of a gradient that keeps the conservation law, and of any.
-    reading: [Reading; 2],
+    pub(super) reading: [Reading; 2],
 }
 
 impl SkeletonChart {
@@ -77,7 +77,7 @@ impl SkeletonChart {
     /// # Errors
     /// A skeleton weight is zero, or a product leaves the range of f64.
     pub fn products(&self, network: Network) -> Result<Factors, Error> {
-        let mut weights = Factors::ones(self.places.classes());
+        let mut weights = Factors::all(1.0, self.places.classes());
         for (part, w) in self.parts.iter().zip(network.weights) {
             let entries = w.gather(&part.at);
             for (edges, list) in part
@@ -99,7 +99,11 @@ impl SkeletonChart {
     }
 
     /// The products of skeleton weights, of In edges by head and of Out edges by tail, which must be fit to divide by.
-    fn fit_products(&self, wiring: &Wiring, weights: &Factors) -> Result<Factors, Error> {
+    pub(super) fn fit_products(
+        &self,
+        wiring: &Wiring,
+        weights: &Factors,
+    ) -> Result<Factors, Error> {
         let products = values::products(&self.places, &weights.head, &weights.tail);
         let size = f64::MIN_POSITIVE..=f64::MAX;
         // a product is not normal either where a weight on its way is zero
@@ -121,96 +125,66 @@ impl SkeletonChart {
         })
     }
 
+    /// The places of the In edges that have a coordinate in a parameter, and their classes.
+    pub fn moving(&self, slot: usize) -> (&[usize], &[usize]) {
+        self.parts[slot].moving()
+    }
+
+    /// Values for the places that an update of a parameter sets, from values of its moving edges; 0 for others.
+    pub fn at_fixed(&self, slot: usize, mut values: Vec<f64>) -> Vec<f64> {
+        let part = &self.parts[slot];
+        values.resize(part.at.len(), 0.0);
+        part.in_order(&values)
+    }
+
+    /// What the skeleton tells at this network and gradient.
+    ///
+    /// # Errors
+    /// A skeleton weight or its gradient is not finite, a weight is zero, or a product leaves the range of f64.
+    pub fn point<'a>(
+        &'a self,
+        network: Network<'a>,
+        gradients: &[Matrix],
+    ) -> Result<Point<'a>, Error> {
+        Point::of(self, network, gradients)
+    }
+
+    /// Reads weights and gradients once and computes all that is per class.
+    ///
+    /// # Errors
+    /// As [`point`](Self::point), for all weights and gradients that are read.
     pub fn survey<'a>(
         &'a self,
         network: Network<'a>,
         gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
-        let [least, any] = &self.reading;
-        let mut reading = least;
-        let (mut weights, mut sums) = self.read(reading, network, gradients)?;
-        if !least.holds(network, gradients, &sums.outgoing) {
-            reading = any;
-            (weights, sums) = self.read(reading, network, gradients)?;
-        }
-        let products = self.fit_products(network.wiring, &weights)?;
-        let mut factors = values::factors(&self.places, &products);
-        let mut head_sums = vec![None; gradients.len()];
-        if !self.places.all_grounded() {
-            head_sums = self.head_sums(network, gradients, &mut factors, &mut sums.incoming)?;
-        }
-        let in_values = values::in_values(&self.places, &weights.head, &factors);
-        Ok(SkeletonSurvey {
-            in_gradients: gradient::in_edges(&self.places, &sums, &in_values),
-            incoming: sums.incoming,
-            chart: self,
-            network,
-            weights,
-            products,
-            factors,
-            in_values,
-            head_sums,
-            reading,
-        })
+        let taken = vec![None; gradients.len()];
+        self.point(network, gradients)?.survey(gradients, taken)
     }
 
-    /// Weights of In edges by head and of Out edges by tail, and all sums of u but those by head.
-    fn read(
-        &self,
-        reading: &Reading,
-        network: Network,
-        gradients: &[Matrix],
-    ) -> Result<(Factors, Sums), Error> {
-        let mut weights = Factors::ones(self.places.classes());
-        let mut sums = Sums::zero(self.places.classes());
-        for (slot, (g, part)) in gradients.iter().zip(&self.parts).enumerate() {
-            let read = reading.of_parameter(network, slot, g, &part.at)?;
-            reading.add(&network.wiring.edges[slot], &read, &mut sums.outgoing);
-            let lists = [
-                (&mut weights.head, &mut sums.into),
-                (&mut weights.tail, &mut sums.out),
-            ];
-            for (edges, (weights, products)) in part.edges(&read.entries).zip(lists) {
-                for (class, [w, g]) in edges {
-                    (weights[class], products[class]) = (*w, w * g);
-                }
-            }
-        }
-        Ok((weights, sums))
-    }
-
-    /// Sums by head line of the parameters that lead to floating classes or sinks, which complete the sums over incoming
-    /// edges and D of the sinks.
-    fn head_sums(
+    /// The weights after `v' = v - lr dL/dv`; see [`Chart::descend`](super::Chart::descend).
+    pub fn descend(
         &self,
         network: Network,
-        gradients: &[Matrix],
-        factors: &mut Factors,
-        incoming: &mut [f64],
-    ) -> Result<Vec<Option<HeadSums>>, Error> {
-        let mut squares = vec![0.0; incoming.len()];
-        let parts = gradients.iter().enumerate().zip(&self.parts);
-        let all = parts.map(|((slot, g), part)| {
-            if !part.beyond_grounded {
-                return Ok(None);
-            }
-            let edges = &network.wiring.edges[slot];
-            let tails = edges.tails.iter().map(|c| factors.tail[c.index()]);
-            let sums = network.head_sums(slot, g, &tails.collect::<Vec<_>>());
-            if !sums.dots.iter().all(|dot| dot.is_finite()) {
-                return Err(network.not_finite(slot));
-            }
-            for (line, head) in edges.heads.iter().enumerate() {
-                squares[head.index()] += sums.squares[line];
-                incoming[head.index()] += sums.dots[line];
-            }
-            Ok(Some(sums))
-        });
-        let all = all.collect::<Result<_, Error>>()?;
-        for &b in &self.places.sinks {
-            factors.head[b] = self.radius() / squares[b].sqrt();
-        }
-        Ok(all)
+        gradients: Vec<Matrix>,
+        lr: &[f64],
+    ) -> Result<Vec<Matrix>, Error> {
+        let point = self.point(network, &gradients)?;
+        let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
+            let update = point.from_ground(slot, -lr[slot], |factor| 1.0 / (factor * factor))?;
+            Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
+        })?;
+        let survey = point.survey(&matrices, sums)?;
+        let way = survey.descent(lr)?;
+        let moved =
+            matrices
+                .into_iter()
+                .enumerate()
+                .map(|(slot, matrix)| match survey.passed[slot] {
+                    true => Ok(matrix.put(&way.fixed(slot))),
+                    false => network.updated(slot, matrix, &way.update(slot)?),
+                });
+        moved.collect()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Advance, Entries, HeadSums, Lines, Motion, Power, Side};
+use super::{Advance, Combine, Entries, HeadSums, Lines, Motion, Power, Side};
 
 fn grouped(x: &Tensor<2>, groups: usize) -> Tensor<3> {
     let [rows, columns] = x.dims();
@@ -97,16 +97,18 @@ fn sum_of(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
     scale(x, of_x) + scale(y, of_y)
 }
 
-pub fn combine(
-    x: Tensor<2>,
-    y: Tensor<2>,
-    of_x: &Lines,
-    of_y: &Lines,
-    fixed: &Entries,
-) -> (Tensor<2>, bool) {
-    let sum = sum_of(x, of_x, y, of_y);
+pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> (Tensor<2>, bool, Vec<f64>) {
+    let sums = dots_by(by.dots, &x, &y, by.of_x);
+    let sum = sum_of(x, by.of_x, y, by.of_y);
     let finite = is_finite(&sum);
-    (put(sum, fixed), finite)
+    (put(sum, by.fixed), finite, sums)
+}
+
+/// The sums of products that are asked for, if any.
+fn dots_by(side: Option<Side>, x: &Tensor<2>, y: &Tensor<2>, lines: &Lines) -> Vec<f64> {
+    let groups = lines.groups(x.dims()[1]);
+    let sums = side.map(|side| dots(x.clone(), y.clone(), side, groups));
+    sums.unwrap_or_default()
 }
 
 pub fn allocate(
@@ -126,10 +128,11 @@ pub fn advance(
     w: Tensor<2>,
     mut moments: Vec<Tensor<2>>,
     by: &Advance,
-) -> (Tensor<2>, Vec<Tensor<2>>, bool) {
+) -> (Tensor<2>, Vec<Tensor<2>>, bool, Vec<f64>) {
     if !is_finite(&g) {
-        return (w, moments, false);
+        return (w, moments, false, Vec::new());
     }
+    let sums = dots_by(by.dots, &g, &w, by.of_weights);
     let g = scale(g, by.gradient);
     let change = match by.motion {
         Motion::Ball {
@@ -163,7 +166,7 @@ pub fn advance(
         put(moment, &fixed)
     };
     let moments = moments.into_iter().zip(by.fixed_moments).map(set);
-    (put(moved, by.fixed), moments.collect(), finite)
+    (put(moved, by.fixed), moments.collect(), finite, sums)
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {

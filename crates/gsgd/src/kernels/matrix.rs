@@ -6,7 +6,7 @@ use burn::tensor::{DType, Tensor};
 
 #[cfg(feature = "flex")]
 use super::stream;
-use super::{Advance, Arithmetic, Entries, HeadSums, Lines, Power, Side, dense};
+use super::{Advance, Arithmetic, Combine, Entries, HeadSums, Lines, Passed, Power, Side, dense};
 
 /// A matrix of weights, gradients or path values, ready for the operations below.
 #[derive(Debug, Clone)]
@@ -104,19 +104,12 @@ impl Matrix {
         dispatch!(scale(self, by))
     }
 
-    /// `(x * x_rows) * x_columns + (y * y_rows) * y_columns`, then `fixed` entries set, in the memory of x where it is
-    /// uniquely owned; and whether all were finite before that.
-    pub fn combine(self, of_x: &Lines, y: &Self, of_y: &Lines, fixed: &Entries) -> (Self, bool) {
+    /// x and another matrix, scaled and added, in the memory of x where it is uniquely owned; see [`Combine`].
+    pub fn combine(self, y: &Self, by: &Combine) -> Passed {
         match (self, y) {
             #[cfg(feature = "flex")]
-            (Self::Memory(x), Self::Memory(y)) => {
-                let (x, finite) = stream::combine(x, y, of_x, of_y, fixed);
-                (x.into(), finite)
-            }
-            (x, y) => {
-                let (x, finite) = dense::combine(x.into(), y.clone().into(), of_x, of_y, fixed);
-                (x.into(), finite)
-            }
+            (Self::Memory(x), Self::Memory(y)) => stream::combine(x, y, by).into(),
+            (x, y) => dense::combine(x.into(), y.clone().into(), by).into(),
         }
     }
 
@@ -134,9 +127,8 @@ impl Matrix {
     }
 
     /// Weights and moments after a step from this gradient, in its memory and that of the moments where they are
-    /// uniquely owned; see [`Advance`]. And whether gradient and weights were finite: moments of rows with a gradient that
-    /// was not are as they were.
-    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Self, Vec<Self>, bool) {
+    /// uniquely owned; see [`Advance`]. Moments of rows with a gradient that is not finite are as they were.
+    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Passed, Vec<Self>) {
         #[cfg(feature = "flex")]
         if let (Self::Memory(w), Self::Memory(_)) = (w, &self)
             && moments.iter().all(|m| matches!(m, Self::Memory(_)))
@@ -146,14 +138,14 @@ impl Matrix {
                 Self::Tensor(x) => stream::memory(x),
             };
             let moments = moments.into_iter().map(memory).collect();
-            let (moved, moments, finite) = stream::advance(memory(self), w, moments, by);
+            let (x, moments, finite, dots) = stream::advance(memory(self), w, moments, by);
             let moments = moments.into_iter().map(Self::from).collect();
-            return (moved.into(), moments, finite);
+            return ((x, finite, dots).into(), moments);
         }
         let moments = moments.into_iter().map(Tensor::from).collect();
-        let (moved, moments, finite) = dense::advance(self.into(), w.clone().into(), moments, by);
+        let (x, moments, finite, dots) = dense::advance(self.into(), w.clone().into(), moments, by);
         let moments = moments.into_iter().map(Self::from).collect();
-        (moved.into(), moments, finite)
+        ((x, finite, dots).into(), moments)
     }
 
     /// Single entries, by index into the row-major matrix.
@@ -170,6 +162,16 @@ impl Matrix {
             return self;
         }
         dispatch!(put(self, entries))
+    }
+}
+
+impl<T: Into<Matrix>> From<(T, bool, Vec<f64>)> for Passed {
+    fn from((matrix, finite, dots): (T, bool, Vec<f64>)) -> Self {
+        Self {
+            matrix: matrix.into(),
+            finite,
+            dots,
+        }
     }
 }
 

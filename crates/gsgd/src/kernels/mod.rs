@@ -63,6 +63,26 @@ impl Entries {
     }
 }
 
+/// `x' = (x * of_x.rows) * of_x.columns + (y * of_y.rows) * of_y.columns`, then single entries set.
+#[derive(Debug)]
+pub(crate) struct Combine<'a> {
+    pub of_x: &'a Lines,
+    pub of_y: &'a Lines,
+    pub fixed: &'a Entries,
+    /// The side by whose lines the products of x and y are summed up on the way.
+    pub dots: Option<Side>,
+}
+
+/// What a pass over a matrix gives.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub matrix: Matrix,
+    /// Whether all was finite, before single entries were set.
+    pub finite: bool,
+    /// The sums that were asked for.
+    pub dots: Vec<f64>,
+}
+
 /// A step of moments in path space and its way back to weights, for the gradient g of weights w:
 ///
 /// ```text
@@ -81,6 +101,8 @@ pub(crate) struct Advance<'a> {
     pub fixed: &'a Entries,
     /// Values of every moment at [`Entries::at`] of `fixed`.
     pub fixed_moments: &'a [Vec<f64>],
+    /// The side by whose lines the products of g and w are summed up on the way.
+    pub dots: Option<Side>,
 }
 
 /// Sums by head that norm coordinates need, from one pass.
@@ -166,10 +188,20 @@ mod tests {
                     }
                 }
                 agree(&|how| pair(how).0.scale(&a).to_vec());
-                agree(&|how| {
-                    let (w, g) = pair(how);
-                    w.combine(&a, &g, &b, &fixed).0.to_vec()
-                });
+                let dots = [None, Some(Side::Rows), Some(Side::Columns)];
+                for dots in dots {
+                    agree(&|how| {
+                        let (w, g) = pair(how);
+                        let by = Combine {
+                            of_x: &a,
+                            of_y: &b,
+                            fixed: &fixed,
+                            dots,
+                        };
+                        let passed = w.combine(&g, &by);
+                        [passed.matrix.to_vec(), passed.dots].concat()
+                    });
+                }
                 agree(&|how| {
                     let (w, g) = pair(how);
                     w.allocate(&g, &a, &b, &c, &fixed).to_vec()
@@ -183,7 +215,7 @@ mod tests {
                     beta_2: 0.99,
                     epsilon: 1e-8,
                 };
-                for rule in [ball, adam] {
+                for (rule, dots) in [ball, adam].into_iter().flat_map(|r| dots.map(|d| (r, d))) {
                     agree(&|how| {
                         let (w, g) = pair(how);
                         let mut moments = vec![g.clone().scale(&c); rule.moments()];
@@ -198,11 +230,12 @@ mod tests {
                             of_change: &b,
                             fixed: &fixed,
                             fixed_moments: &[vec![0.5, 0.25], vec![1.0, 0.0]],
+                            dots,
                         };
-                        let (moved, moments, finite) = g.advance(&w, moments, &by);
-                        assert!(finite);
-                        let all = std::iter::once(&moved).chain(&moments);
-                        all.flat_map(Matrix::to_vec).collect()
+                        let (passed, moments) = g.advance(&w, moments, &by);
+                        assert!(passed.finite);
+                        let all = std::iter::once(&passed.matrix).chain(&moments);
+                        all.flat_map(Matrix::to_vec).chain(passed.dots).collect()
                     });
                 }
                 agree(&|how| {
@@ -243,8 +276,13 @@ mod tests {
                 let matrix = || Matrix::of(random([9, 70], DType::F32), how);
                 let y = matrix().put(&Entries::new(vec![(333, wrong)]));
                 assert_eq!(y.is_finite(), wrong == 1.0);
-                let (_, finite) = matrix().combine(&by, &y, &by, &none);
-                assert_eq!(finite, wrong == 1.0);
+                let by = Combine {
+                    of_x: &by,
+                    of_y: &by,
+                    fixed: &none,
+                    dots: None,
+                };
+                assert_eq!(matrix().combine(&y, &by).finite, wrong == 1.0);
             }
         }
     }
@@ -266,13 +304,14 @@ mod tests {
                 of_change: &by,
                 fixed: &none,
                 fixed_moments: &[Vec::new()],
+                dots: None,
             };
             let advance = |g: Matrix| g.advance(&matrix(), vec![matrix()], &by);
-            let (_, moments, finite) = advance(matrix().put(&wrong));
-            assert!(!finite);
+            let (passed, moments) = advance(matrix().put(&wrong));
+            assert!(!passed.finite);
             let row = 70 * (333 / 70)..70 * (333 / 70 + 1);
             assert_eq!(moments[0].to_vec()[row.clone()], matrix().to_vec()[row]);
-            assert!(advance(matrix()).2);
+            assert!(advance(matrix()).0.finite);
         }
     }
 
@@ -288,7 +327,12 @@ mod tests {
         let expected: Vec<f64> = expected
             .map(|(&a, b)| (a as f32 + b as f32).into())
             .collect();
-        let (found, _) = matrix().combine(&other, &matrix(), &ones, &Entries::default());
-        assert_eq!(found.to_vec(), expected);
+        let by = Combine {
+            of_x: &other,
+            of_y: &ones,
+            fixed: &Entries::default(),
+            dots: None,
+        };
+        assert_eq!(matrix().combine(&matrix(), &by).matrix.to_vec(), expected);
     }
 }

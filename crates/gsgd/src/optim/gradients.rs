@@ -5,7 +5,6 @@ use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 
-use crate::coordinates::{Network, Update};
 use crate::error::Error;
 use crate::kernels::{Arithmetic, Matrix};
 use crate::params;
@@ -82,29 +81,6 @@ pub(super) fn take<M: Module>(
         true => Ok(found),
         false => found.sorted(&order, wiring),
     }
-}
-
-/// `a w + b g` of every parameter by its update, in the memory of the gradients, so that weights stay as they are.
-///
-/// # Errors
-/// A weight or a gradient is not finite, or the sum overflows.
-pub(super) fn descended(
-    network: Network,
-    gradients: Vec<Matrix>,
-    updates: &[Update],
-) -> Result<Vec<Matrix>, Error> {
-    let descend = |(slot, g): (usize, Matrix)| {
-        let Update {
-            of_weights,
-            of_other,
-            fixed,
-        } = &updates[slot];
-        match g.combine(of_other, &network.weights[slot], of_weights, fixed) {
-            (moved, true) => Ok(moved),
-            (_, false) => Err(network.not_finite(slot)),
-        }
-    };
-    gradients.into_iter().enumerate().map(descend).collect()
 }
 
 struct Taker<'a> {

@@ -95,8 +95,7 @@ impl GSpace {
     ///
     /// # Errors
     /// A missing or non-finite gradient, a changed shape, a zero skeleton weight, a step into a pole. The model comes
-    /// back as it was. Moments may have taken the step, where the gradient was finite: if the inner optimiser is one of
-    /// Burn's and the step ends in a pole, or if what is not finite is in a layer that is not read for sums.
+    /// back as it was. Moments may have taken the step, where the gradient was finite.
     ///
     /// # Panics
     /// As Burn's optimisers do, if `lr` has no group that matches a parameter.
@@ -167,22 +166,15 @@ impl Space {
         scaled.collect()
     }
 
-    fn survey<'a>(
-        &'a self,
-        weights: &'a [Matrix],
-        gradients: &[Matrix],
-    ) -> Result<Box<dyn Survey + 'a>, Error> {
-        self.chart.survey(self.network(weights), gradients)
-    }
-
     /// The survey of gradients that are known to be finite altogether.
     fn whole_survey<'a>(
         &'a self,
         weights: &'a [Matrix],
         gradients: &[Matrix],
     ) -> Result<Box<dyn Survey + 'a>, Error> {
-        let survey = self.survey(weights, gradients)?;
-        self.network(weights).check(gradients, &survey.unread())?;
+        let network = self.network(weights);
+        let survey = self.chart.survey(network, gradients)?;
+        network.check(gradients, &survey.unread())?;
         Ok(survey)
     }
 
@@ -223,8 +215,8 @@ impl Space {
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
-            let updates = self.survey(&weights, &gradients)?.descend(&rates)?;
-            gradients::descended(self.network(&weights), gradients, &updates)
+            let network = self.network(&weights);
+            self.chart.descend(network, gradients, &rates)
         };
         let moved = match prepare(&mut grads) {
             Ok(moved) => moved,
@@ -253,9 +245,7 @@ impl Space {
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let network = self.network(&weights);
-            let survey = chart.survey(network, &gradients)?;
-            let prepared = moments.prepare(&survey, &rates)?;
-            moments.advance(network, gradients, &prepared)
+            moments.step(chart, network, gradients, &rates)
         };
         let moved = match advance(&mut grads) {
             Ok(moved) => moved,

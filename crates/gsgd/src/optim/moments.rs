@@ -3,12 +3,14 @@
 //! The In edges' path values, O(H) of them, are stepped first: all that the way back to weights depends on. Then one pass
 //! over each parameter reads weight, gradient and moments and writes moments and, where the gradient was, the new weight.
 
+use std::sync::Arc;
+
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
-use crate::coordinates::{Network, SkeletonSurvey, Update};
+use crate::coordinates::{Network, Passing, SkeletonChart, Update};
 use crate::error::Error;
-use crate::kernels::{Advance, Lines, Matrix, Motion, Rule};
+use crate::kernels::{Advance, Entries, Lines, Matrix, Motion, Passed, Rule, Side};
 
 /// A rule with its moments.
 #[derive(Clone)]
@@ -23,15 +25,6 @@ pub(super) struct Moments {
     pub burn: ModuleOptimizer,
 }
 
-/// A step of all moments that is ready to be written.
-pub(super) struct Prepared {
-    motions: Vec<Motion>,
-    updates: Vec<Update>,
-    gradients: Vec<Lines>,
-    /// By parameter, the moments at the places that its update sets.
-    fixed: Vec<Vec<Vec<f64>>>,
-}
-
 impl Moments {
     pub fn new(rule: Rule, burn: ModuleOptimizer) -> Self {
         Self {
@@ -42,80 +35,122 @@ impl Moments {
         }
     }
 
-    /// Computes all that is per class.
+    /// Takes a step: the new weights, in the memory of the gradients. Moments are 0 where there are none yet.
     ///
     /// # Errors
-    /// A step into a pole.
-    pub fn prepare(&self, survey: &SkeletonSurvey, lr: &[f64]) -> Result<Prepared, Error> {
-        let time = self.time.saturating_add(1);
-        let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
-        let mut change = vec![0.0; survey.classes()];
-        let mut moved = Vec::with_capacity(lr.len());
-        for (slot, motion) in motions.iter().enumerate() {
-            let (at, classes) = survey.moving(slot);
-            let mut old: Vec<Vec<f64>> = match self.of.get(slot) {
-                Some(moments) => moments.iter().map(|m| m.gather(at)).collect(),
-                None => vec![vec![0.0; at.len()]; self.rule.moments()],
-            };
-            for (entry, &class) in classes.iter().enumerate() {
-                let mut moments = [0.0; 2];
-                for (moment, old) in moments.iter_mut().zip(&old) {
-                    *moment = old[entry];
-                }
-                change[class] = motion.change(survey.in_gradient(class), &mut moments);
-                for (moment, old) in moments.iter().zip(&mut old) {
-                    old[entry] = *moment;
-                }
-            }
-            let fixed = old.into_iter().map(|moment| survey.at_fixed(slot, moment));
-            moved.push(fixed.collect());
-        }
-        let updates = survey.after(&change)?;
-        let gradients = (0..lr.len()).map(|slot| survey.gradient_lines(slot));
-        Ok(Prepared {
-            gradients: gradients.collect::<Result<_, _>>()?,
-            motions,
-            updates,
-            fixed: moved,
-        })
-    }
-
-    /// Takes the step, with moments of 0 where there are none yet: the new weights, in the memory of the gradients.
-    ///
-    /// # Errors
-    /// A gradient or a new weight is not finite.
-    pub fn advance(
+    /// A weight, a gradient or a new weight is not finite, the step ends in a pole, or numbers leave their range.
+    pub fn step(
         &mut self,
+        chart: &SkeletonChart,
         network: Network,
         gradients: Vec<Matrix>,
-        prepared: &Prepared,
+        lr: &[f64],
     ) -> Result<Vec<Matrix>, Error> {
         if self.of.is_empty() {
             let moments = |g: &Matrix| vec![zeros(g); self.rule.moments()];
             self.of = gradients.iter().map(moments).collect();
         }
-        let advance = |(slot, g): (usize, Matrix)| {
-            let update = &prepared.updates[slot];
-            let by = Advance {
-                gradient: &prepared.gradients[slot],
-                motion: prepared.motions[slot],
-                of_weights: &update.of_weights,
-                of_change: &update.of_other,
-                fixed: &update.fixed,
-                fixed_moments: &prepared.fixed[slot],
+        let time = self.time.saturating_add(1);
+        let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
+        let moving = self.of.iter().enumerate().map(|(slot, moments)| {
+            let (at, _) = chart.moving(slot);
+            moments.iter().map(|moment| moment.gather(at)).collect()
+        });
+        let mut moving: Vec<Vec<Vec<f64>>> = moving.collect();
+
+        let point = chart.point(network, &gradients)?;
+        let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
+            let pass = Pass {
+                weights: &network.weights[slot],
+                motion: motions[slot],
+                gradient: point.gradient_lines(slot)?,
+                update: point.from_ground(slot, 1.0, |factor| 1.0 / factor)?,
+                moments: vec![Vec::new(); self.rule.moments()],
+                dots: Some(network.heads(slot)),
             };
-            let moments = std::mem::take(&mut self.of[slot]);
-            let (moved, moments, finite) = g.advance(&network.weights[slot], moments, &by);
-            self.of[slot] = moments;
-            match finite {
-                true => Ok(moved),
+            self.time = time;
+            Ok(pass.over(g, &mut self.of[slot]))
+        })?;
+
+        let survey = point.survey(&matrices, sums)?;
+        let mut change = vec![0.0; survey.classes()];
+        for (slot, moments) in moving.iter_mut().enumerate() {
+            let (_, classes) = chart.moving(slot);
+            for (entry, &class) in classes.iter().enumerate() {
+                let mut own = [0.0; 2];
+                for (own, moment) in own.iter_mut().zip(&*moments) {
+                    *own = moment[entry];
+                }
+                change[class] = motions[slot].change(survey.in_gradient(class), &mut own);
+                for (own, moment) in own.iter().zip(&mut *moments) {
+                    moment[entry] = *own;
+                }
+            }
+        }
+
+        let way = survey.after(&change, &[])?;
+        self.time = time;
+        let step = |(slot, matrix): (usize, Matrix)| {
+            let moments = std::mem::take(&mut moving[slot]).into_iter();
+            let moments: Vec<Vec<f64>> = moments.map(|m| chart.at_fixed(slot, m)).collect();
+            if survey.passed[slot] {
+                let fixed = way.fixed(slot);
+                self.of[slot] = put(std::mem::take(&mut self.of[slot]), &fixed.at, moments);
+                return Ok(matrix.put(&fixed));
+            }
+            let pass = Pass {
+                weights: &network.weights[slot],
+                motion: motions[slot],
+                gradient: survey.gradient_lines(slot)?,
+                update: way.update(slot)?,
+                moments,
+                dots: None,
+            };
+            let passed = pass.over(matrix, &mut self.of[slot]);
+            match passed.finite {
+                true => Ok(passed.matrix),
                 false => Err(network.not_finite(slot)),
             }
         };
-        let moved = gradients.into_iter().enumerate().map(advance).collect();
-        self.time = self.time.saturating_add(1);
-        moved
+        matrices.into_iter().enumerate().map(step).collect()
     }
+}
+
+/// A step of one parameter and its moments.
+struct Pass<'a> {
+    weights: &'a Matrix,
+    motion: Motion,
+    gradient: Lines,
+    update: Update,
+    /// The moments at the places that the update sets.
+    moments: Vec<Vec<f64>>,
+    dots: Option<Side>,
+}
+
+impl Pass<'_> {
+    fn over(&self, g: Matrix, moments: &mut Vec<Matrix>) -> Passed {
+        let by = Advance {
+            gradient: &self.gradient,
+            motion: self.motion,
+            of_weights: &self.update.of_weights,
+            of_change: &self.update.of_other,
+            fixed: &self.update.fixed,
+            fixed_moments: &self.moments,
+            dots: self.dots,
+        };
+        let (passed, stepped) = g.advance(self.weights, std::mem::take(moments), &by);
+        *moments = stepped;
+        passed
+    }
+}
+
+/// Moments with single entries set.
+fn put(moments: Vec<Matrix>, at: &Arc<[usize]>, values: Vec<Vec<f64>>) -> Vec<Matrix> {
+    let set = |(moment, values): (Matrix, Vec<f64>)| {
+        let at = at.clone();
+        moment.put(&Entries { at, values })
+    };
+    moments.into_iter().zip(values).map(set).collect()
 }
 
 fn zeros(like: &Matrix) -> Matrix {

@@ -42,7 +42,8 @@ impl Scaled {
                 wiring: &self.wiring,
                 weights: &weights,
             };
-            gradients::descended(network, gradients, &plan(network, &rates)?)
+            let updates = plan(network, &rates)?;
+            network.all_updated(gradients, &updates)
         };
         let moved = match prepare(&mut grads) {
             Ok(moved) => moved,

@@ -1,0 +1,198 @@
+//! What a skeleton's own edges tell at one network and gradient, before any sum is taken.
+
+use super::chart::{Network, Update};
+use super::gradient;
+use super::places::Factors;
+use super::skeletal::SkeletonChart;
+use super::survey::SkeletonSurvey;
+use super::values;
+use crate::error::Error;
+use crate::kernels::{Entries, HeadSums, Lines, Matrix, Passed};
+
+/// Weights, gradients and path values of a skeleton; lists by class, the ground first.
+pub(crate) struct Point<'a> {
+    pub(super) chart: &'a SkeletonChart,
+    pub(super) network: Network<'a>,
+    /// Weights of the Out edges by tail and of the In edges by head.
+    pub(super) weights: Factors,
+    /// u of the same edges.
+    u: Factors,
+    /// Pin and Pout.
+    pub(super) products: Factors,
+    /// T and D: the coordinate of an edge is T(tail) w D(head).
+    pub(super) factors: Factors,
+}
+
+/// Gradients of which some have been passed over, and the sums by head line that these passes took.
+pub(crate) struct Passing {
+    /// New weights where there are sums, gradients elsewhere.
+    pub matrices: Vec<Matrix>,
+    pub sums: Vec<Option<Vec<f64>>>,
+}
+
+impl<'a> Point<'a> {
+    /// # Errors
+    /// A skeleton weight or its gradient is not finite, a weight is zero, or a product leaves the range of f64.
+    pub(super) fn of(
+        chart: &'a SkeletonChart,
+        network: Network<'a>,
+        gradients: &[Matrix],
+    ) -> Result<Self, Error> {
+        let classes = chart.places.classes();
+        let (mut weights, mut u) = (Factors::all(1.0, classes), Factors::all(0.0, classes));
+        for (slot, (g, part)) in gradients.iter().zip(&chart.parts).enumerate() {
+            let pairs = network.weights[slot].pairs(g, &part.at);
+            let finite = |all, [w, g]: &[f64; 2]| all & (w * g).is_finite();
+            if !pairs.iter().fold(true, finite) {
+                return Err(network.not_finite(slot));
+            }
+            let lists = [
+                (&mut weights.head, &mut u.head),
+                (&mut weights.tail, &mut u.tail),
+            ];
+            for (edges, (weights, u)) in part.edges(&pairs).zip(lists) {
+                for (class, [w, g]) in edges {
+                    (weights[class], u[class]) = (*w, w * g);
+                }
+            }
+        }
+        let products = chart.fit_products(network.wiring, &weights)?;
+        Ok(Self {
+            factors: values::factors(&chart.places, &products),
+            chart,
+            network,
+            weights,
+            u,
+            products,
+        })
+    }
+
+    /// The update of a parameter whose edges leave the ground, In edges aside, where the other matrix is multiplied with
+    /// `other`, `power(T)` and `power(D)`.
+    pub fn from_ground(
+        &self,
+        slot: usize,
+        other: f64,
+        power: impl Fn(f64) -> f64,
+    ) -> Result<Update, Error> {
+        let Factors { tail, head } = &self.factors;
+        let of_other = self.network.lines(
+            slot,
+            |c| other * power(tail[c.index()]),
+            |c| power(head[c.index()]),
+        )?;
+        Ok(Update {
+            of_weights: self.network.lines(slot, |_| 1.0, |_| 1.0)?,
+            of_other,
+            fixed: Entries::default(),
+        })
+    }
+
+    /// Takes those passes of a step that depend on no sum: `pass(slot, gradient)` gives the new weights and the dot
+    /// products by head line.
+    ///
+    /// # Errors
+    /// A weight or gradient is not finite, or of `pass`.
+    pub fn pass(
+        &self,
+        gradients: Vec<Matrix>,
+        mut pass: impl FnMut(usize, Matrix) -> Result<Passed, Error>,
+    ) -> Result<Passing, Error> {
+        let mut sums = vec![None; gradients.len()];
+        let mut step = |(slot, g)| {
+            if !self.chart.reading[0].in_passing(slot) {
+                return Ok(g);
+            }
+            let passed = pass(slot, g)?;
+            if !passed.finite {
+                return Err(self.network.not_finite(slot));
+            }
+            sums[slot] = Some(passed.dots);
+            Ok(passed.matrix)
+        };
+        let matrices = gradients.into_iter().enumerate().map(&mut step);
+        Ok(Passing {
+            matrices: matrices.collect::<Result<_, _>>()?,
+            sums,
+        })
+    }
+
+    /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
+    pub fn gradient_lines(&self, slot: usize) -> Result<Lines, Error> {
+        let Factors { tail, head } = &self.factors;
+        self.network
+            .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
+    }
+    /// All sums, read from gradients where no pass has taken them.
+    ///
+    /// # Errors
+    /// A weight or gradient that is read is not finite.
+    pub fn survey(
+        mut self,
+        gradients: &[Matrix],
+        taken: Vec<Option<Vec<f64>>>,
+    ) -> Result<SkeletonSurvey<'a>, Error> {
+        let (chart, network) = (self.chart, self.network);
+        let passed = taken.iter().map(Option::is_some).collect();
+        let [least, any] = &chart.reading;
+        let mut reading = least;
+        let mut outgoing = least.sums(network, gradients, taken)?;
+        if !least.holds(network, gradients, &outgoing) {
+            reading = any;
+            outgoing = any.sums(network, gradients, vec![None; gradients.len()])?;
+        }
+        let (mut head_sums, mut incoming) = (vec![None; gradients.len()], Vec::new());
+        if !chart.places.all_grounded() {
+            (head_sums, incoming) = self.head_sums(gradients)?;
+        }
+        let in_values = values::in_values(&chart.places, &self.weights.head, &self.factors);
+        Ok(SkeletonSurvey {
+            in_gradients: gradient::in_edges(
+                &chart.places,
+                &self.u,
+                &outgoing,
+                &incoming,
+                &in_values,
+            ),
+            point: self,
+            passed,
+            incoming,
+            in_values,
+            head_sums,
+            reading,
+        })
+    }
+
+    /// Sums by head line of the parameters that lead to floating classes or sinks, and by class u over all edges into it;
+    /// they complete D of the sinks.
+    fn head_sums(
+        &mut self,
+        gradients: &[Matrix],
+    ) -> Result<(Vec<Option<HeadSums>>, Vec<f64>), Error> {
+        let (chart, network, factors) = (self.chart, self.network, &mut self.factors);
+        let mut incoming = vec![0.0; chart.places.classes()];
+        let mut squares = incoming.clone();
+        let parts = gradients.iter().enumerate().zip(&chart.parts);
+        let all = parts.map(|((slot, g), part)| {
+            if !part.beyond_grounded {
+                return Ok(None);
+            }
+            let edges = &network.wiring.edges[slot];
+            let tails = edges.tails.iter().map(|c| factors.tail[c.index()]);
+            let sums = network.head_sums(slot, g, &tails.collect::<Vec<_>>());
+            if !sums.dots.iter().all(|dot| dot.is_finite()) {
+                return Err(network.not_finite(slot));
+            }
+            for (line, head) in edges.heads.iter().enumerate() {
+                squares[head.index()] += sums.squares[line];
+                incoming[head.index()] += sums.dots[line];
+            }
+            Ok(Some(sums))
+        });
+        let all = all.collect::<Result<_, Error>>()?;
+        for &b in &chart.places.sinks {
+            factors.head[b] = chart.radius() / squares[b].sqrt();
+        }
+        Ok((all, incoming))
+    }
+}

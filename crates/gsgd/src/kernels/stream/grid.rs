@@ -1,0 +1,203 @@
+//! Rows, columns and blocks of a matrix, and what runs over them.
+
+use std::ops::Range;
+
+use burn::backend::flex::FlexTensor;
+
+use super::entries::Fixed;
+use super::products::{FEW, Products};
+#[cfg(feature = "rayon")]
+use super::several_cores;
+use super::{Real, vectorised};
+use crate::kernels::{Lines, Side};
+
+/// Entries of a block of rows.
+const BLOCK: usize = 1 << 15;
+
+/// Rows and columns of a matrix, and the groups of rows that have columns of their own.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    pub rows: usize,
+    pub columns: usize,
+    pub groups: usize,
+}
+
+impl Grid {
+    pub fn of(x: &FlexTensor, groups: usize) -> Self {
+        let (rows, columns) = (x.layout().shape()[0], x.layout().shape()[1]);
+        Self {
+            rows,
+            columns,
+            groups,
+        }
+    }
+
+    /// The grid of a matrix that has these lines.
+    pub fn under(x: &FlexTensor, lines: &Lines) -> Self {
+        Self::of(x, lines.groups(x.layout().shape()[1]))
+    }
+
+    /// The row's part of a list with an entry per column of every group.
+    #[inline(always)]
+    pub fn columns_at(self, row: usize) -> Range<usize> {
+        let group = match self.groups {
+            1 => 0,
+            groups => row / (self.rows / groups),
+        };
+        group * self.columns..(group + 1) * self.columns
+    }
+
+    #[inline(always)]
+    pub fn line(self, row: usize) -> Range<usize> {
+        row * self.columns..(row + 1) * self.columns
+    }
+
+    /// Rows of a block on which sums by line of this side are taken, if any: more where every block has sums of its own
+    /// for all columns.
+    pub fn rows_for(self, sums: Option<Side>) -> usize {
+        let rows = (BLOCK / self.columns).max(1);
+        match sums {
+            Some(Side::Columns) => rows.max(4 * FEW),
+            _ => rows,
+        }
+    }
+
+    /// `work` on every block of so many rows, results in order.
+    pub fn blocks<R: Send>(self, step: usize, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+        let block = |at: usize| work(at * step..self.rows.min((at + 1) * step));
+        let count = self.rows.div_ceil(step);
+        #[cfg(feature = "rayon")]
+        if count > 3 && several_cores() {
+            use rayon::prelude::*;
+            return (0..count).into_par_iter().map(block).collect();
+        }
+        (0..count).map(block).collect()
+    }
+
+    /// On every row, the products of x and y added to sums where these are asked for, then
+    /// `work(row, line of x, lines of the moments, line of y)`; then the fixed entries of its block set, while it is near.
+    ///
+    /// Whether all of `work` said yes, and the sums.
+    #[inline(always)]
+    pub fn change<E: Real, const N: usize>(
+        self,
+        x: &mut [E],
+        mut moments: [&mut [E]; N],
+        y: &[E],
+        also: Also<N>,
+        work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
+    ) -> (bool, Vec<f64>) {
+        let Also { fixed, dots } = also;
+        let (step, columns) = (self.rows_for(dots), self.columns);
+        let block = step * columns;
+        let run = |at: usize, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
+            let (good, sums) = vectorised(
+                #[inline(always)]
+                || {
+                    let mut good = true;
+                    let mut products = dots.map(|side| Products::new(self, side));
+                    for row in 0..y.len() / columns {
+                        let line = row * columns..(row + 1) * columns;
+                        let (x, y) = (&mut x[line.clone()], &y[line.clone()]);
+                        let row = at * step + row;
+                        if let Some(products) = &mut products {
+                            products.add(row, x, y);
+                        }
+                        let moments = moments.each_mut().map(|m| &mut m[line.clone()]);
+                        good &= work(row, x, moments, y);
+                    }
+                    (good, products.map(Products::sums))
+                },
+            );
+            fixed.set(at * block, x, moments);
+            (good, sums.unwrap_or_default())
+        };
+        let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
+        let blocks = x.chunks_mut(block).zip(y.chunks(block)).map(|(x, y)| {
+            let moments = parts.each_mut().map(|part| part.next().unwrap_or_default());
+            (x, moments, y)
+        });
+        let run = |(at, (x, moments, y))| run(at, x, moments, y);
+        #[cfg(feature = "rayon")]
+        if y.len() > 3 * block && several_cores() {
+            use rayon::prelude::*;
+            let blocks: Vec<_> = blocks.collect();
+            let done = blocks.into_par_iter().enumerate().map(run);
+            return gathered(dots, done.collect());
+        }
+        gathered(dots, blocks.enumerate().map(run).collect())
+    }
+
+    /// A number per row: `of(row, line)`.
+    #[inline(always)]
+    pub fn per_row(self, of: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
+        let blocks = self.blocks(self.rows_for(Some(Side::Rows)), |rows| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut totals = Vec::with_capacity(rows.len());
+                    for row in rows.clone() {
+                        totals.push(of(row));
+                    }
+                    totals
+                },
+            )
+        });
+        merged(Side::Rows, blocks)
+    }
+
+    /// N numbers per column of every group, summed over the group's rows: `add(row, totals of the row's columns)`.
+    #[inline(always)]
+    pub fn per_column<const N: usize>(
+        self,
+        add: impl Fn(usize, [&mut [f64]; N]) + Sync,
+    ) -> [Vec<f64>; N] {
+        let blocks = self.blocks(self.rows_for(Some(Side::Columns)), |rows| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut totals = [(); N].map(|()| vec![0.0; self.groups * self.columns]);
+                    for row in rows.clone() {
+                        let at = self.columns_at(row);
+                        add(row, totals.each_mut().map(|t| &mut t[at.clone()]));
+                    }
+                    totals
+                },
+            )
+        });
+        let mut lists = [(); N].map(|()| Vec::with_capacity(blocks.len()));
+        for block in blocks {
+            for (list, totals) in lists.iter_mut().zip(block) {
+                list.push(totals);
+            }
+        }
+        lists.map(|blocks| merged(Side::Columns, blocks))
+    }
+}
+
+/// What a pass does besides its work on rows.
+#[derive(Clone, Copy)]
+pub(super) struct Also<'a, const N: usize> {
+    pub fixed: Fixed<'a, N>,
+    /// The side by whose lines it sums up the products of x and y.
+    pub dots: Option<Side>,
+}
+
+fn gathered(dots: Option<Side>, blocks: Vec<(bool, Vec<f64>)>) -> (bool, Vec<f64>) {
+    let (good, sums): (Vec<bool>, Vec<Vec<f64>>) = blocks.into_iter().unzip();
+    let sums = dots.map(|side| merged(side, sums));
+    (!good.contains(&false), sums.unwrap_or_default())
+}
+
+/// Sums of all rows from those of every block of them: one after the other, or added up in order.
+pub(super) fn merged(side: Side, blocks: Vec<Vec<f64>>) -> Vec<f64> {
+    let mut blocks = blocks.into_iter();
+    let mut all = blocks.next().expect("a parameter has rows");
+    for block in blocks {
+        match side {
+            Side::Rows => all.extend(block),
+            Side::Columns => all.iter_mut().zip(block).for_each(|(t, p)| *t += p),
+        }
+    }
+    all
+}

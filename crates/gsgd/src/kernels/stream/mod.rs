@@ -1,0 +1,152 @@
+//! One pass over the memory of a CPU tensor per operation; the only hot loops of the crate.
+//!
+//! Loops run along rows, compiled for the vector instructions that the machine is found to have. A large matrix is
+//! cut into blocks of rows that all cores share; the cut depends on the shape alone and partial sums are added up in
+//! order, so no result depends on the number of threads.
+//!
+//! - [`grid`]: rows, columns and blocks, and what runs over them;
+//! - [`sums`]: sums by line;
+//! - [`passes`]: what changes a matrix;
+//! - [`entries`]: single entries.
+
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Device, Element, Tensor};
+use pulp::Arch;
+
+macro_rules! by_dtype {
+    ($memory:expr, $E:ident => $body:expr) => {
+        match $memory.dtype() {
+            DType::F64 => {
+                type $E = f64;
+                $body
+            }
+            _ => {
+                type $E = f32;
+                $body
+            }
+        }
+    };
+}
+
+mod entries;
+mod grid;
+mod passes;
+mod products;
+mod sums;
+
+pub use entries::{gather, pairs, put};
+pub use passes::{advance, allocate, combine, scale};
+pub use sums::{dots, head_sums, is_finite, maxima, powers};
+
+trait Real:
+    Element
+    + bytemuck::Pod
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + PartialOrd
+{
+    const ZERO: Self;
+    fn is_finite(self) -> bool;
+    fn of(value: f64) -> Self;
+    fn wide(self) -> f64;
+    fn root(self) -> Self;
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
+    }
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value as f32
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self.into()
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+}
+
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
+    }
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn wide(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+}
+
+/// Whether the tensor's memory can be streamed over.
+pub fn takes(x: &Tensor<2>) -> bool {
+    let device = x.device();
+    matches!(x.dtype(), DType::F32 | DType::F64)
+        && !device.is_autodiff()
+        && device == Device::flex()
+}
+
+/// Its memory, whole rows one after the other.
+pub fn memory(x: Tensor<2>) -> FlexTensor {
+    let tensor = x
+        .try_into_primitive::<Flex>()
+        .expect("`takes` admits flex tensors only");
+    let whole = tensor.is_contiguous() && tensor.layout().start_offset() == 0;
+    if whole {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+fn narrow<E: Real>(values: &[f64]) -> Vec<E> {
+    values.iter().map(|&v| E::of(v)).collect()
+}
+
+/// Runs `work`, compiled for the vector instructions of this machine.
+///
+/// Only what is inlined here is: closures on the way carry `#[inline(always)]` and are called directly, not through
+/// references or iterator adapters.
+#[inline(always)]
+fn vectorised<R>(work: impl FnMut() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    Arch::new().dispatch(Work(work))
+}
+
+/// Whether work is shared. A pool of one thread is another thread, on another core, than the one that has the data near.
+#[cfg(feature = "rayon")]
+fn several_cores() -> bool {
+    rayon::current_num_threads() > 1
+}
+
+#[inline(always)]
+fn all_finite<E: Real>(x: &[E]) -> bool {
+    x.iter().fold(true, |all, x| all & x.is_finite())
+}

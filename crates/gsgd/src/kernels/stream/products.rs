@@ -1,0 +1,100 @@
+//! Sums of products by line, a row at a time.
+
+use super::Real;
+use super::grid::Grid;
+use crate::kernels::Side;
+
+/// Running totals in a sum along a row.
+const LANES: usize = 16;
+/// Rows that are summed in the type of the entries.
+pub(super) const FEW: usize = 16;
+
+/// Sums of the products of two matrices by line of a side, over a block of rows.
+///
+/// Along a row, and down a few rows, they are summed in the type of the entries; all else in f64.
+pub(super) struct Products<E> {
+    grid: Grid,
+    side: Side,
+    few: Vec<E>,
+    totals: Vec<f64>,
+}
+
+impl<E: Real> Products<E> {
+    pub fn new(grid: Grid, side: Side) -> Self {
+        let columns = match side {
+            Side::Rows => 0,
+            Side::Columns => grid.groups * grid.columns,
+        };
+        Self {
+            grid,
+            side,
+            few: vec![E::ZERO; columns],
+            totals: vec![0.0; columns],
+        }
+    }
+
+    /// Adds those of a row.
+    #[inline(always)]
+    pub fn add(&mut self, row: usize, a: &[E], b: &[E]) {
+        match self.side {
+            Side::Rows => self.totals.push(sum_along(a, b, |a, b| a * b)),
+            Side::Columns => {
+                add_products(&mut self.few[self.grid.columns_at(row)], a, b);
+                if row % FEW == FEW - 1 {
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn flush(&mut self) {
+        for (total, few) in self.totals.iter_mut().zip(&mut self.few) {
+            *total += few.wide();
+            *few = E::ZERO;
+        }
+    }
+
+    /// A sum per row of the block, or per column of every group.
+    #[inline(always)]
+    pub fn sums(mut self) -> Vec<f64> {
+        self.flush();
+        self.totals
+    }
+}
+
+#[inline(always)]
+fn add_products<E: Real>(totals: &mut [E], a: &[E], b: &[E]) {
+    for ((total, &a), &b) in totals.iter_mut().zip(a).zip(b) {
+        *total += a * b;
+    }
+}
+
+/// Sum of `of(a, b)` along a row in 16 running totals, which are then added up in pairs.
+#[inline(always)]
+pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
+    a: &[A],
+    b: &[B],
+    of: impl Fn(A, B) -> T,
+) -> f64 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut totals = [T::ZERO; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for ((total, &a), &b) in totals.iter_mut().zip(a).zip(b) {
+            *total += of(a, b);
+        }
+    }
+    let eight: [T; 8] = std::array::from_fn(|at| totals[at] + totals[at + 8]);
+    let mut four: [T; 4] = std::array::from_fn(|at| eight[at] + eight[at + 4]);
+    let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());
+    for (a, b) in a.iter().zip(b) {
+        for ((total, &a), &b) in four.iter_mut().zip(a).zip(b) {
+            *total += of(a, b);
+        }
+    }
+    let mut rest = T::ZERO;
+    for (&a, &b) in a_rest.iter().zip(b_rest) {
+        rest += of(a, b);
+    }
+    ((four[0] + four[2]) + (four[1] + four[3]) + rest).wide()
+}

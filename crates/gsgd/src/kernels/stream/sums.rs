@@ -1,0 +1,162 @@
+//! Sums by line.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::DType;
+
+use super::grid::{Grid, merged};
+use super::products::{Products, sum_along};
+use super::{Real, all_finite, vectorised};
+use crate::kernels::{HeadSums, Power, Side};
+
+#[inline(always)]
+fn power<E: Real>(w: E, p: Power) -> f64 {
+    match p {
+        Power::One => w.wide().abs(),
+        Power::Two => w.wide() * w.wide(),
+    }
+}
+
+pub fn is_finite(x: &FlexTensor) -> bool {
+    let grid = Grid::of(x, 1);
+    by_dtype!(x, E => {
+        let x = x.storage::<E>();
+        let of_blocks = grid.blocks(grid.rows_for(None), |rows| {
+            vectorised(
+                #[inline(always)]
+                || all_finite(&x[rows.start * grid.columns..rows.end * grid.columns]),
+            )
+        });
+        of_blocks.into_iter().all(|finite| finite)
+    })
+}
+
+pub fn dots(w: &FlexTensor, g: &FlexTensor, side: Side, groups: usize) -> Vec<f64> {
+    let grid = Grid::of(w, groups);
+    by_dtype!(w, E => line_dots(grid, w.storage::<E>(), g.storage::<E>(), side))
+}
+
+fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
+    let blocks = grid.blocks(grid.rows_for(Some(side)), |rows| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let mut products = Products::new(grid, side);
+                for row in rows.clone() {
+                    products.add(row, &w[grid.line(row)], &g[grid.line(row)]);
+                }
+                products.sums()
+            },
+        )
+    });
+    merged(side, blocks)
+}
+
+pub fn head_sums(
+    w: &FlexTensor,
+    g: &FlexTensor,
+    heads: Side,
+    groups: usize,
+    tails: &[f64],
+) -> HeadSums {
+    let grid = Grid::of(w, groups);
+    let inverse: Vec<f64> = tails.iter().map(|factor| 1.0 / factor).collect();
+    by_dtype!(w, E => {
+        let (w, g) = (w.storage::<E>(), g.storage::<E>());
+        match heads {
+            Side::Columns => columns_of_sums(grid, w, g, tails, &inverse),
+            Side::Rows => rows_of_sums(grid, w, g, tails, &inverse),
+        }
+    })
+}
+
+fn columns_of_sums<E: Real>(
+    grid: Grid,
+    w: &[E],
+    g: &[E],
+    tails: &[f64],
+    inverse: &[f64],
+) -> HeadSums {
+    let [squares, dots, gradient_squares] = grid.per_column(
+        #[inline(always)]
+        |row, [squares, dots, gradient_squares]| {
+            let (factor, inverse) = (tails[row], inverse[row]);
+            let line = w[grid.line(row)].iter().zip(&g[grid.line(row)]);
+            let totals = squares.iter_mut().zip(dots).zip(gradient_squares);
+            for (((square, dot), gradient), (&w, &g)) in totals.zip(line) {
+                let (w, g) = (w.wide(), g.wide());
+                *square += (w * factor) * (w * factor);
+                *dot += w * g;
+                *gradient += (g * inverse) * (g * inverse);
+            }
+        },
+    );
+    HeadSums {
+        squares,
+        dots,
+        gradient_squares,
+    }
+}
+
+fn rows_of_sums<E: Real>(grid: Grid, w: &[E], g: &[E], tails: &[f64], inverse: &[f64]) -> HeadSums {
+    let square = |x: E, factor: f64| (x.wide() * factor) * (x.wide() * factor);
+    HeadSums {
+        squares: grid.per_row(
+            #[inline(always)]
+            |row| sum_along(&w[grid.line(row)], &tails[grid.columns_at(row)], square),
+        ),
+        dots: line_dots(grid, w, g, Side::Rows),
+        gradient_squares: grid.per_row(
+            #[inline(always)]
+            |row| sum_along(&g[grid.line(row)], &inverse[grid.columns_at(row)], square),
+        ),
+    }
+}
+
+pub fn powers(w: &FlexTensor, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+    let grid = Grid::of(w, groups);
+    by_dtype!(w, E => {
+        let w = w.storage::<E>();
+        match side {
+            Side::Rows => grid.per_row(
+                #[inline(always)]
+                |row| sum_along(&w[grid.line(row)], &others[grid.columns_at(row)], |w, c| c * power(w, p)),
+            ),
+            Side::Columns => {
+                let [totals] = grid.per_column(
+                    #[inline(always)]
+                    |row, [totals]| {
+                        let factor = others[row];
+                        for (total, &w) in totals.iter_mut().zip(&w[grid.line(row)]) {
+                            *total += factor * power(w, p);
+                        }
+                    },
+                );
+                totals
+            }
+        }
+    })
+}
+
+pub fn maxima(w: &FlexTensor, side: Side, groups: usize, others: &[f64]) -> Vec<f64> {
+    let grid = Grid::of(w, groups);
+    by_dtype!(w, E => {
+        let w = w.storage::<E>();
+        match side {
+            Side::Rows => grid.per_row(
+                #[inline(always)]
+                |row| {
+                    let line = w[grid.line(row)].iter().zip(&others[grid.columns_at(row)]);
+                    line.fold(0.0, |most, (w, c)| most.max(c * w.wide().abs()))
+                },
+            ),
+            Side::Columns => {
+                let mut all = vec![0.0f64; groups * grid.columns];
+                for row in 0..grid.rows {
+                    let line = all[grid.columns_at(row)].iter_mut().zip(&w[grid.line(row)]);
+                    line.for_each(|(most, w)| *most = most.max(others[row] * w.wide().abs()));
+                }
+                all
+            }
+        }
+    })
+}
