@@ -136,12 +136,12 @@ impl Wiring {
     }
 
     /// Grounded classes such that every Out edge leads to an earlier one or the ground.
-    pub(crate) fn out_order(&self) -> Vec<usize> {
+    pub(crate) fn out_order(&self) -> Vec<Class> {
         let grounded = self
             .hidden_classes()
             .filter(|&class| self.kind(class) == Kind::Grounded);
-        let mut order: Vec<usize> = grounded.map(Class::index).collect();
-        order.sort_by_key(|&b| std::cmp::Reverse(self.ord_out[b]));
+        let mut order: Vec<Class> = grounded.collect();
+        order.sort_by_key(|class| std::cmp::Reverse(self.ord_out[class.index()]));
         order
     }
 
@@ -254,7 +254,8 @@ pub(crate) fn largest_of(wiring: &Wiring, weights: &[Matrix]) -> Tree {
 
     let mut pout = vec![1.0; wiring.hidden() + 1];
     let mut outs = vec![None; wiring.hidden()];
-    for b in wiring.out_order() {
+    for class in wiring.out_order() {
+        let b = class.index();
         let edges = out_choices(wiring, b);
         let pout_of = |edge: Edge| pout[wiring.head(edge).index()];
         let best = first_largest(wiring, weights, edges, pout_of);

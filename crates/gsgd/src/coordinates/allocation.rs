@@ -13,17 +13,19 @@
 
 use super::places::{Factors, Places};
 
-/// rho of every class where its In edge, of this value, changes by so much; on failure the class, and the ratio that is
-/// no number to divide by.
+/// rho of every class where its In edge, of a value with this inverse, changes by so much; on failure the class, and the
+/// ratio that is no number to divide by.
 pub(crate) fn ratios(
     places: &Places,
     tau: Option<f64>,
     products: &Factors,
-    in_values: &[f64],
-    change: &[f64],
+    per_value: &[f64],
+    change: Vec<f64>,
 ) -> Result<Vec<f64>, (usize, f64)> {
-    let edges = change.iter().zip(in_values);
-    let mut rho: Vec<f64> = edges.map(|(change, v)| 1.0 + change / v).collect();
+    let mut rho = change;
+    for (rho, per_value) in rho.iter_mut().zip(per_value) {
+        *rho = 1.0 + *rho * per_value;
+    }
     if let Some(tau) = tau {
         let values = products.tail.iter().zip(&products.head);
         for ((rho, (pin, pout)), at_start) in rho.iter_mut().zip(values).zip(&places.at_start) {
@@ -31,13 +33,16 @@ pub(crate) fn ratios(
         }
     }
     rho[0] = 1.0;
-    for &b in &places.still {
-        rho[b] = rho[places.in_tail[b]];
+    for class in &places.still {
+        rho[class.index()] = rho[places.in_tail[class.index()].index()];
     }
-    match rho.iter().position(|r| !r.is_finite() || *r == 0.0) {
-        Some(b) => Err((b, rho[b])),
-        None => Ok(rho),
+    let usable = |r: &f64| r.is_finite() & (*r != 0.0);
+    if rho.iter().fold(true, |all, r| all & usable(r)) {
+        return Ok(rho);
     }
+    let first = rho.iter().position(|r| !usable(r));
+    let b = first.expect("one of them is not usable");
+    Err((b, rho[b]))
 }
 
 /// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start;

@@ -13,28 +13,35 @@
 //! and, for edges into a sink, whose coordinates lie on a sphere of that radius, less the part along v:
 //! `- v_e (sum of u over the edges into the sink) / radius^2`. Nothing is divided by an ordinary weight.
 
-use super::places::{Factors, Places};
+use super::places::Places;
 
-/// dL/dv of the In edges that move, from their coordinates, u of skeleton edges, and by class the sums of u over all edges
-/// out of it (or into it, where that is the same) and, for floating classes and sinks, into it.
+/// dL/dv of the In edges that move, from the inverses of their coordinates, u by skeleton edge, and by class the sums of u
+/// over all edges out of it (or into it, where that is the same) and, for floating classes and sinks, into it.
 pub(crate) fn in_edges(
     places: &Places,
-    u: &Factors,
-    outgoing: &[f64],
+    u: &[f64],
+    outgoing: Vec<f64>,
     incoming: &[f64],
-    in_values: &[f64],
+    per_value: &[f64],
 ) -> Vec<f64> {
-    let outs = outgoing.iter().zip(&u.tail);
-    let mut sums: Vec<f64> = outs.map(|(all, out)| all - out).collect();
+    let (ins, outs) = Places::ins_and_outs(u);
+    let mut sums = outgoing;
+    for (sum, out) in sums.iter_mut().zip(outs) {
+        *sum -= out;
+    }
     for &b in &places.floating {
-        sums[b] = outgoing[b] - (incoming[b] - u.head[b]);
+        sums[b] -= incoming[b] - ins[b];
     }
     for &b in &places.sinks {
         sums[b] = 0.0;
     }
-    for &b in places.still.iter().rev() {
-        sums[places.in_tail[b]] += sums[b];
+    for class in places.still.iter().rev() {
+        let b = class.index();
+        sums[places.in_tail[b].index()] += sums[b];
     }
-    let edges = u.head.iter().zip(&sums).zip(in_values);
-    edges.map(|((u, sum), v)| (u - sum) / v).collect()
+    let edges = ins.iter().zip(per_value);
+    for (sum, (u, per_value)) in sums.iter_mut().zip(edges) {
+        *sum = (u - *sum) * per_value;
+    }
+    sums
 }

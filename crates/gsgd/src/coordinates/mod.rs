@@ -30,7 +30,7 @@ mod way;
 pub(crate) use chart::{Chart, Network, Survey, Update};
 pub(crate) use norm::NormChart;
 pub(crate) use places::Factors;
-pub(crate) use point::Passing;
+pub(crate) use point::{Passing, Point};
 pub(crate) use skeletal::SkeletonChart;
 
 /// The coordinates an optimiser works in.

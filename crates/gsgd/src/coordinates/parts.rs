@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::kernels::Entries;
+use crate::kernels::{Entries, Picked};
 use crate::skeleton::{Edge, Tree};
-use crate::wiring::{Edges, Kind, Wiring};
+use crate::wiring::{Class, Edges, Kind, Wiring};
 
-/// Skeleton edges of one parameter: first In edges that move, then In edges that are free, then Out edges, each
-/// in the order of their places in the matrix.
+/// Skeleton edges of one parameter, in the order of their places in the matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Part {
-    /// Their places in the matrix, and their classes.
-    pub at: Vec<usize>,
-    pub class: Vec<usize>,
-    moving: usize,
-    ins: usize,
-    /// Which of them comes first, second, ... in the matrix.
-    order: Vec<usize>,
-    /// Their places in that order.
-    pub ascending: Arc<[usize]>,
-    /// The places of free edges, which stay as they are.
+    /// Their places in the matrix.
+    pub at: Arc<[usize]>,
+    /// Where they stand in a list [by skeleton edge](super::places::Places::ins_and_outs).
+    edge: Vec<u32>,
+    /// In edges that have a coordinate: places and classes.
+    pub moving_at: Vec<usize>,
+    pub moving: Vec<Class>,
+    /// The places of the others, which stay as they are.
     pub free: Arc<[usize]>,
     /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.
     pub beyond_grounded: bool,
@@ -28,76 +25,64 @@ pub(crate) struct Part {
 impl Part {
     /// The parts of a skeleton, by parameter.
     pub fn list(wiring: &Wiring, tree: &Tree) -> Vec<Self> {
-        let mut lists = vec![[const { Vec::new() }; 3]; wiring.edges.len()];
+        let classes = wiring.hidden() + 1;
+        let mut lists = vec![Vec::new(); wiring.edges.len()];
         for class in wiring.hidden_classes() {
-            let mut put = |edge: Option<Edge>, list: usize| {
+            let mut put = |edge: Option<Edge>, at: usize, moves: bool| {
                 if let Some(edge) = edge {
-                    lists[edge.edges][list].push((wiring.flat(edge), class.index()));
+                    lists[edge.edges].push((wiring.flat(edge), at, moves.then_some(class)));
                 }
             };
-            put(tree.in_edge(class), tree.in_is_free(wiring, class).into());
-            put(tree.out_edge(class), 2);
+            let moves = !tree.in_is_free(wiring, class);
+            put(tree.in_edge(class), class.index(), moves);
+            put(tree.out_edge(class), classes + class.index(), false);
         }
         let pairs = wiring.edges.iter().zip(lists);
         pairs
-            .map(|(edges, lists)| Self::new(wiring, edges, lists))
+            .map(|(edges, list)| Self::new(wiring, edges, list))
             .collect()
     }
 
-    fn new(wiring: &Wiring, edges: &Edges, mut lists: [Vec<(usize, usize)>; 3]) -> Self {
-        lists.iter_mut().for_each(|list| list.sort_unstable());
-        let [moving, still, _] = lists.each_ref().map(Vec::len);
-        let (at, class): (Vec<usize>, Vec<usize>) = lists.concat().into_iter().unzip();
-        let mut order: Vec<usize> = (0..at.len()).collect();
-        order.sort_by_key(|&entry| at[entry]);
-        let free = order.iter().filter(|&&entry| entry >= moving);
+    /// From places, positions in a list by skeleton edge, and the classes of In edges that move.
+    fn new(wiring: &Wiring, edges: &Edges, mut list: Vec<(usize, usize, Option<Class>)>) -> Self {
+        list.sort_unstable();
+        let moving = list
+            .iter()
+            .filter_map(|&(at, _, moving)| Some((at, moving?)));
+        let (moving_at, moving) = moving.unzip();
+        let free = list.iter().filter(|(.., moving)| moving.is_none());
         let mut heads = edges.heads.iter();
         Self {
-            ascending: order.iter().map(|&entry| at[entry]).collect(),
-            free: free.map(|&entry| at[entry]).collect(),
-            beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
+            at: list.iter().map(|&(at, ..)| at).collect(),
+            edge: list.iter().map(|&(_, edge, _)| edge as u32).collect(),
+            free: free.map(|&(at, ..)| at).collect(),
+            moving_at,
             moving,
-            ins: moving + still,
-            order,
-            at,
-            class,
+            beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
         }
     }
 
-    /// In edges that have a coordinate: places and classes.
-    pub fn moving(&self) -> (&[usize], &[usize]) {
-        (&self.at[..self.moving], &self.class[..self.moving])
+    /// Where its edges' weights stand and go in a list by skeleton edge.
+    pub fn picked(&self) -> Picked<'_> {
+        Picked {
+            at: &self.at,
+            to: &self.edge,
+        }
     }
 
-    /// A list with an item per edge, cut into In edges that move, In edges that are free, and Out edges.
-    pub fn split<'a, T>(&self, all: &'a [T]) -> [&'a [T]; 3] {
-        let (ins, outs) = all.split_at(self.ins);
-        let (moving, still) = ins.split_at(self.moving);
-        [moving, still, outs]
-    }
-
-    /// The classes of its In edges and of its Out edges with their items of a list.
-    pub fn edges<'a, T>(
-        &'a self,
-        all: &'a [T],
-    ) -> impl Iterator<Item = impl Iterator<Item = (usize, &'a T)>> {
-        let (ins, outs) = (0..self.ins, self.ins..self.at.len());
-        [ins, outs].into_iter().map(|range| {
-            let classes = self.class[range.clone()].iter().copied();
-            classes.zip(&all[range])
-        })
-    }
-
-    /// Values of all its edges in the order of their places.
-    pub fn in_order(&self, values: &[f64]) -> Vec<f64> {
-        self.order.iter().map(|&entry| values[entry]).collect()
-    }
-
-    /// The same as entries.
+    /// Its edges' values of a list by skeleton edge.
     pub fn entries(&self, values: &[f64]) -> Entries {
         Entries {
-            at: self.ascending.clone(),
-            values: self.in_order(values),
+            at: self.at.clone(),
+            values: self.values(values),
         }
+    }
+
+    /// The same without their places.
+    pub fn values(&self, values: &[f64]) -> Vec<f64> {
+        self.edge
+            .iter()
+            .map(|&edge| values[edge as usize])
+            .collect()
     }
 }

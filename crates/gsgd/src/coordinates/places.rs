@@ -1,7 +1,7 @@
 //! What the skeleton chart knows of every class from the start.
 
 use crate::skeleton::Tree;
-use crate::wiring::{Kind, Wiring};
+use crate::wiring::{Class, Kind, Wiring};
 
 /// The classes' places in the skeleton and their reference sizes; lists by class, the ground first.
 ///
@@ -9,14 +9,14 @@ use crate::wiring::{Kind, Wiring};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Places {
     /// The class that the In edge comes from.
-    pub in_tail: Vec<usize>,
+    pub in_tail: Vec<Class>,
     /// The class that the Out edge leads to.
-    pub out_head: Vec<usize>,
+    pub out_head: Vec<Class>,
     /// Grounded classes such that every Out edge leads to an earlier one or the ground.
-    pub out_order: Vec<usize>,
+    pub out_order: Vec<Class>,
     /// Classes whose In edge is held fixed, as the Out edge of its tail or because the class is floating, and classes
     /// that have none; ascending.
-    pub still: Vec<usize>,
+    pub still: Vec<Class>,
     pub floating: Vec<usize>,
     pub sinks: Vec<usize>,
     /// |Pin| and |Pout| at the start in the balanced network; 1 in plain coordinates.
@@ -51,21 +51,27 @@ impl Places {
             some.map(|class| class.index()).collect()
         };
         let ins = tree.ins.iter();
-        let tails = ins.map(|edge| edge.map_or(0, |edge| wiring.tail(edge).index()));
+        let tails = ins.map(|edge| edge.map_or(Class::GROUND, |edge| wiring.tail(edge)));
         let outs = tree.outs.iter();
-        let heads = outs.map(|edge| edge.map_or(0, |edge| wiring.head(edge).index()));
+        let heads = outs.map(|edge| edge.map_or(Class::GROUND, |edge| wiring.head(edge)));
         let still = wiring.hidden_classes();
         let still = still.filter(|&class| tree.in_is_free(wiring, class));
         Self {
-            in_tail: std::iter::once(0).chain(tails).collect(),
-            out_head: std::iter::once(0).chain(heads).collect(),
+            in_tail: std::iter::once(Class::GROUND).chain(tails).collect(),
+            out_head: std::iter::once(Class::GROUND).chain(heads).collect(),
             out_order: wiring.out_order(),
-            still: still.map(|class| class.index()).collect(),
+            still: still.collect(),
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
             size: Factors::all(1.0, classes),
             at_start: vec![1.0; classes],
         }
+    }
+
+    /// A list by skeleton edge, cut into In edges by head and Out edges by tail; both begin with the ground's, which has
+    /// none.
+    pub fn ins_and_outs(list: &[f64]) -> (&[f64], &[f64]) {
+        list.split_at(list.len() / 2)
     }
 
     /// The number of classes, the ground among them.

@@ -13,14 +13,13 @@ use crate::kernels::{Entries, HeadSums, Lines, Matrix, Passed};
 pub(crate) struct Point<'a> {
     pub(super) chart: &'a SkeletonChart,
     pub(super) network: Network<'a>,
-    /// Weights of the Out edges by tail and of the In edges by head.
-    pub(super) weights: Factors,
-    /// u of the same edges.
-    u: Factors,
+    /// Weights and u by skeleton edge.
+    pub(super) weights: Vec<f64>,
+    u: Vec<f64>,
     /// Pin and Pout.
     pub(super) products: Factors,
-    /// T and D: the coordinate of an edge is T(tail) w D(head).
-    pub(super) factors: Factors,
+    /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
+    pub(super) inverse: Factors,
 }
 
 /// Gradients of which some have been passed over, and the sums by head line that these passes took.
@@ -31,34 +30,25 @@ pub(crate) struct Passing {
 }
 
 impl<'a> Point<'a> {
+    /// The skeleton of a chart at this network and gradient.
+    ///
     /// # Errors
     /// A skeleton weight or its gradient is not finite, a weight is zero, or a product leaves the range of f64.
-    pub(super) fn of(
+    pub fn of(
         chart: &'a SkeletonChart,
         network: Network<'a>,
         gradients: &[Matrix],
     ) -> Result<Self, Error> {
         let classes = chart.places.classes();
-        let (mut weights, mut u) = (Factors::all(1.0, classes), Factors::all(0.0, classes));
+        let (mut weights, mut u) = (vec![1.0; 2 * classes], vec![0.0; 2 * classes]);
         for (slot, (g, part)) in gradients.iter().zip(&chart.parts).enumerate() {
-            let pairs = network.weights[slot].pairs(g, &part.at);
-            let finite = |all, [w, g]: &[f64; 2]| all & (w * g).is_finite();
-            if !pairs.iter().fold(true, finite) {
+            if !network.weights[slot].pick(g, part.picked(), &mut weights, &mut u) {
                 return Err(network.not_finite(slot));
-            }
-            let lists = [
-                (&mut weights.head, &mut u.head),
-                (&mut weights.tail, &mut u.tail),
-            ];
-            for (edges, (weights, u)) in part.edges(&pairs).zip(lists) {
-                for (class, [w, g]) in edges {
-                    (weights[class], u[class]) = (*w, w * g);
-                }
             }
         }
         let products = chart.fit_products(network.wiring, &weights)?;
         Ok(Self {
-            factors: values::factors(&chart.places, &products),
+            inverse: values::inverse_factors(&chart.places, &products),
             chart,
             network,
             weights,
@@ -68,14 +58,14 @@ impl<'a> Point<'a> {
     }
 
     /// The update of a parameter whose edges leave the ground, In edges aside, where the other matrix is multiplied with
-    /// `other`, `power(T)` and `power(D)`.
-    pub fn from_ground(
+    /// `other`, `power(1 / T)` and `power(1 / D)`.
+    pub fn passing_update(
         &self,
         slot: usize,
         other: f64,
         power: impl Fn(f64) -> f64,
     ) -> Result<Update, Error> {
-        let Factors { tail, head } = &self.factors;
+        let Factors { tail, head } = &self.inverse;
         let of_other = self.network.lines(
             slot,
             |c| other * power(tail[c.index()]),
@@ -119,10 +109,11 @@ impl<'a> Point<'a> {
 
     /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
     pub fn gradient_lines(&self, slot: usize) -> Result<Lines, Error> {
-        let Factors { tail, head } = &self.factors;
+        let Factors { tail, head } = &self.inverse;
         self.network
-            .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
+            .lines(slot, |c| tail[c.index()], |c| head[c.index()])
     }
+
     /// All sums, read from gradients where no pass has taken them.
     ///
     /// # Errors
@@ -145,19 +136,14 @@ impl<'a> Point<'a> {
         if !chart.places.all_grounded() {
             (head_sums, incoming) = self.head_sums(gradients)?;
         }
-        let in_values = values::in_values(&chart.places, &self.weights.head, &self.factors);
+        let places = &chart.places;
+        let per_value = values::per_in_value(places, &self.weights, &self.inverse);
         Ok(SkeletonSurvey {
-            in_gradients: gradient::in_edges(
-                &chart.places,
-                &self.u,
-                &outgoing,
-                &incoming,
-                &in_values,
-            ),
+            in_gradients: gradient::in_edges(places, &self.u, outgoing, &incoming, &per_value),
             point: self,
             passed,
             incoming,
-            in_values,
+            per_value,
             head_sums,
             reading,
         })
@@ -169,7 +155,7 @@ impl<'a> Point<'a> {
         &mut self,
         gradients: &[Matrix],
     ) -> Result<(Vec<Option<HeadSums>>, Vec<f64>), Error> {
-        let (chart, network, factors) = (self.chart, self.network, &mut self.factors);
+        let (chart, network) = (self.chart, self.network);
         let mut incoming = vec![0.0; chart.places.classes()];
         let mut squares = incoming.clone();
         let parts = gradients.iter().enumerate().zip(&chart.parts);
@@ -178,7 +164,8 @@ impl<'a> Point<'a> {
                 return Ok(None);
             }
             let edges = &network.wiring.edges[slot];
-            let tails = edges.tails.iter().map(|c| factors.tail[c.index()]);
+            let tails = edges.tails.iter();
+            let tails = tails.map(|c| 1.0 / self.inverse.tail[c.index()]);
             let sums = network.head_sums(slot, g, &tails.collect::<Vec<_>>());
             if !sums.dots.iter().all(|dot| dot.is_finite()) {
                 return Err(network.not_finite(slot));
@@ -191,7 +178,7 @@ impl<'a> Point<'a> {
         });
         let all = all.collect::<Result<_, Error>>()?;
         for &b in &chart.places.sinks {
-            factors.head[b] = chart.radius() / squares[b].sqrt();
+            self.inverse.head[b] = squares[b].sqrt() / chart.radius();
         }
         Ok((all, incoming))
     }

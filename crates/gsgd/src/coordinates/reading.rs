@@ -11,7 +11,7 @@
 use super::chart::Network;
 use crate::error::Error;
 use crate::kernels::Matrix;
-use crate::wiring::{Class, Edges, End, Kind, Wiring};
+use crate::wiring::{Class, Edges, End, Kind, Layout, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
 const WIDE: usize = 1 << 16;
@@ -36,8 +36,8 @@ pub(crate) struct Reading {
 #[derive(Debug, Clone, PartialEq)]
 struct Probe {
     class: usize,
-    /// Their places, by parameter.
-    outgoing: Vec<(usize, Vec<usize>)>,
+    /// The tail lines that read it.
+    outgoing: Vec<End>,
 }
 
 impl Reading {
@@ -80,7 +80,12 @@ impl Reading {
             passing: passing.collect(),
             by_tail,
             by_head,
-            probes: probes.map(|&b| Probe::of(wiring, b)).collect(),
+            probes: probes
+                .map(|&class| Probe {
+                    class,
+                    outgoing: wiring.readers[class].clone(),
+                })
+                .collect(),
             from_incoming,
         }
     }
@@ -135,27 +140,15 @@ impl Reading {
     pub fn holds(&self, network: Network, gradients: &[Matrix], sums: &[f64]) -> bool {
         self.probes.iter().all(|probe| {
             let (mut sum, mut size) = (0.0, 0.0);
-            for (slot, at) in &probe.outgoing {
-                for [w, g] in network.weights[*slot].pairs(&gradients[*slot], at) {
-                    sum += w * g;
-                    size += (w * g).abs();
-                }
+            for end in &probe.outgoing {
+                let Layout { tails, groups, .. } = network.wiring.edges[end.edges].layout;
+                let (w, g) = (&network.weights[end.edges], &gradients[end.edges]);
+                let [of_line, absolute] = w.line_sums(g, tails, groups, end.line);
+                sum += of_line;
+                size += absolute;
             }
             (sum - sums[probe.class]).abs() <= DIFFER * size
         })
-    }
-}
-
-impl Probe {
-    fn of(wiring: &Wiring, class: usize) -> Self {
-        let mut outgoing: Vec<(usize, Vec<usize>)> = Vec::new();
-        for end in &wiring.readers[class] {
-            let edges = &wiring.edges[end.edges];
-            let heads = edges.heads_of(end.line);
-            let at = heads.filter_map(|head| edges.flat(end.line, head));
-            outgoing.push((end.edges, at.collect()));
-        }
-        Self { class, outgoing }
     }
 }
 

@@ -8,10 +8,10 @@ use super::reading::Reading;
 use super::survey::SkeletonSurvey;
 use super::values;
 use crate::error::Error;
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, Picked};
 use crate::rescale;
 use crate::skeleton::{Edge, Tree};
-use crate::wiring::Wiring;
+use crate::wiring::{Class, Wiring};
 
 /// Values of basis paths as coordinates, normalised or plain, with or without the floor guard.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,34 +77,28 @@ impl SkeletonChart {
     /// # Errors
     /// A skeleton weight is zero, or a product leaves the range of f64.
     pub fn products(&self, network: Network) -> Result<Factors, Error> {
-        let mut weights = Factors::all(1.0, self.places.classes());
+        let mut weights = vec![1.0; 2 * self.places.classes()];
         for (part, w) in self.parts.iter().zip(network.weights) {
-            let entries = w.gather(&part.at);
-            for (edges, list) in part
-                .edges(&entries)
-                .zip([&mut weights.head, &mut weights.tail])
-            {
-                edges.for_each(|(class, w)| list[class] = *w);
+            let Picked { at, to } = part.picked();
+            for (&edge, w) in to.iter().zip(w.gather(at)) {
+                weights[edge as usize] = w;
             }
         }
         self.fit_products(network.wiring, &weights)
     }
 
-    /// T and D of every class, but D of sinks.
+    /// 1 / T and 1 / D of every class, but those of sinks.
     ///
     /// # Errors
     /// As [`products`](Self::products).
-    pub fn factors(&self, network: Network) -> Result<Factors, Error> {
-        Ok(values::factors(&self.places, &self.products(network)?))
+    pub fn inverse_factors(&self, network: Network) -> Result<Factors, Error> {
+        let products = self.products(network)?;
+        Ok(values::inverse_factors(&self.places, &products))
     }
 
-    /// The products of skeleton weights, of In edges by head and of Out edges by tail, which must be fit to divide by.
-    pub(super) fn fit_products(
-        &self,
-        wiring: &Wiring,
-        weights: &Factors,
-    ) -> Result<Factors, Error> {
-        let products = values::products(&self.places, &weights.head, &weights.tail);
+    /// The products of weights by skeleton edge, which must be fit to divide by.
+    pub(super) fn fit_products(&self, wiring: &Wiring, weights: &[f64]) -> Result<Factors, Error> {
+        let products = values::products(&self.places, weights);
         let size = f64::MIN_POSITIVE..=f64::MAX;
         // a product is not normal either where a weight on its way is zero
         let fit = |product: &f64| size.contains(&product.abs());
@@ -114,52 +108,45 @@ impl SkeletonChart {
         }
         let first = |products: &[f64]| products.iter().position(|product| !fit(product));
         let (into, out) = (first(&products.tail), first(&products.head));
+        let (ins, outs) = Places::ins_and_outs(weights);
         Err(match (into, out) {
             (Some(b), out) if out.is_none_or(|out| b <= out) => {
-                unfit(wiring, self.tree.ins[b - 1], weights.head[b])
+                unfit(wiring, self.tree.ins[b - 1], ins[b])
             }
             (_, out) => {
                 let b = out.expect("one of them is unfit");
-                unfit(wiring, self.tree.outs[b - 1], weights.tail[b])
+                unfit(wiring, self.tree.outs[b - 1], outs[b])
             }
         })
     }
 
     /// The places of the In edges that have a coordinate in a parameter, and their classes.
-    pub fn moving(&self, slot: usize) -> (&[usize], &[usize]) {
-        self.parts[slot].moving()
-    }
-
-    /// Values for the places that an update of a parameter sets, from values of its moving edges; 0 for others.
-    pub fn at_fixed(&self, slot: usize, mut values: Vec<f64>) -> Vec<f64> {
+    pub fn moving(&self, slot: usize) -> (&[usize], &[Class]) {
         let part = &self.parts[slot];
-        values.resize(part.at.len(), 0.0);
-        part.in_order(&values)
+        (&part.moving_at, &part.moving)
     }
 
-    /// What the skeleton tells at this network and gradient.
-    ///
-    /// # Errors
-    /// A skeleton weight or its gradient is not finite, a weight is zero, or a product leaves the range of f64.
-    pub fn point<'a>(
-        &'a self,
-        network: Network<'a>,
-        gradients: &[Matrix],
-    ) -> Result<Point<'a>, Error> {
-        Point::of(self, network, gradients)
+    /// Values at the places that an update of a parameter sets, from values of its moving edges; 0 for others.
+    pub fn at_fixed(&self, slot: usize, moving: &[f64]) -> Vec<f64> {
+        let part = &self.parts[slot];
+        let mut values = vec![0.0; 2 * self.places.classes()];
+        for (class, value) in part.moving.iter().zip(moving) {
+            values[class.index()] = *value;
+        }
+        part.values(&values)
     }
 
     /// Reads weights and gradients once and computes all that is per class.
     ///
     /// # Errors
-    /// As [`point`](Self::point), for all weights and gradients that are read.
+    /// As of [`Point::of`], for all weights and gradients that are read.
     pub fn survey<'a>(
         &'a self,
         network: Network<'a>,
         gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let taken = vec![None; gradients.len()];
-        self.point(network, gradients)?.survey(gradients, taken)
+        Point::of(self, network, gradients)?.survey(gradients, taken)
     }
 
     /// The weights after `v' = v - lr dL/dv`; see [`Chart::descend`](super::Chart::descend).
@@ -169,9 +156,9 @@ impl SkeletonChart {
         gradients: Vec<Matrix>,
         lr: &[f64],
     ) -> Result<Vec<Matrix>, Error> {
-        let point = self.point(network, &gradients)?;
+        let point = Point::of(self, network, &gradients)?;
         let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
-            let update = point.from_ground(slot, -lr[slot], |factor| 1.0 / (factor * factor))?;
+            let update = point.passing_update(slot, -lr[slot], |inverse| inverse * inverse)?;
             Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
         })?;
         let survey = point.survey(&matrices, sums)?;

@@ -9,6 +9,7 @@ use super::reading::Reading;
 use super::way::Way;
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
+use crate::wiring::Class;
 
 /// Basis path values around one network and gradient; lists by class, the ground first.
 pub(crate) struct SkeletonSurvey<'a> {
@@ -17,8 +18,8 @@ pub(crate) struct SkeletonSurvey<'a> {
     pub passed: Vec<bool>,
     /// Sum of u over all edges into the class, of floating classes and sinks.
     pub(super) incoming: Vec<f64>,
-    /// Coordinates of the In edges and, of those that move, dL/dv.
-    pub(super) in_values: Vec<f64>,
+    /// Inverses of the coordinates of the In edges and, of those that move, dL/dv.
+    pub(super) per_value: Vec<f64>,
     pub(super) in_gradients: Vec<f64>,
     /// Sums by head line of the parameters that lead to floating classes or sinks.
     pub(super) head_sums: Vec<Option<HeadSums>>,
@@ -28,12 +29,12 @@ pub(crate) struct SkeletonSurvey<'a> {
 impl SkeletonSurvey<'_> {
     /// The number of classes, the ground among them.
     pub fn classes(&self) -> usize {
-        self.in_values.len()
+        self.per_value.len()
     }
 
     /// dL/dv of the In edge of a class.
-    pub fn in_gradient(&self, class: usize) -> f64 {
-        self.in_gradients[class]
+    pub fn in_gradient(&self, class: Class) -> f64 {
+        self.in_gradients[class.index()]
     }
 
     /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
@@ -41,9 +42,18 @@ impl SkeletonSurvey<'_> {
         self.point.gradient_lines(slot)
     }
 
-    /// How far the gradient of coordinates on a sink's sphere is taken back along them; 0 elsewhere.
+    /// A 0 per class; nothing where all are grounded.
+    fn beyond_grounded(&self) -> Vec<f64> {
+        match self.point.chart.places.all_grounded() {
+            true => Vec::new(),
+            false => vec![0.0; self.classes()],
+        }
+    }
+
+    /// How far the gradient of coordinates on a sink's sphere is taken back along them; 0 elsewhere, nothing where all
+    /// classes are grounded.
     fn along(&self) -> Vec<f64> {
-        let mut along = vec![0.0; self.classes()];
+        let mut along = self.beyond_grounded();
         for &b in &self.point.chart.places.sinks {
             along[b] = self.incoming[b] / self.point.chart.radius().powi(2);
         }
@@ -61,10 +71,10 @@ impl SkeletonSurvey<'_> {
                 .enumerate()
             {
                 let b = head.index();
-                let (along, d) = (along[b], self.point.factors.head[b]);
-                let v_v = sums.squares[line] * d * d;
+                let (along, d) = (along[b], self.point.inverse.head[b]);
+                let v_v = sums.squares[line] / (d * d);
                 let v_g = sums.dots[line];
-                let g_g = sums.gradient_squares[line] / (d * d);
+                let g_g = sums.gradient_squares[line] * (d * d);
                 let slope = v_g - along * v_v;
                 let size = g_g - 2.0 * along * v_g + along * along * v_v;
                 lengths[b] += v_v - 2.0 * lr * slope + lr * lr * size;
@@ -77,19 +87,18 @@ impl SkeletonSurvey<'_> {
     ///
     /// # Errors
     /// The step ends in a pole.
-    pub fn descent(&self, lr: &[f64]) -> Result<Way<'_>, Error> {
+    pub fn descent(&self, lr: &[f64]) -> Result<Way<'_, impl Fn(f64) -> f64>, Error> {
         let mut change = vec![0.0; self.classes()];
         for (part, lr) in self.point.chart.parts.iter().zip(lr) {
-            let (_, classes) = part.moving();
-            classes
-                .iter()
-                .for_each(|&b| change[b] = -lr * self.in_gradients[b]);
+            for class in &part.moving {
+                change[class.index()] = -lr * self.in_gradients[class.index()];
+            }
         }
         let along = self.along();
         let lengths = self.lengths(lr, &along);
         let other = lr.iter().map(|lr| -lr).collect();
-        let power = |factor| 1.0 / (factor * factor);
-        Way::new(self, &change, &lengths, other, along, power)
+        let power = |inverse: f64| inverse * inverse;
+        Way::new(self, change, &lengths, other, along, power)
     }
 
     /// The way back where the In edge of every class changes by `change`, from weights and the change of path values, to
@@ -97,10 +106,14 @@ impl SkeletonSurvey<'_> {
     ///
     /// # Errors
     /// The step ends in a pole.
-    pub fn after(&self, change: &[f64], lengths: &[f64]) -> Result<Way<'_>, Error> {
+    pub fn after(
+        &self,
+        change: Vec<f64>,
+        lengths: &[f64],
+    ) -> Result<Way<'_, impl Fn(f64) -> f64>, Error> {
         let other = vec![1.0; self.passed.len()];
-        let along = vec![0.0; self.classes()];
-        Way::new(self, change, lengths, other, along, |factor| 1.0 / factor)
+        let along = self.beyond_grounded();
+        Way::new(self, change, lengths, other, along, |inverse| inverse)
     }
 }
 
@@ -112,10 +125,10 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn lines(&self, slot: usize) -> Result<Lines, Error> {
-        let Factors { tail, head } = &self.point.factors;
+        let Factors { tail, head } = &self.point.inverse;
         self.point
             .network
-            .lines(slot, |c| tail[c.index()], |c| head[c.index()])
+            .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
     }
 
     fn fixed(&self, slot: usize) -> Arc<[usize]> {
@@ -125,20 +138,20 @@ impl Survey for SkeletonSurvey<'_> {
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
         let by = self.point.gradient_lines(slot)?;
         let part = &self.point.chart.parts[slot];
-        let moving = part.moving().1.iter();
-        let values = moving.map(|&b| self.in_gradients[b]).collect();
+        let moving = part.moving.iter();
+        let values: Vec<f64> = moving.map(|c| self.in_gradients[c.index()]).collect();
         let entries = Entries {
-            values: self.point.chart.at_fixed(slot, values),
-            at: part.ascending.clone(),
+            values: self.point.chart.at_fixed(slot, &values),
+            at: part.at.clone(),
         };
         if !part.beyond_grounded {
             return Ok(g.scale(&by).put(&entries));
         }
-        let (Factors { tail, head }, along) = (&self.point.factors, self.along());
+        let (Factors { tail, head }, along) = (&self.point.inverse, self.along());
         let along = self.point.network.lines(
             slot,
-            |c| tail[c.index()],
-            |c| -head[c.index()] * along[c.index()],
+            |c| 1.0 / tail[c.index()],
+            |c| -along[c.index()] / head[c.index()],
         )?;
         let by = Combine {
             of_x: &by,
@@ -152,12 +165,12 @@ impl Survey for SkeletonSurvey<'_> {
 
     fn allocate(&self, values: &[Matrix]) -> Result<Vec<Update>, Error> {
         let mut change = vec![0.0; self.classes()];
-        let mut lengths = change.clone();
+        let mut lengths = self.beyond_grounded();
         let network = self.point.network.at(values);
         for (slot, part) in self.point.chart.parts.iter().enumerate() {
-            let (at, classes) = part.moving();
-            for (&b, value) in classes.iter().zip(values[slot].gather(at)) {
-                change[b] = value - self.in_values[b];
+            let moved = values[slot].gather(&part.moving_at);
+            for (class, value) in part.moving.iter().zip(moved) {
+                change[class.index()] = value - 1.0 / self.per_value[class.index()];
             }
             if part.beyond_grounded {
                 let squares = network.powers_by_head(slot, &network.ones(slot), Power::Two);
@@ -166,7 +179,7 @@ impl Survey for SkeletonSurvey<'_> {
                 }
             }
         }
-        let way = self.after(&change, &lengths)?;
+        let way = self.after(change, &lengths)?;
         (0..values.len()).map(|slot| way.update(slot)).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Products along the skeleton (Meng et al. 2019, section 4.1) and the factors of path values.
+//! Products along the skeleton (Meng et al. 2019, section 4.1) and the factors of path values, of which the inverses are used.
 //!
 //! ```text
 //! v_e = T(tail) w_e D(head)
@@ -13,15 +13,17 @@
 use super::places::{Factors, Places};
 
 /// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`; and Pout, the
-/// product of the weights on the out-path to the ground, 1 of classes that are not grounded.
-pub(crate) fn products(places: &Places, in_weights: &[f64], out_weights: &[f64]) -> Factors {
+/// product of the weights on the out-path to the ground, 1 of classes that are not grounded. From weights by skeleton edge.
+pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
+    let (ins, outs) = Places::ins_and_outs(weights);
     let mut pin = vec![1.0; places.classes()];
-    for (b, (&tail, w)) in places.in_tail.iter().zip(in_weights).enumerate().skip(1) {
-        pin[b] = pin[tail] * w;
+    for (b, (tail, w)) in places.in_tail.iter().zip(ins).enumerate().skip(1) {
+        pin[b] = pin[tail.index()] * w;
     }
     let mut pout = vec![1.0; places.classes()];
-    for &b in &places.out_order {
-        pout[b] = pout[places.out_head[b]] * out_weights[b];
+    for class in &places.out_order {
+        let b = class.index();
+        pout[b] = pout[places.out_head[b].index()] * outs[b];
     }
     Factors {
         tail: pin,
@@ -29,25 +31,26 @@ pub(crate) fn products(places: &Places, in_weights: &[f64], out_weights: &[f64])
     }
 }
 
-/// T and D, but D of sinks.
-pub(crate) fn factors(places: &Places, products: &Factors) -> Factors {
-    let ratios = |products: &[f64], sizes: &[f64]| {
-        let pairs = products.iter().zip(sizes);
-        pairs.map(|(product, size)| product / size).collect()
+/// 1 / T and 1 / D, but those of sinks.
+pub(crate) fn inverse_factors(places: &Places, products: &Factors) -> Factors {
+    let ratios = |sizes: &[f64], products: &[f64]| {
+        let pairs = sizes.iter().zip(products);
+        pairs.map(|(size, product)| size / product).collect()
     };
-    let mut factors = Factors {
-        tail: ratios(&products.tail, &places.size.tail),
-        head: ratios(&products.head, &places.size.head),
+    let mut inverse = Factors {
+        tail: ratios(&places.size.tail, &products.tail),
+        head: ratios(&places.size.head, &products.head),
     };
     for &b in &places.floating {
-        factors.head[b] = 1.0 / factors.tail[b];
+        inverse.head[b] = 1.0 / inverse.tail[b];
     }
-    factors
+    inverse
 }
 
-/// The coordinates of the In edges.
-pub(crate) fn in_values(places: &Places, in_weights: &[f64], factors: &Factors) -> Vec<f64> {
-    let tails = places.in_tail.iter().map(|&tail| factors.tail[tail]);
-    let values = tails.zip(in_weights).zip(&factors.head);
-    values.map(|((tail, w), head)| tail * w * head).collect()
+/// The inverses of the coordinates of the In edges, from weights by skeleton edge.
+pub(crate) fn per_in_value(places: &Places, weights: &[f64], inverse: &Factors) -> Vec<f64> {
+    let (ins, _) = Places::ins_and_outs(weights);
+    let tails = places.in_tail.iter().map(|tail| inverse.tail[tail.index()]);
+    let edges = tails.zip(&inverse.head).zip(ins);
+    edges.map(|((tail, head), w)| tail * head / w).collect()
 }

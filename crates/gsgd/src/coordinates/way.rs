@@ -2,6 +2,7 @@
 
 use super::allocation;
 use super::chart::Update;
+use super::places::Factors;
 use super::skeletal::{SkeletonChart, unfit};
 use super::survey::SkeletonSurvey;
 use crate::error::Error;
@@ -9,32 +10,32 @@ use crate::kernels::Entries;
 use crate::wiring::Class;
 
 /// The way back to weights from moved path values; lists by class, the ground first.
-pub(crate) struct Way<'a> {
+pub(crate) struct Way<'a, P> {
     survey: &'a SkeletonSurvey<'a>,
-    /// Ratio of new to old Pin, and its inverse.
-    rho: Vec<f64>,
+    /// New weights by skeleton edge: In edges by their ratio, others as they are.
+    skeleton: Vec<f64>,
+    /// Ratio of old to new Pin.
     keep: Vec<f64>,
-    /// What weights into the class are multiplied with after all else: rho of a floating class, and what brings a
-    /// sink's row back to its length.
+    /// What weights into floating classes and sinks are multiplied with after all else: rho of a floating class, and what
+    /// brings a sink's row back to its length.
     back: Vec<f64>,
-    /// What the other matrix is multiplied with, by parameter, by tail and by head.
+    /// What the other matrix is multiplied with, by parameter, besides `power(1 / T)` and `power(1 / D)`.
     other: Vec<f64>,
-    other_tails: Vec<f64>,
-    other_heads: Vec<f64>,
+    power: P,
     /// How much of `other` times its coordinates is taken from a sink's row.
     along: Vec<f64>,
 }
 
-impl<'a> Way<'a> {
+impl<'a, P: Fn(f64) -> f64> Way<'a, P> {
     /// The way where In edges change by `change`, and sinks' moved coordinates have the sums of squares `lengths`. The
-    /// other matrix is multiplied with `other`, `power(T)` and `power(D)`.
+    /// other matrix is multiplied with `other`, `power(1 / T)` and `power(1 / D)`.
     pub fn new(
         survey: &'a SkeletonSurvey<'a>,
-        change: &[f64],
+        change: Vec<f64>,
         lengths: &[f64],
         other: Vec<f64>,
         along: Vec<f64>,
-        power: impl Fn(f64) -> f64,
+        power: P,
     ) -> Result<Self, Error> {
         let point = &survey.point;
         let SkeletonChart {
@@ -44,7 +45,7 @@ impl<'a> Way<'a> {
             ..
         } = point.chart;
         let wiring = point.network.wiring;
-        let found = allocation::ratios(places, *floor, &point.products, &survey.in_values, change);
+        let found = allocation::ratios(places, *floor, &point.products, &survey.per_value, change);
         let rho = found.map_err(|(b, value)| match tree.ins[b - 1] {
             Some(edge) => Error::Singular {
                 name: wiring.edges[edge.edges].name.clone(),
@@ -55,40 +56,37 @@ impl<'a> Way<'a> {
             None => unfit(wiring, None, value),
         })?;
         let keep: Vec<f64> = rho.iter().map(|rho| 1.0 / rho).collect();
-        let mut back = vec![1.0; rho.len()];
-        for &b in &places.floating {
-            back[b] = rho[b];
+        let mut skeleton = point.weights.clone();
+        for ((w, rho), tail) in skeleton.iter_mut().zip(&rho).zip(&places.in_tail) {
+            *w = *w * rho * keep[tail.index()];
         }
-        for &b in &places.sinks {
-            back[b] = point.chart.radius() / lengths[b].sqrt();
+        for class in &places.still {
+            skeleton[class.index()] = point.weights[class.index()];
         }
-        let pairs = |factors: &[f64], way: &[f64]| -> Vec<f64> {
-            let pairs = factors.iter().zip(way);
-            pairs.map(|(&factor, way)| power(factor) * way).collect()
-        };
+        let mut back = Vec::new();
+        if !places.all_grounded() {
+            back = vec![1.0; rho.len()];
+            for &b in &places.floating {
+                back[b] = rho[b];
+            }
+            for &b in &places.sinks {
+                back[b] = point.chart.radius() / lengths[b].sqrt();
+            }
+        }
         Ok(Self {
-            other_tails: pairs(&point.factors.tail, &keep),
-            other_heads: pairs(&point.factors.head, &back),
             survey,
-            rho,
+            skeleton,
             keep,
             back,
             other,
+            power,
             along,
         })
     }
 
-    /// The skeleton weights of a parameter after the step: In edges by their ratio, free edges as they are.
+    /// The skeleton weights of a parameter after the step.
     pub fn fixed(&self, slot: usize) -> Entries {
-        let (chart, weights) = (self.survey.point.chart, &self.survey.point.weights);
-        let (part, places) = (&chart.parts[slot], &chart.places);
-        let [moving, still, outs] = part.split(&part.class);
-        let moving = moving
-            .iter()
-            .map(|&b| weights.head[b] * self.rho[b] * self.keep[places.in_tail[b]]);
-        let still = still.iter().map(|&b| weights.head[b]);
-        let outs = outs.iter().map(|&b| weights.tail[b]);
-        part.entries(&moving.chain(still).chain(outs).collect::<Vec<_>>())
+        self.survey.point.chart.parts[slot].entries(&self.skeleton)
     }
 
     /// New weights of a parameter.
@@ -96,21 +94,25 @@ impl<'a> Way<'a> {
     /// # Errors
     /// Factors leave the range of the weights' type.
     pub fn update(&self, slot: usize) -> Result<Update, Error> {
-        let network = self.survey.point.network;
-        let other = self.other[slot];
-        let keep = |c: Class| 1.0 - other * self.along[c.index()];
-        let back = |c: Class| match self.survey.point.chart.parts[slot].beyond_grounded {
-            true => keep(c) * self.back[c.index()],
+        let point = &self.survey.point;
+        let (network, beyond) = (point.network, point.chart.parts[slot].beyond_grounded);
+        let (other, power, keep) = (self.other[slot], &self.power, &self.keep);
+        let Factors { tail, head } = &point.inverse;
+        let back = |c: Class| match beyond {
+            true => self.back[c.index()],
             false => 1.0,
         };
-        let of_other = network.lines(
-            slot,
-            |c| other * self.other_tails[c.index()],
-            |c| self.other_heads[c.index()],
-        )?;
+        let along = |c: Class| match beyond {
+            true => 1.0 - other * self.along[c.index()],
+            false => 1.0,
+        };
         Ok(Update {
-            of_weights: network.lines(slot, |c| self.keep[c.index()], back)?,
-            of_other,
+            of_weights: network.lines(slot, |c| keep[c.index()], |c| along(c) * back(c))?,
+            of_other: network.lines(
+                slot,
+                |c| other * power(tail[c.index()]) * keep[c.index()],
+                |c| power(head[c.index()]) * back(c),
+            )?,
             fixed: self.fixed(slot),
         })
     }

@@ -4,7 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Advance, Combine, Entries, HeadSums, Lines, Motion, Power, Side};
+use super::{Advance, Combine, Entries, HeadSums, Lines, Motion, Picked, Power, Side, entries_of};
 
 fn grouped(x: &Tensor<2>, groups: usize) -> Tensor<3> {
     let [rows, columns] = x.dims();
@@ -48,9 +48,26 @@ pub fn dots(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize) -> Vec<f64> {
     sum(grouped(&(w * g), groups), side)
 }
 
-pub fn pairs(w: Tensor<2>, g: Tensor<2>, at: &[usize]) -> Vec<[f64; 2]> {
-    let pairs = gather(&w, at).into_iter().zip(gather(&g, at));
-    pairs.map(|(w, g)| [w, g]).collect()
+pub fn pick(
+    w: Tensor<2>,
+    g: Tensor<2>,
+    picked: Picked,
+    weights: &mut [f64],
+    products: &mut [f64],
+) -> bool {
+    let pairs = gather(&w, picked.at).into_iter().zip(gather(&g, picked.at));
+    let mut finite = true;
+    for (&to, (w, g)) in picked.to.iter().zip(pairs) {
+        (weights[to as usize], products[to as usize]) = (w, w * g);
+        finite &= (w * g).is_finite();
+    }
+    finite
+}
+
+pub fn line_sums(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize, line: usize) -> [f64; 2] {
+    let entries = entries_of(line, side, groups, w.dims());
+    let u = w.slice(entries.clone()) * g.slice(entries);
+    [u.clone(), u.abs()].map(|u| u.sum().into_scalar())
 }
 
 pub fn head_sums(

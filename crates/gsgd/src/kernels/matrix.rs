@@ -6,7 +6,9 @@ use burn::tensor::{DType, Tensor};
 
 #[cfg(feature = "flex")]
 use super::stream;
-use super::{Advance, Arithmetic, Combine, Entries, HeadSums, Lines, Passed, Power, Side, dense};
+use super::{
+    Advance, Arithmetic, Combine, Entries, HeadSums, Lines, Passed, Picked, Power, Side, dense,
+};
 
 /// A matrix of weights, gradients or path values, ready for the operations below.
 #[derive(Debug, Clone)]
@@ -76,12 +78,23 @@ impl Matrix {
         dispatch!(dots(self, g; side, groups))
     }
 
-    /// `[w, g]` of single entries, by index into the row-major matrix.
-    pub fn pairs(&self, g: &Self, at: &[usize]) -> Vec<[f64; 2]> {
-        if at.is_empty() {
-            return Vec::new();
+    /// Puts single weights into one list and their products with g into another; whether all were finite.
+    pub fn pick(
+        &self,
+        g: &Self,
+        picked: Picked,
+        weights: &mut [f64],
+        products: &mut [f64],
+    ) -> bool {
+        if picked.at.is_empty() {
+            return true;
         }
-        dispatch!(pairs(self, g; at))
+        dispatch!(pick(self, g; picked, weights, products))
+    }
+
+    /// Sums of w g and of its absolute values over one line of a side.
+    pub fn line_sums(&self, g: &Self, side: Side, groups: usize, line: usize) -> [f64; 2] {
+        dispatch!(line_sums(self, g; side, groups, line))
     }
 
     /// Squares and dot products by head, with a factor per tail; see [`HeadSums`].

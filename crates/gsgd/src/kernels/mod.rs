@@ -4,6 +4,7 @@
 //! any backend) and as one pass over the memory of a CPU tensor ([`stream`]). [`Arithmetic`] says which runs on a
 //! [`Matrix`]. All that is per unit, not per weight, is done elsewhere in f64.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 mod dense;
@@ -40,6 +41,29 @@ impl Side {
         match self {
             Self::Rows => Self::Columns,
             Self::Columns => Self::Rows,
+        }
+    }
+}
+
+/// Where single entries of a matrix go: from these indices into its row-major memory to these of a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Picked<'a> {
+    pub at: &'a [usize],
+    pub to: &'a [u32],
+}
+
+/// The rows and columns that a line's entries lie in, in a matrix of so many rows and columns.
+fn entries_of(
+    line: usize,
+    side: Side,
+    groups: usize,
+    [rows, columns]: [usize; 2],
+) -> [Range<usize>; 2] {
+    match side {
+        Side::Rows => [line..line + 1, 0..columns],
+        Side::Columns => {
+            let (group, column, rows) = (line / columns, line % columns, rows / groups);
+            [group * rows..(group + 1) * rows, column..column + 1]
         }
     }
 }
@@ -240,8 +264,26 @@ mod tests {
                 }
                 agree(&|how| {
                     let (w, g) = pair(how);
-                    w.pairs(&g, &fixed.at).concat()
+                    let picked = Picked {
+                        at: &fixed.at,
+                        to: &[2, 0],
+                    };
+                    let (mut weights, mut products) = (vec![1.0; 3], vec![0.0; 3]);
+                    assert!(w.pick(&g, picked, &mut weights, &mut products));
+                    [weights, products].concat()
                 });
+                for side in [Side::Rows, Side::Columns] {
+                    let count = match side {
+                        Side::Rows => shape[0],
+                        Side::Columns => groups * shape[1],
+                    };
+                    for line in [0, count - 1] {
+                        agree(&|how| {
+                            let (w, g) = pair(how);
+                            w.line_sums(&g, side, groups, line).to_vec()
+                        });
+                    }
+                }
                 agree(&|how| pair(how).0.gather(&fixed.at));
                 agree(&|how| pair(how).0.put(&fixed).to_vec());
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
-use crate::coordinates::{Network, Passing, SkeletonChart, Update};
+use crate::coordinates::{Network, Passing, Point, SkeletonChart, Update};
 use crate::error::Error;
 use crate::kernels::{Advance, Entries, Lines, Matrix, Motion, Passed, Rule, Side};
 
@@ -58,13 +58,13 @@ impl Moments {
         });
         let mut moving: Vec<Vec<Vec<f64>>> = moving.collect();
 
-        let point = chart.point(network, &gradients)?;
+        let point = Point::of(chart, network, &gradients)?;
         let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
             let pass = Pass {
                 weights: &network.weights[slot],
                 motion: motions[slot],
                 gradient: point.gradient_lines(slot)?,
-                update: point.from_ground(slot, 1.0, |factor| 1.0 / factor)?,
+                update: point.passing_update(slot, 1.0, |inverse| inverse)?,
                 moments: vec![Vec::new(); self.rule.moments()],
                 dots: Some(network.heads(slot)),
             };
@@ -81,17 +81,18 @@ impl Moments {
                 for (own, moment) in own.iter_mut().zip(&*moments) {
                     *own = moment[entry];
                 }
-                change[class] = motions[slot].change(survey.in_gradient(class), &mut own);
+                let g = survey.in_gradient(class);
+                change[class.index()] = motions[slot].change(g, &mut own);
                 for (own, moment) in own.iter().zip(&mut *moments) {
                     moment[entry] = *own;
                 }
             }
         }
 
-        let way = survey.after(&change, &[])?;
+        let way = survey.after(change, &[])?;
         self.time = time;
         let step = |(slot, matrix): (usize, Matrix)| {
-            let moments = std::mem::take(&mut moving[slot]).into_iter();
+            let moments = moving[slot].iter();
             let moments: Vec<Vec<f64>> = moments.map(|m| chart.at_fixed(slot, m)).collect();
             if survey.passed[slot] {
                 let fixed = way.fixed(slot);

@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
 use super::Real;
-use crate::kernels::Entries;
+use crate::kernels::{Entries, Picked};
 
 /// Values of single entries of a matrix and of its moments, at ascending places.
 #[derive(Clone, Copy)]
@@ -23,20 +23,35 @@ impl<'a, const N: usize> Fixed<'a, N> {
         }
     }
 
-    /// Sets those that lie in a block, which begins with the matrix's entry `start`.
-    pub fn set<E: Real>(self, start: usize, x: &mut [E], moments: [&mut [E]; N]) {
-        let before = |end: usize| self.at.partition_point(|&at| at < end);
-        let mine = before(start)..before(start + x.len());
-        let at = &self.at[mine.clone()];
-        let put = |x: &mut [E], values: &[f64]| {
-            for (&at, &value) in at.iter().zip(&values[mine.clone()]) {
-                x[at - start] = E::of(value);
-            }
-        };
-        put(x, self.values);
-        for (moment, values) in moments.into_iter().zip(self.of_moments) {
-            put(moment, values);
+    /// Those from a place on.
+    pub fn from(self, start: usize) -> Self {
+        let first = self.at.partition_point(|&at| at < start);
+        self.without(first)
+    }
+
+    fn without(self, first: usize) -> Self {
+        Self {
+            at: &self.at[first..],
+            values: &self.values[first..],
+            of_moments: self.of_moments.map(|values| &values[first..]),
         }
+    }
+
+    /// Sets those that lie in a part of the matrix, which begins with its entry `start`, and leaves those behind it; there
+    /// must be none before it.
+    #[inline(always)]
+    pub fn set<E: Real>(&mut self, start: usize, x: &mut [E], mut moments: [&mut [E]; N]) {
+        let mut count = 0;
+        while let Some(at) = self.at.get(count).map(|at| at - start)
+            && at < x.len()
+        {
+            x[at] = E::of(self.values[count]);
+            for (moment, values) in moments.iter_mut().zip(self.of_moments) {
+                moment[at] = E::of(values[count]);
+            }
+            count += 1;
+        }
+        *self = self.without(count);
     }
 }
 
@@ -52,9 +67,22 @@ pub fn put(mut x: FlexTensor, entries: &Entries) -> FlexTensor {
     x
 }
 
-pub fn pairs(w: &FlexTensor, g: &FlexTensor, at: &[usize]) -> Vec<[f64; 2]> {
+pub fn pick(
+    w: &FlexTensor,
+    g: &FlexTensor,
+    picked: Picked,
+    weights: &mut [f64],
+    products: &mut [f64],
+) -> bool {
     by_dtype!(w, E => {
         let (w, g) = (w.storage::<E>(), g.storage::<E>());
-        at.iter().map(|&i| [w[i].wide(), g[i].wide()]).collect()
+        let mut finite = true;
+        for (&at, &to) in picked.at.iter().zip(picked.to) {
+            let (w, to) = (w[at].wide(), to as usize);
+            let u = w * g[at].wide();
+            (weights[to], products[to]) = (w, u);
+            finite &= u.is_finite();
+        }
+        finite
     })
 }

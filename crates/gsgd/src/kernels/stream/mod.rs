@@ -37,9 +37,9 @@ mod passes;
 mod products;
 mod sums;
 
-pub use entries::{gather, pairs, put};
+pub use entries::{gather, pick, put};
 pub use passes::{advance, allocate, combine, scale};
-pub use sums::{dots, head_sums, is_finite, maxima, powers};
+pub use sums::{dots, head_sums, is_finite, line_sums, maxima, powers};
 
 trait Real:
     Element

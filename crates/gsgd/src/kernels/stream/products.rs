@@ -9,7 +9,7 @@ const LANES: usize = 16;
 /// Rows that are summed in the type of the entries.
 pub(super) const FEW: usize = 16;
 
-/// Sums of the products of two matrices by line of a side, over a block of rows.
+/// Sums of the products of two matrices by line of a side, over a block of so many rows.
 ///
 /// Along a row, and down a few rows, they are summed in the type of the entries; all else in f64.
 pub(super) struct Products<E> {
@@ -20,16 +20,17 @@ pub(super) struct Products<E> {
 }
 
 impl<E: Real> Products<E> {
-    pub fn new(grid: Grid, side: Side) -> Self {
-        let columns = match side {
-            Side::Rows => 0,
-            Side::Columns => grid.groups * grid.columns,
+    pub fn new(grid: Grid, side: Side, rows: usize) -> Self {
+        let columns = grid.groups * grid.columns;
+        let (few, totals) = match side {
+            Side::Rows => (Vec::new(), Vec::with_capacity(rows)),
+            Side::Columns => (vec![E::ZERO; columns], vec![0.0; columns]),
         };
         Self {
             grid,
             side,
-            few: vec![E::ZERO; columns],
-            totals: vec![0.0; columns],
+            few,
+            totals,
         }
     }
 
