@@ -3,14 +3,14 @@
 //! Dense layers are `layers.N.weight` `[outputs, inputs]`; convolutional networks have torchvision's names, `conv1`,
 //! `bn1`, `layer1.0.conv1`, ..., `fc`. A checkpoint says in its metadata which network it is of.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use super::{Arch, Model, Plan};
 use crate::data::ImageShape;
@@ -63,27 +63,48 @@ impl Place {
     }
 }
 
-/// An f32 tensor by its name in the file, in the file's orientation.
+/// An f32 tensor by its name in the file, in the file's orientation; its bytes are made when they are written.
 pub struct Named {
     /// Its name.
     pub name: String,
     /// The parameter's id, by which Burn's optimisers know it.
     pub id: u64,
     shape: Vec<usize>,
-    bytes: Vec<u8>,
+    bytes: Box<dyn Fn() -> Vec<u8>>,
 }
 
-impl Named {
-    /// As the file takes it.
-    ///
-    /// # Errors
-    /// Never for a tensor of a model.
-    pub fn view(&self) -> Result<TensorView<'_>> {
-        Ok(TensorView::new(
-            Dtype::F32,
-            self.shape.clone(),
-            &self.bytes,
-        )?)
+/// What a file is made of.
+pub enum Part<'a> {
+    /// A tensor of a model.
+    Tensor(&'a Named),
+    /// Bytes that mean something to someone else, with their number as the shape.
+    Bytes(&'a [u8], [usize; 1]),
+}
+
+impl View for Part<'_> {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::Tensor(_) => Dtype::F32,
+            Self::Bytes(..) => Dtype::U8,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Tensor(tensor) => &tensor.shape,
+            Self::Bytes(_, shape) => shape,
+        }
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::Tensor(tensor) => (tensor.bytes)().into(),
+            Self::Bytes(bytes, _) => (*bytes).into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape().iter().product::<usize>() * self.dtype().bitsize() / 8
     }
 }
 
@@ -106,11 +127,7 @@ pub fn tensors(model: &Model) -> Vec<Named> {
                 name: self.0.name(),
                 id: param.id.val(),
                 shape: tensor.dims().to_vec(),
-                bytes: tensor
-                    .into_data()
-                    .iter::<f32>()
-                    .flat_map(f32::to_le_bytes)
-                    .collect(),
+                bytes: Box::new(move || bytes(&tensor)),
             });
         }
     }
@@ -120,33 +137,63 @@ pub fn tensors(model: &Model) -> Vec<Named> {
     collect.1
 }
 
+/// f32, little-endian; a few rows at a time, so that no second copy of a large tensor is made.
+fn bytes<const D: usize>(tensor: &Tensor<D>) -> Vec<u8> {
+    const AT_A_TIME: usize = 1 << 18;
+    let (rows, count) = (tensor.dims()[0], tensor.shape().num_elements());
+    let step = (AT_A_TIME * rows / count.max(1)).max(1);
+    let mut bytes = Vec::with_capacity(count * size_of::<f32>());
+    for start in (0..rows).step_by(step) {
+        let some = tensor.clone().slice(start..rows.min(start + step));
+        let values = some.into_data();
+        bytes.extend(values.iter::<f32>().flat_map(f32::to_le_bytes));
+    }
+    bytes
+}
+
 /// Writes all weights and running statistics, f32, whole or not at all.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
     let tensors = tensors(model);
-    let views: Vec<(&str, TensorView)> = tensors
-        .iter()
-        .map(|tensor| Ok((tensor.name.as_str(), tensor.view()?)))
-        .collect::<Result<_>>()?;
+    let parts = tensors.iter().map(|t| (t.name.as_str(), Part::Tensor(t)));
     // one entry: the order of several is not fixed, and equal networks should give equal files
     let about = HashMap::from([(NETWORK.to_string(), format!("{} {}", plan.arch, plan.shape))]);
-    write_whole(path, &safetensors::serialize(views, Some(about))?)
+    write_parts(path, parts.collect(), about)
 }
 
-/// Writes a file beside its place and moves it there.
+/// Writes a safetensors file, one part after the other, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_parts(
+    path: &Path,
+    parts: Vec<(&str, Part)>,
+    about: HashMap<String, String>,
+) -> Result<()> {
+    move_into_place(path, |file| {
+        Ok(safetensors::serialize_to_file(parts, Some(about), file)?)
+    })
+}
+
+/// Writes a file whole or not at all.
 ///
 /// # Errors
 /// The folder is not writable, or the disk full.
 pub fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
+    move_into_place(path, |file| Ok(std::fs::write(file, data)?))
+}
+
+/// Writes a file beside its place and moves it there.
+fn move_into_place(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let write = || -> Result<()> {
-        let mut file = temporary().tempfile_in(folder)?;
-        file.write_all(data)?;
+        let file = temporary().tempfile_in(folder)?;
+        write(file.path())?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

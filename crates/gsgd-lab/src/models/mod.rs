@@ -15,7 +15,8 @@ use rand_chacha::ChaCha8Rng;
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
 pub use file::{
-    NETWORK, file_name, fill, load_into, network_of, save, save_text, tensors, write_whole,
+    NETWORK, Part, file_name, fill, load_into, network_of, save, save_text, tensors, write_parts,
+    write_whole,
 };
 pub use init::Init;
 pub use mlp::Mlp;

@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, Stepper};
-use crate::models::{self, Model};
+use crate::models::{self, Model, Part};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -67,18 +67,15 @@ pub fn write(run: &Path, model: &Model, stepper: &Stepper, progress: Progress) -
     let path = folder.join(format!("step-{:010}.safetensors", progress.step));
     let tensors = models::tensors(model);
     let optimizer = stepper.to_bytes()?;
-    let mut views: Vec<(&str, TensorView)> = tensors
-        .iter()
-        .map(|tensor| Ok((tensor.name.as_str(), tensor.view()?)))
-        .collect::<Result<_>>()?;
-    let state = TensorView::new(Dtype::U8, vec![optimizer.len()], &optimizer)?;
-    views.push((OPTIMIZER, state));
+    let parts = tensors.iter().map(|t| (t.name.as_str(), Part::Tensor(t)));
+    let state = Part::Bytes(&optimizer, [optimizer.len()]);
+    let parts = parts.chain([(OPTIMIZER, state)]).collect();
     let about = About {
         progress,
         ids: tensors.iter().map(|t| (t.name.clone(), t.id)).collect(),
     };
     let about = HashMap::from([(ABOUT.to_string(), serde_json::to_string(&about)?)]);
-    models::write_whole(&path, &safetensors::serialize(views, Some(about))?)?;
+    models::write_parts(&path, parts, about)?;
     for old in newest_first(run)?.into_iter().skip(KEPT) {
         fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }

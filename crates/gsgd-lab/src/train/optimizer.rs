@@ -140,17 +140,15 @@ impl Stepper {
     ///
     /// # Errors
     /// The state cannot be written down.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self) -> Result<Bytes> {
         Ok(match &self.way {
             Way::WeightSpace(optim) => {
                 let bytes = optim.to_record().into_bytes();
-                let bytes =
-                    bytes.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?;
-                bytes.to_vec()
+                bytes.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?
             }
-            Way::PathSpace(optim) => optim.to_bytes()?.to_vec(),
+            Way::PathSpace(optim) => optim.to_bytes()?,
             // all they know follows from the weights
-            Way::PathSgd(_) | Way::Balanced(_) => Vec::new(),
+            Way::PathSgd(_) | Way::Balanced(_) => Bytes::from_bytes_vec(Vec::new()),
         })
     }
 
