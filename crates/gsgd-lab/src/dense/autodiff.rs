@@ -9,6 +9,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use burn::tensor::TensorData;
+use rayon::iter::ParallelIterator;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 use rten_tensor::prelude::*;
@@ -39,11 +40,20 @@ fn matrix(x: &FlexTensor) -> NdTensorView<'_, f32, 2> {
 
 fn product(a: NdTensorView<f32, 2>, b: NdTensorView<f32, 2>) -> FlexTensor {
     let shape = [a.size(0), b.size(1)];
-    let mut out = vec![0.0; shape[0] * shape[1]];
+    let mut out = zeros(shape[0] * shape[1]);
     let (a, b) = (GemmInputA::Unpacked(a), GemmInputB::Unpacked(b));
     let done = GemmExecutor::<f32>::new().gemm(&mut out, a, b, GemmOptions::default());
     done.expect("the shapes are those of a product");
     FlexTensor::from_data(TensorData::new(out, shape))
+}
+
+/// Fresh memory, first written to by all cores.
+fn zeros(count: usize) -> Vec<f32> {
+    const PIECE: usize = 1 << 9;
+    let pieces = rayon::iter::repeat_n([0.0; PIECE], count.div_ceil(PIECE));
+    let mut zeros = pieces.collect::<Vec<_>>().into_flattened();
+    zeros.truncate(count);
+    zeros
 }
 
 fn transposed(x: &FlexTensor) -> FlexTensor {
