@@ -11,10 +11,10 @@ use burn::tensor::{DType, Tensor};
 use common::convnet::{ConvNet, Maker, Op, families};
 use common::{Batch, close, device, grads, normal, rng, tensor, values, weights};
 use gsgd::{
-    Balance, BalancedSgd, BatchNormTreatment, Channels, Coordinates, Equivalence, Error,
-    GSpaceConfig, Homogeneous, Kind, PathSgd, Paths, Power, Scaling, Skeleton, SkipTreatment,
-    Unwired, Wiring, WiringBuilder, WiringConfig, WiringError, balance, basis_path_norm,
-    equivalent, path_norm,
+    Arithmetic, Balance, BalancedSgd, BatchNormTreatment, Channels, Coordinates, Equivalence,
+    Error, GSpaceConfig, Homogeneous, Kind, PathSgd, Paths, Power, Scaling, Skeleton,
+    SkipTreatment, Unwired, Wiring, WiringBuilder, WiringConfig, WiringError, balance,
+    basis_path_norm, equivalent, path_norm,
 };
 
 /// Images and labels.
@@ -138,6 +138,29 @@ fn the_fused_step_and_a_lifted_optimiser_agree() {
             println!("{name} {coordinates:?}");
             let lifted = GSpaceConfig::new(SgdConfig::new().init());
             close(&run(lifted), &run(GSpaceConfig::sgd()), 1e-9);
+        }
+    }
+}
+
+/// The passes over the first convolution and its bias are taken before, and give, the sums of its channels.
+#[test]
+fn the_fused_step_and_a_lifted_optimiser_agree_on_wide_convolutions() {
+    for groups in [1, 2] {
+        let mut m = Maker::new(11, 2, 6, DType::F64, 1e-5);
+        let a = m.conv(0, 90, 3, 2, groups);
+        let a = m.relu(a);
+        let b = m.conv(a, 90, 3, 2, 1);
+        let b = m.relu(b);
+        let b = m.mean(b);
+        let model = m.end(b, 3);
+        let run = |config: GSpaceConfig| {
+            let model = model.valid().train();
+            weights(&run(model, &config, 1e-2, 3, DType::F64))
+        };
+        let expected = run(GSpaceConfig::new(SgdConfig::new().init()));
+        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+            let found = run(GSpaceConfig::sgd().with_arithmetic(how));
+            close(&found, &expected, 1e-10);
         }
     }
 }
