@@ -140,7 +140,7 @@ impl Matrix {
     }
 
     /// Weights and moments after a step from this gradient, in its memory and that of the moments where they are
-    /// uniquely owned; see [`Advance`]. Moments of rows with a gradient that is not finite are as they were.
+    /// uniquely owned; see [`Advance`]. Moments of a gradient that is not finite are as they were.
     pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Passed, Vec<Self>) {
         #[cfg(feature = "flex")]
         if let (Self::Memory(w), Self::Memory(_)) = (w, &self)

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_that_is_not_finite_leaves_moments_as_they_are() {
+    fn a_gradient_that_is_not_finite_leaves_its_moments_as_they_are() {
         let (by, none) = (lines([9, 70], 1, 0.2), Entries::default());
         let rule = Rule::HeavyBall {
             momentum: 0.9,
@@ -351,8 +351,8 @@ mod tests {
             let advance = |g: Matrix| g.advance(&matrix(), vec![matrix()], &by);
             let (passed, moments) = advance(matrix().put(&wrong));
             assert!(!passed.finite);
-            let row = 70 * (333 / 70)..70 * (333 / 70 + 1);
-            assert_eq!(moments[0].to_vec()[row.clone()], matrix().to_vec()[row]);
+            assert_eq!(moments[0].to_vec()[333], matrix().to_vec()[333]);
+            assert!(moments[0].is_finite());
             assert!(advance(matrix()).0.finite);
         }
     }

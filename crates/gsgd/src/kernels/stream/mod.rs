@@ -52,6 +52,7 @@ trait Real:
     + PartialOrd
 {
     const ZERO: Self;
+    const ONE: Self;
     fn is_finite(self) -> bool;
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
@@ -60,6 +61,7 @@ trait Real:
 
 impl Real for f32 {
     const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
     #[inline(always)]
     fn is_finite(self) -> bool {
         f32::is_finite(self)
@@ -80,6 +82,7 @@ impl Real for f32 {
 
 impl Real for f64 {
     const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
     #[inline(always)]
     fn is_finite(self) -> bool {
         f64::is_finite(self)

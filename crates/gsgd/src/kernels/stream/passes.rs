@@ -5,7 +5,7 @@ use burn::tensor::DType;
 
 use super::entries::Fixed;
 use super::grid::{Also, Grid};
-use super::{Real, all_finite, narrow, vectorised};
+use super::{Real, narrow, vectorised};
 use crate::kernels::{Advance, Combine, Entries, Lines, Motion};
 
 pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
@@ -116,13 +116,9 @@ pub fn advance(
         let narrowed = |lines: &Lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns));
         let [(gr, gc), (ar, ac), (br, bc)] =
             [by.gradient, by.of_weights, by.of_change].map(narrowed);
-        let lines = |row: usize| {
-            let at = grid.columns_at(row);
-            Columns {
-                rows: [gr[row], ar[row], br[row]],
-                columns: [&gc[at.clone()], &ac[at.clone()], &bc[at]],
-            }
-        };
+        // as where all heads are grounded; fewer columns stay nearer
+        let shared = gc == bc && ac.iter().all(|&c| c == E::ONE);
+        let rows = |row: usize| [gr[row], ar[row], br[row]];
         let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
         match (by.motion, moments.as_mut_slice(), by.fixed_moments) {
             (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..], [fixed_m, ..]) => {
@@ -134,10 +130,14 @@ pub fn advance(
                     Also { fixed: Fixed::of(by.fixed, [fixed_m]), dots: by.dots },
                     #[inline(always)]
                     |row, g, [m], w| {
-                        if !all_finite(g) {
-                            return false;
+                        let at = grid.columns_at(row);
+                        match shared {
+                            true => ball_line(g, m, w, rows(row), thrice(&gc[at]), numbers),
+                            false => {
+                                let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                                ball_line(g, m, w, rows(row), columns, numbers)
+                            }
                         }
-                        ball_line(g, m, w, lines(row), numbers)
                     },
                 )
             }
@@ -151,10 +151,14 @@ pub fn advance(
                     Also { fixed: Fixed::of(by.fixed, [fixed_m, fixed_s]), dots: by.dots },
                     #[inline(always)]
                     |row, g, [m, s], w| {
-                        if !all_finite(g) {
-                            return false;
+                        let at = grid.columns_at(row);
+                        match shared {
+                            true => adam_line(g, m, s, w, rows(row), thrice(&gc[at]), betas, numbers),
+                            false => {
+                                let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                                adam_line(g, m, s, w, rows(row), columns, betas, numbers)
+                            }
                         }
-                        adam_line(g, m, s, w, lines(row), betas, numbers)
                     },
                 )
             }
@@ -164,10 +168,17 @@ pub fn advance(
     (g, moments, finite, dots)
 }
 
-/// The factors of a line: of the gradient, of weights and of their change.
-struct Columns<'a, E> {
-    rows: [E; 3],
-    columns: [&'a [E]; 3],
+/// Factors of the gradient, of weights and of their change, by column: one for the gradient and the change, 1 for weights.
+#[inline(always)]
+fn thrice<E: Real>(columns: &[E]) -> impl Iterator<Item = [E; 3]> {
+    columns.iter().map(|&c| [c, E::ONE, c])
+}
+
+/// The same, each with its own.
+#[inline(always)]
+fn triples<E: Real>(g: &[E], w: &[E], change: &[E]) -> impl Iterator<Item = [E; 3]> {
+    let columns = g.iter().zip(w).zip(change);
+    columns.map(|((&g, &w), &change)| [g, w, change])
 }
 
 #[inline(always)]
@@ -175,18 +186,18 @@ fn ball_line<E: Real>(
     g: &mut [E],
     m: &mut [E],
     w: &[E],
-    by: Columns<E>,
+    [gr, ar, br]: [E; 3],
+    columns: impl Iterator<Item = [E; 3]>,
     [momentum, of_gradient, of_moment]: [E; 3],
 ) -> bool {
     let mut finite = true;
-    let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
-    let columns = gc.iter().zip(ac).zip(bc);
-    for (((x, m), &w), ((&gc, &ac), &bc)) in g.iter_mut().zip(m).zip(w).zip(columns) {
-        let g = (*x * gr) * gc;
-        *m = *m * momentum + g;
-        let change = g * of_gradient + *m * of_moment;
+    for (((x, m), &w), [gc, ac, bc]) in g.iter_mut().zip(m).zip(w).zip(columns) {
+        let (sound, g) = (x.is_finite(), (*x * gr) * gc);
+        let next = *m * momentum + g;
+        let change = g * of_gradient + next * of_moment;
         *x = (w * ar) * ac + (change * br) * bc;
-        finite &= x.is_finite();
+        *m = if sound { next } else { *m };
+        finite &= x.is_finite() & sound;
     }
     finite
 }
@@ -197,21 +208,22 @@ fn adam_line<E: Real>(
     m: &mut [E],
     s: &mut [E],
     w: &[E],
-    by: Columns<E>,
+    [gr, ar, br]: [E; 3],
+    columns: impl Iterator<Item = [E; 3]>,
     [one, rest_one, two, rest_two]: [E; 4],
     [rate, correction, epsilon]: [E; 3],
 ) -> bool {
     let mut finite = true;
-    let ([gr, ar, br], [gc, ac, bc]) = (by.rows, by.columns);
-    let columns = gc.iter().zip(ac).zip(bc);
     let numbers = g.iter_mut().zip(m).zip(s).zip(w);
-    for ((((x, m), s), &w), ((&gc, &ac), &bc)) in numbers.zip(columns) {
-        let g = (*x * gr) * gc;
-        *m = *m * one + g * rest_one;
-        *s = *s * two + (g * g) * rest_two;
-        let change = *m * rate / ((*s * correction).root() + epsilon);
+    for ((((x, m), s), &w), [gc, ac, bc]) in numbers.zip(columns) {
+        let (sound, g) = (x.is_finite(), (*x * gr) * gc);
+        let next_m = *m * one + g * rest_one;
+        let next_s = *s * two + (g * g) * rest_two;
+        let change = next_m * rate / ((next_s * correction).root() + epsilon);
         *x = (w * ar) * ac + (change * br) * bc;
-        finite &= x.is_finite();
+        *m = if sound { next_m } else { *m };
+        *s = if sound { next_s } else { *s };
+        finite &= x.is_finite() & sound;
     }
     finite
 }
