@@ -142,8 +142,7 @@ pub fn advance(
                 )
             }
             (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..], [fixed_m, fixed_s, ..]) => {
-                let betas = [one, 1.0 - one, two, 1.0 - two].map(E::of);
-                let numbers = [rate, correction, epsilon].map(E::of);
+                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, correction, epsilon].map(E::of);
                 grid.change(
                     g,
                     [m.storage_mut::<E>(), s.storage_mut::<E>()],
@@ -153,10 +152,10 @@ pub fn advance(
                     |row, g, [m, s], w| {
                         let at = grid.columns_at(row);
                         match shared {
-                            true => adam_line(g, m, s, w, rows(row), thrice(&gc[at]), betas, numbers),
+                            true => adam_line(g, m, s, w, rows(row), thrice(&gc[at]), numbers),
                             false => {
                                 let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                                adam_line(g, m, s, w, rows(row), columns, betas, numbers)
+                                adam_line(g, m, s, w, rows(row), columns, numbers)
                             }
                         }
                     },
@@ -210,8 +209,7 @@ fn adam_line<E: Real>(
     w: &[E],
     [gr, ar, br]: [E; 3],
     columns: impl Iterator<Item = [E; 3]>,
-    [one, rest_one, two, rest_two]: [E; 4],
-    [rate, correction, epsilon]: [E; 3],
+    [one, rest_one, two, rest_two, rate, correction, epsilon]: [E; 7],
 ) -> bool {
     let mut finite = true;
     let numbers = g.iter_mut().zip(m).zip(s).zip(w);
