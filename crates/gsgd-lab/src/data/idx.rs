@@ -74,16 +74,28 @@ fn open(folder: &Path, name: &str) -> Result<(PathBuf, Vec<u8>), DataError> {
         source,
     };
     let file = File::open(&path).map_err(read)?;
-    let mut data = Vec::new();
-    if path.extension().is_some_and(|e| e == "gz") {
-        GzDecoder::new(file)
-            .take(LARGEST)
-            .read_to_end(&mut data)
-            .map_err(read)?;
-    } else {
-        file.take(LARGEST).read_to_end(&mut data).map_err(read)?;
-    }
-    Ok((path, data))
+    let data = match path.extension().is_some_and(|e| e == "gz") {
+        true => read_whole(GzDecoder::new(file)),
+        false => read_whole(file),
+    };
+    Ok((path.clone(), data.map_err(read)?))
+}
+
+/// All bytes, into memory of the size that the header promises, if there is that much: growing would take twice that.
+fn read_whole(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let (mut from, mut data) = (from.take(LARGEST), Vec::new());
+    from.by_ref().take(4).read_to_end(&mut data)?;
+    let dims = data.last().map_or(0, |&dims| usize::from(dims));
+    from.by_ref().take(4 * dims as u64).read_to_end(&mut data)?;
+    let sizes = data[4.min(data.len())..].chunks_exact(4);
+    let sizes = sizes.map(|size| {
+        size.iter()
+            .fold(0u64, |all, &byte| all << 8 | u64::from(byte))
+    });
+    let promised = sizes.fold(1u64, u64::saturating_mul).min(LARGEST);
+    _ = data.try_reserve_exact(promised as usize);
+    from.read_to_end(&mut data)?;
+    Ok(data)
 }
 
 /// Dimensions and bytes of an IDX file of unsigned bytes.
