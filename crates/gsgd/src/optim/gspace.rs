@@ -30,11 +30,12 @@ pub(super) enum Inner {
 /// Each step reads sums, O(H) of them, from some of the weights and gradients, changes coordinates from (w, dL/dw) to
 /// (v, dL/dv), lets the inner optimiser step v, and allocates the new path values back to the weights. For G-SGD,
 /// G-momentum and G-Adam the last three are one pass: 3, 5 and 7 memory words per weight, and two more of each layer that
-/// is read for sums. (With batch norm the latter two take a pass for each.) Between steps it keeps O(H) numbers besides the
-/// inner optimiser's state.
+/// is read for sums before. (With batch norm the latter two take a pass for each.) Between steps it keeps O(H) numbers
+/// besides the inner optimiser's state.
 ///
-/// A class's sum is read from its incoming weights where those are far fewer than its outgoing ones, for the two sums are
-/// equal where the loss depends on the network's outputs alone. A few classes are read on both sides in every step; where
+/// A class's sum is read from its incoming weights where those are far fewer than its outgoing ones, or where they leave
+/// the ground, so that the pass over them can take it on the way; for the two sums are equal where the loss depends on the
+/// network's outputs alone. A few classes are read on both sides in every step; where
 /// they disagree, as with a penalty on weights in the loss, all sums are read from outgoing weights, which is right for any
 /// gradient. (A penalty on path values belongs into the inner optimiser: it is scale-invariant.)
 ///
