@@ -9,7 +9,8 @@ use burn::tensor::{DType, Device, DeviceKind};
 use common::{Batch, Mlp, close, grads, values};
 use gsgd::{Coordinates, GSpaceConfig, Scaling, Wiring};
 
-const WIDTHS: [usize; 4] = [6, 16, 9, 3];
+/// Of the second, the first layer's pass gives the sums of its heads.
+const WIDTHS: [[usize; 4]; 2] = [[6, 16, 9, 3], [6, 300, 280, 3]];
 
 /// Logits after every tenth of 40 steps on a device.
 fn trajectory(model: Mlp, config: &GSpaceConfig, lr: f64, device: &Device) -> Vec<f64> {
@@ -17,7 +18,7 @@ fn trajectory(model: Mlp, config: &GSpaceConfig, lr: f64, device: &Device) -> Ve
     let mut optim = config.init(&model).unwrap();
     let mut logits = Vec::new();
     for at in 0..40 {
-        let batch = Batch::random(at % 20, 16, WIDTHS[0], WIDTHS[3], DType::F32);
+        let batch = Batch::random(at % 20, 16, WIDTHS[0][0], WIDTHS[0][3], DType::F32);
         let batch = Batch {
             x: batch.x.to_device(device),
             y: batch.y.to_device(device),
@@ -48,9 +49,10 @@ fn configs() -> [(GSpaceConfig, f64); 4] {
 #[test]
 fn a_gpu_trains_as_the_cpu_does() {
     let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
-    for bias in [false, true] {
+    let models = WIDTHS.map(|widths| [false, true].map(|bias| (widths, bias)));
+    for (widths, bias) in models.concat() {
         for (config, lr) in configs() {
-            let model = Mlp::he(3, &WIDTHS, bias, DType::F32);
+            let model = Mlp::he(3, &widths, bias, DType::F32);
             let on_cpu = trajectory(model.clone(), &config, lr, &common::device());
             close(&trajectory(model, &config, lr, &gpu), &on_cpu, 1e-4);
         }
@@ -60,12 +62,14 @@ fn a_gpu_trains_as_the_cpu_does() {
 #[test]
 fn powers_of_two_leave_every_bit_on_a_gpu() {
     let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
-    let model = Mlp::he(3, &WIDTHS, true, DType::F32);
-    let wiring = Wiring::of(&model).unwrap();
-    let scaling = Scaling::powers_of_two(&wiring, 6, 4);
-    let twin = scaling.apply(model.clone(), &wiring).unwrap();
-    for (config, lr) in configs() {
-        let run = |model: &Mlp| trajectory(model.clone(), &config, lr, &gpu);
-        assert_eq!(run(&model), run(&twin));
+    for widths in WIDTHS {
+        let model = Mlp::he(3, &widths, true, DType::F32);
+        let wiring = Wiring::of(&model).unwrap();
+        let scaling = Scaling::powers_of_two(&wiring, 6, 4);
+        let twin = scaling.apply(model.clone(), &wiring).unwrap();
+        for (config, lr) in configs() {
+            let run = |model: &Mlp| trajectory(model.clone(), &config, lr, &gpu);
+            assert_eq!(run(&model), run(&twin));
+        }
     }
 }
