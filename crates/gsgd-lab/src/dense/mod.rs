@@ -1,9 +1,9 @@
 //! Wide dense layers for the CPU, as an extension of Burn's flex backend: the same values as Burn's own to rounding, in
 //! half of the time or less.
 //!
-//! Products are those of `rten-gemm`, which share the work between cores evenly and write results into fresh memory.
-//! (Burn's are zeroed and copied once first, which takes as long as a third of the product where there are weights for
-//! results.) The gradient of the inputs is computed transposed, so that weights are read along their rows.
+//! Products are those of `rten-gemm`, which share the work between cores evenly; results are zeroed by all cores and
+//! written once. (Burn's are zeroed by one and copied first, which takes as long as a third of the product where there are
+//! weights for results.) The gradient of the inputs is computed transposed, so that weights are read along their rows.
 
 mod autodiff;
 
