@@ -158,7 +158,7 @@ impl SkeletonChart {
     ) -> Result<Vec<Matrix>, Error> {
         let point = Point::of(self, network, &gradients)?;
         let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
-            let update = point.passing_update(slot, -lr[slot], |inverse| inverse * inverse)?;
+            let update = point.passing_update(slot, -lr[slot], values::of_gradient)?;
             Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
         })?;
         let survey = point.survey(&matrices, sums)?;

@@ -6,6 +6,7 @@ use super::chart::{Survey, Update};
 use super::places::Factors;
 use super::point::Point;
 use super::reading::Reading;
+use super::values;
 use super::way::Way;
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
@@ -97,8 +98,7 @@ impl SkeletonSurvey<'_> {
         let along = self.along();
         let lengths = self.lengths(lr, &along);
         let other = lr.iter().map(|lr| -lr).collect();
-        let power = |inverse: f64| inverse * inverse;
-        Way::new(self, change, &lengths, other, along, power)
+        Way::new(self, change, &lengths, other, along, values::of_gradient)
     }
 
     /// The way back where the In edge of every class changes by `change`, from weights and the change of path values, to

@@ -47,6 +47,12 @@ pub(crate) fn inverse_factors(places: &Places, products: &Factors) -> Factors {
     inverse
 }
 
+/// What a gradient of weights is multiplied with on each side in a step, from 1 / T or 1 / D: once to make it dL/dv and once
+/// on the way back.
+pub(crate) fn of_gradient(inverse: f64) -> f64 {
+    inverse * inverse
+}
+
 /// The inverses of the coordinates of the In edges, from weights by skeleton edge.
 pub(crate) fn per_in_value(places: &Places, weights: &[f64], inverse: &Factors) -> Vec<f64> {
     let (ins, _) = Places::ins_and_outs(weights);
