@@ -136,12 +136,16 @@ def time_steps(arch, batch, optimizer, seconds):
 
 
 def ours(threads):
-    """Milliseconds of our SGD and G-SGD by network."""
-    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", "training", " gsgd / sgd"]
+    """Milliseconds of our SGD and G-SGD by network and optimiser."""
+    bench = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", "training"]
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
-    text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
-    line = re.compile(r"training (\S+) gsgd / sgd\s+([\d.]+) us\s+([\d.]+) us")
-    return {found[1]: (float(found[2]) / 1e3, float(found[3]) / 1e3) for found in line.finditer(text)}
+    line = re.compile(r"training (\S+) (\S+) / Burn's sgd +[\d.]+ us +([\d.]+) us")
+    times = {}
+    for optimizer in ("sgd", "gsgd"):
+        command = [*bench, f" {optimizer} / Burn's sgd"]
+        text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
+        times.update({(found[1], found[2]): float(found[3]) / 1e3 for found in line.finditer(text)})
+    return times
 
 
 def check():
@@ -183,9 +187,9 @@ def main():
         torch.set_num_threads(threads)
         measured = ours(threads)
         for arch, batch in NETWORKS:
-            for at, optimizer in enumerate(("sgd", "gsgd")):
+            for optimizer in ("sgd", "gsgd"):
                 theirs = time_steps(arch, batch, optimizer, args.seconds)
-                own = measured.get(arch, (None, None))[at]
+                own = measured.get((arch, optimizer))
                 cells = [f"{value:.3f}" if value else "" for value in (theirs, own)]
                 ratio = f"{own / theirs:.2f}" if theirs and own else ""
                 print(threads, arch, batch, optimizer, *cells, ratio, sep=",")

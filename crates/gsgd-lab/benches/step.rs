@@ -1,8 +1,8 @@
-//! What a step costs against Burn's own optimisers: `cargo bench`, or with words that a line must contain, such as
-//! `cargo bench -- training g-adam`.
+//! What a step costs against Burn's own optimisers: `cargo bench --bench step`, or with words that a line must contain, such
+//! as `cargo bench --bench step -- training g-adam`.
 //!
 //! `step` is the optimiser step alone, on gradients made before; `training` is forward, backward and step on a batch
-//! of random images. Each of our optimisers and its baseline take turns, a few steps each, so that both see the same
+//! of random images. Each of the program's optimisers and its baseline take turns, a few steps each, so that both see the same
 //! noise of the machine; the ratio is the median over all turns, with its quartiles.
 
 mod common;
@@ -25,9 +25,11 @@ const NETWORKS: [(&str, usize, usize); 5] = [
     ("resnet:20", 128, 1),
 ];
 
-/// A baseline and one of ours, by the flags of `gsgd train`.
-const PAIRS: [(&str, &str); 6] = [
+/// One of Burn's optimisers, and one of the program's by the flags of `gsgd train`.
+const PAIRS: [(&str, &str); 8] = [
     ("sgd", "sgd"),
+    ("momentum", "momentum"),
+    ("adam", "adam"),
     ("sgd", "gsgd"),
     ("sgd", "gsgd --coordinates=norm"),
     ("sgd", "path-sgd"),
@@ -46,11 +48,12 @@ fn measure_all() {
     for what in ["step", "training"] {
         for (arch, batch, turn) in NETWORKS {
             for (baseline, ours) in PAIRS {
-                let name = format!("{what} {arch} {ours} / {baseline}");
+                let name = format!("{what} {arch} {ours} / Burn's {baseline}");
                 // no path leads through batch norm
                 let possible = arch.starts_with("mlp") || ours != "path-sgd";
                 if possible && words.iter().all(|word| name.contains(word.as_str())) {
-                    let runs = [baseline, ours].map(|flags| Run::new(arch, batch, flags));
+                    let burns = Run::of_burn(arch, batch, baseline);
+                    let runs = [burns, Run::new(arch, batch, ours)];
                     println!("{name:<62} {}", compare(runs, what, turn));
                 }
             }

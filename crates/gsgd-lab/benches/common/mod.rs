@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::optim::GradientsParams;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::Parser;
 use gsgd_lab::data::ImageShape;
@@ -59,6 +60,20 @@ impl Run {
             model: Some(model),
             x: Tensor::random([batch, shape.features()], normal, &device()),
             y: Tensor::from_data(TensorData::from(y.as_slice()), &device()),
+        }
+    }
+
+    /// The same with one of Burn's own optimisers.
+    pub fn of_burn(arch: &str, batch: usize, name: &str) -> Self {
+        let ball = MomentumConfig::new().with_dampening(0.0);
+        let optim = match name {
+            "sgd" => SgdConfig::new().init(),
+            "momentum" => SgdConfig::new().with_momentum(Some(ball)).init(),
+            _ => AdamConfig::new().with_epsilon(1e-8).init(),
+        };
+        Self {
+            stepper: Stepper::on_weights(optim),
+            ..Self::new(arch, batch, name)
         }
     }
 

@@ -4,6 +4,7 @@ mod batches;
 pub mod checkpoint;
 mod ending;
 mod lock;
+pub mod one_pass;
 mod optimizer;
 mod run;
 mod schedule;

@@ -1,15 +1,14 @@
 //! The optimisers by name; one table for the command line, the comparison and the tests.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, OptimizerRecord, SgdConfig};
+use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, Tensor};
 use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwired};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::one_pass::{self, Rule};
 use crate::models::Model;
 
 /// An optimiser of the program.
@@ -71,7 +70,7 @@ pub struct Stepper {
 
 #[derive(Clone)]
 enum Way {
-    /// One of Burn's, on weights.
+    /// On weights.
     WeightSpace(ModuleOptimizer),
     /// On path values.
     PathSpace(Box<GSpace>),
@@ -111,6 +110,14 @@ impl Stepper {
         })
     }
 
+    /// An optimiser on weights.
+    pub fn on_weights(optim: impl Into<ModuleOptimizer>) -> Self {
+        Self {
+            way: Way::WeightSpace(optim.into()),
+            clip_norm: None,
+        }
+    }
+
     /// The optimiser as [`to_bytes`](Self::to_bytes) left it, for the model of the same checkpoint.
     ///
     /// # Errors
@@ -121,9 +128,17 @@ impl Stepper {
         let way = match settings.optimizer {
             Sgd | Momentum | Adam => {
                 let record = OptimizerRecord::from_bytes(bytes);
-                let record =
-                    record.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?;
-                Way::WeightSpace(inner(settings).load_record(record))
+                let record = record.map_err(|error| anyhow!("the optimiser's state: {error}"))?;
+                let tensors = record.len();
+                let optim = inner(settings).load_record(record);
+                // what it cannot read it leaves out
+                if optim.to_record().len() != tensors {
+                    bail!(
+                        "the optimiser's state is not one of {}",
+                        settings.optimizer.as_str()
+                    );
+                }
+                Way::WeightSpace(optim)
             }
             Gsgd | GMomentum | GAdam => {
                 Way::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
@@ -144,7 +159,7 @@ impl Stepper {
         Ok(match &self.way {
             Way::WeightSpace(optim) => {
                 let bytes = optim.to_record().into_bytes();
-                bytes.map_err(|error| anyhow::anyhow!("the optimiser's state: {error}"))?
+                bytes.map_err(|error| anyhow!("the optimiser's state: {error}"))?
             }
             Way::PathSpace(optim) => optim.to_bytes()?,
             // all they know follows from the weights
@@ -226,23 +241,18 @@ fn lifted(settings: &Settings) -> GSpaceConfig {
     }
 }
 
-/// Burn's optimiser: on weights as it is, or lifted.
+/// The optimiser of weights: as it is, or lifted.
 fn inner(settings: &Settings) -> ModuleOptimizer {
     use OptimizerName::*;
-    let decay = settings.weight_decay as f32;
-    let decay = (decay > 0.0).then(|| WeightDecayConfig::new(decay));
-    let momentum = MomentumConfig::new()
-        .with_momentum(settings.momentum)
-        .with_dampening(0.0);
-    let momentum = matches!(settings.optimizer, Momentum | GMomentum).then_some(momentum);
-    match settings.optimizer {
-        Adam | GAdam => {
-            let adam = AdamConfig::new().with_beta_1(0.9).with_beta_2(0.999);
-            adam.with_epsilon(1e-8).with_weight_decay(decay).init()
-        }
-        _ => SgdConfig::new()
-            .with_momentum(momentum)
-            .with_weight_decay(decay)
-            .init(),
-    }
+    let rule = match settings.optimizer {
+        Adam | GAdam => Rule::Adam {
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+        },
+        Momentum | GMomentum => Rule::HeavyBall {
+            momentum: settings.momentum as f32,
+        },
+        _ => Rule::Descent,
+    };
+    one_pass::optimizer(rule, settings.weight_decay as f32)
 }
