@@ -23,35 +23,18 @@ impl<'a, const N: usize> Fixed<'a, N> {
         }
     }
 
-    /// Those from a place on.
-    pub fn from(self, start: usize) -> Self {
-        let first = self.at.partition_point(|&at| at < start);
-        self.without(first)
-    }
-
-    fn without(self, first: usize) -> Self {
-        Self {
-            at: &self.at[first..],
-            values: &self.values[first..],
-            of_moments: self.of_moments.map(|values| &values[first..]),
-        }
-    }
-
-    /// Sets those that lie in a part of the matrix, which begins with its entry `start`, and leaves those behind it; there
-    /// must be none before it.
+    /// Sets those that lie in a part of the matrix, which begins with its entry `start`.
     #[inline(always)]
-    pub fn set<E: Real>(&mut self, start: usize, x: &mut [E], mut moments: [&mut [E]; N]) {
-        let mut count = 0;
-        while let Some(at) = self.at.get(count).map(|at| at - start)
-            && at < x.len()
-        {
-            x[at] = E::of(self.values[count]);
+    pub fn set<E: Real>(self, start: usize, x: &mut [E], mut moments: [&mut [E]; N]) {
+        let first = self.at.partition_point(|&at| at < start);
+        let end = self.at.partition_point(|&at| at < start + x.len());
+        for entry in first..end {
+            let at = self.at[entry] - start;
+            x[at] = E::of(self.values[entry]);
             for (moment, values) in moments.iter_mut().zip(self.of_moments) {
-                moment[at] = E::of(values[count]);
+                moment[at] = E::of(values[entry]);
             }
-            count += 1;
         }
-        *self = self.without(count);
     }
 }
 

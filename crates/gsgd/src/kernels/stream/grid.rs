@@ -75,7 +75,7 @@ impl Grid {
     }
 
     /// On every row, the products of x and y added to sums where these are asked for, then
-    /// `work(row, line of x, lines of the moments, line of y)`, and its fixed entries set, while it is near.
+    /// `work(row, line of x, lines of the moments, line of y)`; after every block its fixed entries set, while it is near.
     ///
     /// Whether all of `work` said yes, and the sums.
     #[inline(always)]
@@ -95,7 +95,6 @@ impl Grid {
                 #[inline(always)]
                 || {
                     let mut good = true;
-                    let mut fixed = fixed.from(at * block);
                     let mut products = dots.map(|side| Products::new(self, side, step));
                     for row in 0..y.len() / columns {
                         let line = row * columns..(row + 1) * columns;
@@ -104,13 +103,13 @@ impl Grid {
                         if let Some(products) = &mut products {
                             products.add(row, x, y);
                         }
-                        let mut moments = moments.each_mut().map(|m| &mut m[line.clone()]);
-                        good &= work(row, x, moments.each_mut().map(|m| &mut **m), y);
-                        fixed.set(row * columns, x, moments);
+                        let moments = moments.each_mut().map(|m| &mut m[line.clone()]);
+                        good &= work(row, x, moments, y);
                     }
                     (good, products.map(Products::sums))
                 },
             );
+            fixed.set(at * block, x, moments);
             (good, sums.unwrap_or_default())
         };
         let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));

@@ -5,7 +5,7 @@ use burn::tensor::DType;
 
 use super::entries::Fixed;
 use super::grid::{Also, Grid};
-use super::{Real, narrow, vectorised};
+use super::{Greatest, Real, narrow, vectorised};
 use crate::kernels::{Advance, Combine, Entries, Lines, Motion};
 
 pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
@@ -54,23 +54,23 @@ pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, 
 
 #[inline(always)]
 fn combine_plain<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) -> bool {
-    let mut finite = true;
+    let mut greatest = Greatest::default();
     for ((x, &y), &xc) in x.iter_mut().zip(y).zip(xc) {
         *x = (*x * xr) * xc + y * yr;
-        finite &= x.is_finite();
+        greatest = greatest.with(*x);
     }
-    finite
+    greatest.is_finite()
 }
 
 /// The slices are arguments of a function so that the compiler knows that they do not overlap.
 #[inline(always)]
 fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E) -> bool {
-    let mut finite = true;
+    let mut greatest = Greatest::default();
     for ((x, &y), (&xc, &yc)) in x.iter_mut().zip(y).zip(xc.iter().zip(yc)) {
         *x = (*x * xr) * xc + (y * yr) * yc;
-        finite &= x.is_finite();
+        greatest = greatest.with(*x);
     }
-    finite
+    greatest.is_finite()
 }
 
 pub fn allocate(
@@ -189,16 +189,17 @@ fn ball_line<E: Real>(
     columns: impl Iterator<Item = [E; 3]>,
     [momentum, of_gradient, of_moment]: [E; 3],
 ) -> bool {
-    let mut finite = true;
+    let mut greatest = Greatest::default();
     for (((x, m), &w), [gc, ac, bc]) in g.iter_mut().zip(m).zip(w).zip(columns) {
-        let (sound, g) = (x.is_finite(), (*x * gr) * gc);
-        let next = *m * momentum + g;
+        let (before, g) = (*m, (*x * gr) * gc);
+        let next = before * momentum + g;
         let change = g * of_gradient + next * of_moment;
-        *x = (w * ar) * ac + (change * br) * bc;
-        *m = if sound { next } else { *m };
-        finite &= x.is_finite() & sound;
+        let moved = (w * ar) * ac + (change * br) * bc;
+        *x = moved;
+        *m = if moved.is_finite() { next } else { before };
+        greatest = greatest.with(moved);
     }
-    finite
+    greatest.is_finite()
 }
 
 #[inline(always)]
@@ -211,17 +212,19 @@ fn adam_line<E: Real>(
     columns: impl Iterator<Item = [E; 3]>,
     [one, rest_one, two, rest_two, rate, correction, epsilon]: [E; 7],
 ) -> bool {
-    let mut finite = true;
+    let mut greatest = Greatest::default();
     let numbers = g.iter_mut().zip(m).zip(s).zip(w);
     for ((((x, m), s), &w), [gc, ac, bc]) in numbers.zip(columns) {
-        let (sound, g) = (x.is_finite(), (*x * gr) * gc);
-        let next_m = *m * one + g * rest_one;
-        let next_s = *s * two + (g * g) * rest_two;
-        let change = next_m * rate / ((next_s * correction).root() + epsilon);
-        *x = (w * ar) * ac + (change * br) * bc;
-        *m = if sound { next_m } else { *m };
-        *s = if sound { next_s } else { *s };
-        finite &= x.is_finite() & sound;
+        let (before, g) = ([*m, *s], (*x * gr) * gc);
+        let next = [
+            before[0] * one + g * rest_one,
+            before[1] * two + (g * g) * rest_two,
+        ];
+        let change = next[0] * rate / ((next[1] * correction).root() + epsilon);
+        let moved = (w * ar) * ac + (change * br) * bc;
+        *x = moved;
+        [*m, *s] = if moved.is_finite() { next } else { before };
+        greatest = greatest.with(moved);
     }
-    finite
+    greatest.is_finite()
 }
