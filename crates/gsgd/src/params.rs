@@ -210,7 +210,7 @@ pub(crate) fn map_followers<M: Module>(
             let length = [follower.classes.len()];
             changed(param, |old| {
                 let shape = old.dims();
-                let vector = reshaped(old, shape, length);
+                let vector = reshaped(old.inner(), shape, length);
                 reshaped((self.change)(follower, vector), length, shape)
             })
         }
@@ -253,50 +253,49 @@ impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
         let edges = &self.wiring.edges[slot];
         changed(param, |old| {
             let shape = old.dims();
-            let matrix = Matrix::of(reshaped(old, shape, edges.dims()), self.how);
+            let matrix = Matrix::of(reshaped(old.inner(), shape, edges.dims()), self.how);
             let matrix = (self.change)(slot, matrix);
             reshaped(Tensor::from(matrix), edges.dims(), shape)
         })
     }
 }
 
-/// The parameter with another tensor, made from its own off the autodiff tape; all else stays as it was.
+/// The parameter with another tensor, made from its own; all else stays as it was.
 fn changed<const D: usize>(
     param: Param<Tensor<D>>,
     change: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Param<Tensor<D>> {
     let (id, tensor, mapper) = param.consume();
     let context = Context::of(&tensor);
-    let tensor = change(tensor.inner());
+    let tensor = change(tensor);
     Param::from_mapped_value(id, context.restore(tensor, id), mapper)
 }
 
-/// What a parameter's tensor carries besides its values.
+/// What a parameter's tensor carries besides its values, if it is one with autodiff.
 struct Context {
-    autodiff: bool,
+    /// None without autodiff.
+    checkpointing: Option<GradientCheckpointingStrategy>,
     require_grad: bool,
     distributed: bool,
-    checkpointing: Option<GradientCheckpointingStrategy>,
 }
 
 impl Context {
     fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
-        let autodiff = tensor.is_autodiff();
+        let checkpointing = tensor.gradient_checkpointing_strategy();
         Self {
-            autodiff,
             require_grad: tensor.is_require_grad(),
             // asking a tensor without autodiff panics
-            distributed: autodiff && tensor.is_distributed(),
-            checkpointing: tensor.gradient_checkpointing_strategy(),
+            distributed: checkpointing.is_some() && tensor.is_distributed(),
+            checkpointing,
         }
     }
 
     fn restore<const D: usize>(self, tensor: Tensor<D>, id: ParamId) -> Tensor<D> {
-        if !self.autodiff {
+        let Some(strategy) = self.checkpointing else {
             return tensor;
-        }
+        };
         let mut tensor = Tensor::from_inner(tensor);
-        if let Some(strategy) = self.checkpointing {
+        if tensor.gradient_checkpointing_strategy() != Some(strategy) {
             tensor = tensor.with_gradient_checkpointing_strategy(strategy);
         }
         if self.require_grad {

@@ -13,8 +13,9 @@ pub(crate) struct Part {
     pub at: Arc<[usize]>,
     /// Where they stand in a list [by skeleton edge](super::places::Places::ins_and_outs).
     edge: Vec<u32>,
-    /// In edges that have a coordinate: places and classes.
+    /// In edges that have a coordinate: places, where these stand among all, and classes.
     pub moving_at: Vec<usize>,
+    moving_among: Vec<u32>,
     pub moving: Vec<Class>,
     /// The places of the others, which stay as they are.
     pub free: Arc<[usize]>,
@@ -46,10 +47,11 @@ impl Part {
     /// From places, positions in a list by skeleton edge, and the classes of In edges that move.
     fn new(wiring: &Wiring, edges: &Edges, mut list: Vec<(usize, usize, Option<Class>)>) -> Self {
         list.sort_unstable();
-        let moving = list
-            .iter()
-            .filter_map(|&(at, _, moving)| Some((at, moving?)));
-        let (moving_at, moving) = moving.unzip();
+        let moving = list.iter().enumerate();
+        let moving = moving.filter_map(|(among, &(at, _, moving))| {
+            moving.map(|class| (at, (among as u32, class)))
+        });
+        let (moving_at, (moving_among, moving)) = moving.unzip();
         let free = list.iter().filter(|(.., moving)| moving.is_none());
         let mut heads = edges.heads.iter();
         Self {
@@ -57,6 +59,7 @@ impl Part {
             edge: list.iter().map(|&(_, edge, _)| edge as u32).collect(),
             free: free.map(|&(at, ..)| at).collect(),
             moving_at,
+            moving_among,
             moving,
             beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
         }
@@ -72,17 +75,19 @@ impl Part {
 
     /// Its edges' values of a list by skeleton edge.
     pub fn entries(&self, values: &[f64]) -> Entries {
+        let edges = self.edge.iter();
         Entries {
             at: self.at.clone(),
-            values: self.values(values),
+            values: edges.map(|&edge| values[edge as usize]).collect(),
         }
     }
 
-    /// The same without their places.
-    pub fn values(&self, values: &[f64]) -> Vec<f64> {
-        self.edge
-            .iter()
-            .map(|&edge| values[edge as usize])
-            .collect()
+    /// A value for each of its edges, from values of those that move; 0 for others.
+    pub fn from_moving(&self, moving: &[f64]) -> Vec<f64> {
+        let mut values = vec![0.0; self.at.len()];
+        for (&among, value) in self.moving_among.iter().zip(moving) {
+            values[among as usize] = *value;
+        }
+        values
     }
 }

@@ -128,12 +128,7 @@ impl SkeletonChart {
 
     /// Values at the places that an update of a parameter sets, from values of its moving edges; 0 for others.
     pub fn at_fixed(&self, slot: usize, moving: &[f64]) -> Vec<f64> {
-        let part = &self.parts[slot];
-        let mut values = vec![0.0; 2 * self.places.classes()];
-        for (class, value) in part.moving.iter().zip(moving) {
-            values[class.index()] = *value;
-        }
-        part.values(&values)
+        self.parts[slot].from_moving(moving)
     }
 
     /// Reads weights and gradients once and computes all that is per class.

@@ -112,6 +112,9 @@ impl Grid {
             fixed.set(at * block, x, moments);
             (good, sums.unwrap_or_default())
         };
+        if y.len() <= block {
+            return run(0, x, moments, y);
+        }
         let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
         let blocks = x.chunks_mut(block).zip(y.chunks(block)).map(|(x, y)| {
             let moments = parts.each_mut().map(|part| part.next().unwrap_or_default());

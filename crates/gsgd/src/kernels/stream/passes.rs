@@ -33,7 +33,8 @@ pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, 
     let (finite, dots) = by_dtype!(x, E => {
         let plain = of_y.columns.iter().all(|&c| c == 1.0);
         let (xr, yr) = (&of_x.rows, &of_y.rows);
-        let (xc, yc) = (narrow::<E>(&of_x.columns), narrow::<E>(&of_y.columns));
+        let xc = narrow::<E>(&of_x.columns);
+        let yc = if plain { Vec::new() } else { narrow(&of_y.columns) };
         grid.change(
             x.storage_mut::<E>(),
             [],
