@@ -137,14 +137,14 @@ def time_steps(arch, batch, optimizer, seconds):
 
 def ours(threads):
     """Milliseconds of our SGD and G-SGD by network and optimiser."""
-    bench = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", "training"]
+    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", "training", " gsgd / sgd"]
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
-    line = re.compile(r"training (\S+) (\S+) / Burn's sgd +[\d.]+ us +([\d.]+) us")
+    text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
+    line = re.compile(r"training (\S+) gsgd / sgd +[\d.]+ us +([\d.]+) us +([\d.]+) us")
     times = {}
-    for optimizer in ("sgd", "gsgd"):
-        command = [*bench, f" {optimizer} / Burn's sgd"]
-        text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
-        times.update({(found[1], found[2]): float(found[3]) / 1e3 for found in line.finditer(text)})
+    for found in line.finditer(text):
+        for optimizer, time in zip(("sgd", "gsgd"), found.groups()[1:]):
+            times[found[1], optimizer] = float(time) / 1e3
     return times
 
 
