@@ -74,8 +74,29 @@ impl Grid {
         (0..count).map(block).collect()
     }
 
-    /// On every row, the products of x and y added to sums where these are asked for, then
-    /// `work(row, line of x, lines of the moments, line of y)`; after every block its fixed entries set, while it is near.
+    /// `work(row, line of x, lines of the moments, line of y)` on every one of these rows; whether all said yes.
+    #[inline(always)]
+    pub fn each<E, const N: usize>(
+        self,
+        rows: Range<usize>,
+        x: &mut [E],
+        mut moments: [&mut [E]; N],
+        y: &[E],
+        mut work: impl FnMut(usize, &mut [E], [&mut [E]; N], &[E]) -> bool,
+    ) -> bool {
+        let mut good = true;
+        let lines = x
+            .chunks_exact_mut(self.columns)
+            .zip(y.chunks_exact(self.columns));
+        for (at, (x, y)) in lines.enumerate() {
+            let moments = moments.each_mut().map(|m| &mut m[self.line(at)]);
+            good &= work(rows.start + at, x, moments, y);
+        }
+        good
+    }
+
+    /// `work(rows, lines of x, lines of the moments, lines of y)` on rows next to each other, after the products of x and y
+    /// on them are added to sums where these are asked for; after every block its fixed entries set, while it is near.
     ///
     /// Whether all of `work` said yes, and the sums.
     #[inline(always)]
@@ -85,32 +106,34 @@ impl Grid {
         mut moments: [&mut [E]; N],
         y: &[E],
         also: Also<N>,
-        work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
+        work: impl Fn(Range<usize>, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
     ) -> (bool, Vec<f64>) {
         let Also { fixed, dots } = also;
         let (step, columns) = (self.rows_for(dots), self.columns);
         let block = step * columns;
         let run = |at: usize, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
+            let (first, rows) = (at * step, y.len() / columns);
             let (good, sums) = vectorised(
                 #[inline(always)]
                 || {
-                    let mut good = true;
-                    let mut products = dots.map(|side| Products::new(self, side, step));
-                    for row in 0..y.len() / columns {
+                    let Some(side) = dots else {
+                        let moments = moments.each_mut().map(|m| &mut **m);
+                        return (work(first..first + rows, x, moments, y), Vec::new());
+                    };
+                    let (mut good, mut products) = (true, Products::new(self, side, step));
+                    for row in 0..rows {
                         let line = row * columns..(row + 1) * columns;
                         let (x, y) = (&mut x[line.clone()], &y[line.clone()]);
-                        let row = at * step + row;
-                        if let Some(products) = &mut products {
-                            products.add(row, x, y);
-                        }
+                        let row = first + row;
+                        products.add(row, x, y);
                         let moments = moments.each_mut().map(|m| &mut m[line.clone()]);
-                        good &= work(row, x, moments, y);
+                        good &= work(row..row + 1, x, moments, y);
                     }
-                    (good, products.map(Products::sums))
+                    (good, products.sums())
                 },
             );
-            fixed.set(at * block, x, moments);
-            (good, sums.unwrap_or_default())
+            fixed.set(first * columns, x, moments);
+            (good, sums)
         };
         if y.len() <= block {
             return run(0, x, moments, y);

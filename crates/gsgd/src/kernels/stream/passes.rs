@@ -31,25 +31,31 @@ pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, 
     let Combine { of_x, of_y, .. } = by;
     let grid = Grid::under(&x, of_x);
     let (finite, dots) = by_dtype!(x, E => {
-        let plain = of_y.columns.iter().all(|&c| c == 1.0);
-        let (xr, yr) = (&of_x.rows, &of_y.rows);
-        let xc = narrow::<E>(&of_x.columns);
-        let yc = if plain { Vec::new() } else { narrow(&of_y.columns) };
-        grid.change(
-            x.storage_mut::<E>(),
-            [],
-            y.storage::<E>(),
-            Also { fixed: Fixed::of(by.fixed, []), dots: by.dots },
-            #[inline(always)]
-            |row, x, [], y| {
-                let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
-                match plain {
-                    true => combine_plain(x, y, &xc[at], xr, yr),
-                    false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
-                }
-            },
-        )
-    });
+            let plain = of_y.columns.iter().all(|&c| c == 1.0);
+            let (xr, yr) = (&of_x.rows, &of_y.rows);
+            let xc = narrow::<E>(&of_x.columns);
+            let yc = if plain { Vec::new() } else { narrow(&of_y.columns) };
+            grid.change(
+                x.storage_mut::<E>(),
+                [],
+                y.storage::<E>(),
+                Also { fixed: Fixed::of(by.fixed, []), dots: by.dots },
+                #[inline(always)]
+                |rows, x, [], y| {
+                    // lists at hand: else they are looked up for every row
+                    let (xr, yr, xc, yc) = (&xr[..], &yr[..], &xc[..], &yc[..]);
+                    grid.each(rows, x, [], y,
+    #[inline(always)]
+    |row, x, [], y| {
+                        let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
+                        match plain {
+                            true => combine_plain(x, y, &xc[at], xr, yr),
+                            false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
+                        }
+                    })
+                },
+            )
+        });
     (x, finite, dots)
 }
 
@@ -84,25 +90,30 @@ pub fn allocate(
 ) -> FlexTensor {
     let grid = Grid::under(&w, v);
     by_dtype!(w, E => {
-        let [v, a, b] = [v, of_w, of_change]
-            .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
-        grid.change(
-            w.storage_mut::<E>(),
-            [],
-            moved.storage::<E>(),
-            Also { fixed: Fixed::of(fixed, []), dots: None },
-            #[inline(always)]
-            |row, w, [], moved| {
-                let (vr, ar, br, at) = (v.0[row], a.0[row], b.0[row], grid.columns_at(row));
-                let columns = v.1[at.clone()].iter().zip(&a.1[at.clone()]).zip(&b.1[at]);
-                for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
-                    let change = moved - (*w * vr) * vc;
-                    *w = (*w * ar) * ac + (change * br) * bc;
-                }
-                true
-            },
-        );
-    });
+            let [v, a, b] = [v, of_w, of_change]
+                .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
+            grid.change(
+                w.storage_mut::<E>(),
+                [],
+                moved.storage::<E>(),
+                Also { fixed: Fixed::of(fixed, []), dots: None },
+                #[inline(always)]
+                |rows, w, [], moved| {
+                    let [(vr, vc), (ar, ac), (br, bc)] = [&v, &a, &b].map(|(r, c)| (&r[..], &c[..]));
+                    grid.each(rows, w, [], moved,
+    #[inline(always)]
+    |row, w, [], moved| {
+                        let (vr, ar, br, at) = (vr[row], ar[row], br[row], grid.columns_at(row));
+                        let columns = vc[at.clone()].iter().zip(&ac[at.clone()]).zip(&bc[at]);
+                        for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
+                            let change = moved - (*w * vr) * vc;
+                            *w = (*w * ar) * ac + (change * br) * bc;
+                        }
+                        true
+                    })
+                },
+            );
+        });
     w
 }
 
@@ -114,57 +125,71 @@ pub fn advance(
 ) -> (FlexTensor, Vec<FlexTensor>, bool, Vec<f64>) {
     let grid = Grid::under(&g, by.of_weights);
     let (finite, dots) = by_dtype!(g, E => {
-        let narrowed = |lines: &Lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns));
-        let [(gr, gc), (ar, ac), (br, bc)] =
-            [by.gradient, by.of_weights, by.of_change].map(narrowed);
-        // as where all heads are grounded; fewer columns stay nearer
-        let shared = gc == bc && ac.iter().all(|&c| c == E::ONE);
-        let rows = |row: usize| [gr[row], ar[row], br[row]];
-        let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
-        match (by.motion, moments.as_mut_slice(), by.fixed_moments) {
-            (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..], [fixed_m, ..]) => {
-                let numbers = [momentum, of_gradient, of_moment].map(E::of);
-                grid.change(
-                    g,
-                    [m.storage_mut::<E>()],
-                    w,
-                    Also { fixed: Fixed::of(by.fixed, [fixed_m]), dots: by.dots },
-                    #[inline(always)]
-                    |row, g, [m], w| {
-                        let at = grid.columns_at(row);
-                        match shared {
-                            true => ball_line(g, m, w, rows(row), thrice(&gc[at]), numbers),
-                            false => {
-                                let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                                ball_line(g, m, w, rows(row), columns, numbers)
-                            }
-                        }
-                    },
-                )
+            let narrowed = |lines: &Lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns));
+            let [(gr, gc), (ar, ac), (br, bc)] =
+                [by.gradient, by.of_weights, by.of_change].map(narrowed);
+            // as where all heads are grounded; fewer columns stay nearer
+            let shared = gc == bc && ac.iter().all(|&c| c == E::ONE);
+            let [(gr, gc), (ar, ac), (br, bc)] =
+                [(&gr, &gc), (&ar, &ac), (&br, &bc)].map(|(r, c)| (&r[..], &c[..]));
+            let factors = move |row: usize| [gr[row], ar[row], br[row]];
+            let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
+            match (by.motion, moments.as_mut_slice(), by.fixed_moments) {
+                (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..], [fixed_m, ..]) => {
+                    let numbers = [momentum, of_gradient, of_moment].map(E::of);
+                    grid.change(
+                        g,
+                        [m.storage_mut::<E>()],
+                        w,
+                        Also { fixed: Fixed::of(by.fixed, [fixed_m]), dots: by.dots },
+                        #[inline(always)]
+                        |rows, g, [m], w| {
+                            let (factors, gc, ac, bc) = (factors, gc, ac, bc);
+                            grid.each(rows, g, [m], w,
+    #[inline(always)]
+    |row, g, [m], w| {
+                                let (by, at) = (factors(row), grid.columns_at(row));
+                                match shared {
+                                    true => ball_line(g, m, w, by, thrice(&gc[at]), numbers),
+                                    false => {
+                                        let columns =
+                                            triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                                        ball_line(g, m, w, by, columns, numbers)
+                                    }
+                                }
+                            })
+                        },
+                    )
+                }
+                (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..], [fixed_m, fixed_s, ..]) => {
+                    let numbers = [one, 1.0 - one, two, 1.0 - two, rate, correction, epsilon].map(E::of);
+                    grid.change(
+                        g,
+                        [m.storage_mut::<E>(), s.storage_mut::<E>()],
+                        w,
+                        Also { fixed: Fixed::of(by.fixed, [fixed_m, fixed_s]), dots: by.dots },
+                        #[inline(always)]
+                        |rows, g, [m, s], w| {
+                            let (factors, gc, ac, bc) = (factors, gc, ac, bc);
+                            grid.each(rows, g, [m, s], w,
+    #[inline(always)]
+    |row, g, [m, s], w| {
+                                let (by, at) = (factors(row), grid.columns_at(row));
+                                match shared {
+                                    true => adam_line(g, m, s, w, by, thrice(&gc[at]), numbers),
+                                    false => {
+                                        let columns =
+                                            triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                                        adam_line(g, m, s, w, by, columns, numbers)
+                                    }
+                                }
+                            })
+                        },
+                    )
+                }
+                _ => unreachable!("a rule has its moments"),
             }
-            (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..], [fixed_m, fixed_s, ..]) => {
-                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, correction, epsilon].map(E::of);
-                grid.change(
-                    g,
-                    [m.storage_mut::<E>(), s.storage_mut::<E>()],
-                    w,
-                    Also { fixed: Fixed::of(by.fixed, [fixed_m, fixed_s]), dots: by.dots },
-                    #[inline(always)]
-                    |row, g, [m, s], w| {
-                        let at = grid.columns_at(row);
-                        match shared {
-                            true => adam_line(g, m, s, w, rows(row), thrice(&gc[at]), numbers),
-                            false => {
-                                let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                                adam_line(g, m, s, w, rows(row), columns, numbers)
-                            }
-                        }
-                    },
-                )
-            }
-            _ => unreachable!("a rule has its moments"),
-        }
-    });
+        });
     (g, moments, finite, dots)
 }
 
