@@ -83,7 +83,7 @@ impl Part {
     }
 
     /// A value for each of its edges, from values of those that move; 0 for others.
-    pub fn from_moving(&self, moving: &[f64]) -> Vec<f64> {
+    pub fn spread(&self, moving: &[f64]) -> Vec<f64> {
         let mut values = vec![0.0; self.at.len()];
         for (&among, value) in self.moving_among.iter().zip(moving) {
             values[among as usize] = *value;

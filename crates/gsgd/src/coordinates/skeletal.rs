@@ -128,7 +128,7 @@ impl SkeletonChart {
 
     /// Values at the places that an update of a parameter sets, from values of its moving edges; 0 for others.
     pub fn at_fixed(&self, slot: usize, moving: &[f64]) -> Vec<f64> {
-        self.parts[slot].from_moving(moving)
+        self.parts[slot].spread(moving)
     }
 
     /// Reads weights and gradients once and computes all that is per class.

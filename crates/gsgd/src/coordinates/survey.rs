@@ -141,7 +141,7 @@ impl Survey for SkeletonSurvey<'_> {
         let moving = part.moving.iter();
         let values: Vec<f64> = moving.map(|c| self.in_gradients[c.index()]).collect();
         let entries = Entries {
-            values: part.from_moving(&values),
+            values: part.spread(&values),
             at: part.at.clone(),
         };
         if !part.beyond_grounded {

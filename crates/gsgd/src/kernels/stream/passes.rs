@@ -28,35 +28,50 @@ pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
 }
 
 pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, bool, Vec<f64>) {
+    let grid = Grid::under(&x, by.of_x);
+    let (finite, dots) =
+        by_dtype!(x, E => combine_rows::<E>(grid, x.storage_mut(), y.storage(), by));
+    (x, finite, dots)
+}
+
+fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (bool, Vec<f64>) {
     let Combine { of_x, of_y, .. } = by;
-    let grid = Grid::under(&x, of_x);
-    let (finite, dots) = by_dtype!(x, E => {
-            let plain = of_y.columns.iter().all(|&c| c == 1.0);
-            let (xr, yr) = (&of_x.rows, &of_y.rows);
-            let xc = narrow::<E>(&of_x.columns);
-            let yc = if plain { Vec::new() } else { narrow(&of_y.columns) };
-            grid.change(
-                x.storage_mut::<E>(),
+    let plain = of_y.columns.iter().all(|&c| c == 1.0);
+    let xc = narrow::<E>(&of_x.columns);
+    let yc = if plain {
+        Vec::new()
+    } else {
+        narrow::<E>(&of_y.columns)
+    };
+    let also = Also {
+        fixed: Fixed::of(by.fixed, []),
+        dots: by.dots,
+    };
+    grid.change(
+        x,
+        [],
+        y,
+        also,
+        #[inline(always)]
+        |rows, x, [], y| {
+            // lists at hand: else they are looked up for every row
+            let (xr, yr, xc, yc) = (&of_x.rows[..], &of_y.rows[..], &xc[..], &yc[..]);
+            grid.each(
+                rows,
+                x,
                 [],
-                y.storage::<E>(),
-                Also { fixed: Fixed::of(by.fixed, []), dots: by.dots },
+                y,
                 #[inline(always)]
-                |rows, x, [], y| {
-                    // lists at hand: else they are looked up for every row
-                    let (xr, yr, xc, yc) = (&xr[..], &yr[..], &xc[..], &yc[..]);
-                    grid.each(rows, x, [], y,
-    #[inline(always)]
-    |row, x, [], y| {
-                        let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
-                        match plain {
-                            true => combine_plain(x, y, &xc[at], xr, yr),
-                            false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
-                        }
-                    })
+                |row, x, [], y| {
+                    let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
+                    match plain {
+                        true => combine_plain(x, y, &xc[at], xr, yr),
+                        false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
+                    }
                 },
             )
-        });
-    (x, finite, dots)
+        },
+    )
 }
 
 #[inline(always)]
@@ -90,31 +105,70 @@ pub fn allocate(
 ) -> FlexTensor {
     let grid = Grid::under(&w, v);
     by_dtype!(w, E => {
-            let [v, a, b] = [v, of_w, of_change]
-                .map(|lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns)));
-            grid.change(
-                w.storage_mut::<E>(),
-                [],
-                moved.storage::<E>(),
-                Also { fixed: Fixed::of(fixed, []), dots: None },
-                #[inline(always)]
-                |rows, w, [], moved| {
-                    let [(vr, vc), (ar, ac), (br, bc)] = [&v, &a, &b].map(|(r, c)| (&r[..], &c[..]));
-                    grid.each(rows, w, [], moved,
-    #[inline(always)]
-    |row, w, [], moved| {
-                        let (vr, ar, br, at) = (vr[row], ar[row], br[row], grid.columns_at(row));
-                        let columns = vc[at.clone()].iter().zip(&ac[at.clone()]).zip(&bc[at]);
-                        for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
-                            let change = moved - (*w * vr) * vc;
-                            *w = (*w * ar) * ac + (change * br) * bc;
-                        }
-                        true
-                    })
-                },
-            );
-        });
+        let lines = [v, of_w, of_change].map(Narrow::<E>::of);
+        allocate_rows(grid, w.storage_mut(), moved.storage(), &lines, fixed);
+    });
     w
+}
+
+fn allocate_rows<E: Real>(
+    grid: Grid,
+    w: &mut [E],
+    moved: &[E],
+    lines: &[Narrow<E>; 3],
+    fixed: &Entries,
+) {
+    let also = Also {
+        fixed: Fixed::of(fixed, []),
+        dots: None,
+    };
+    grid.change(
+        w,
+        [],
+        moved,
+        also,
+        #[inline(always)]
+        |rows, w, [], moved| {
+            let [(vr, vc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
+            grid.each(
+                rows,
+                w,
+                [],
+                moved,
+                #[inline(always)]
+                |row, w, [], moved| {
+                    let (vr, ar, br, at) = (vr[row], ar[row], br[row], grid.columns_at(row));
+                    let columns = vc[at.clone()].iter().zip(&ac[at.clone()]).zip(&bc[at]);
+                    for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
+                        let change = moved - (*w * vr) * vc;
+                        *w = (*w * ar) * ac + (change * br) * bc;
+                    }
+                    true
+                },
+            )
+        },
+    );
+}
+
+/// Factors in the type of the entries.
+struct Narrow<E> {
+    rows: Vec<E>,
+    columns: Vec<E>,
+}
+
+impl<E: Real> Narrow<E> {
+    fn of(lines: &Lines) -> Self {
+        Self {
+            rows: narrow(&lines.rows),
+            columns: narrow(&lines.columns),
+        }
+    }
+
+    /// Of rows and of columns.
+    #[inline(always)]
+    fn lists(&self) -> (&[E], &[E]) {
+        (&self.rows, &self.columns)
+    }
 }
 
 pub fn advance(
@@ -125,72 +179,110 @@ pub fn advance(
 ) -> (FlexTensor, Vec<FlexTensor>, bool, Vec<f64>) {
     let grid = Grid::under(&g, by.of_weights);
     let (finite, dots) = by_dtype!(g, E => {
-            let narrowed = |lines: &Lines| (narrow::<E>(&lines.rows), narrow::<E>(&lines.columns));
-            let [(gr, gc), (ar, ac), (br, bc)] =
-                [by.gradient, by.of_weights, by.of_change].map(narrowed);
-            // as where all heads are grounded; fewer columns stay nearer
-            let shared = gc == bc && ac.iter().all(|&c| c == E::ONE);
-            let [(gr, gc), (ar, ac), (br, bc)] =
-                [(&gr, &gc), (&ar, &ac), (&br, &bc)].map(|(r, c)| (&r[..], &c[..]));
-            let factors = move |row: usize| [gr[row], ar[row], br[row]];
-            let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
-            match (by.motion, moments.as_mut_slice(), by.fixed_moments) {
-                (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..], [fixed_m, ..]) => {
-                    let numbers = [momentum, of_gradient, of_moment].map(E::of);
-                    grid.change(
-                        g,
-                        [m.storage_mut::<E>()],
-                        w,
-                        Also { fixed: Fixed::of(by.fixed, [fixed_m]), dots: by.dots },
-                        #[inline(always)]
-                        |rows, g, [m], w| {
-                            let (factors, gc, ac, bc) = (factors, gc, ac, bc);
-                            grid.each(rows, g, [m], w,
-    #[inline(always)]
-    |row, g, [m], w| {
-                                let (by, at) = (factors(row), grid.columns_at(row));
-                                match shared {
-                                    true => ball_line(g, m, w, by, thrice(&gc[at]), numbers),
-                                    false => {
-                                        let columns =
-                                            triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                                        ball_line(g, m, w, by, columns, numbers)
-                                    }
-                                }
-                            })
-                        },
-                    )
-                }
-                (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..], [fixed_m, fixed_s, ..]) => {
-                    let numbers = [one, 1.0 - one, two, 1.0 - two, rate, correction, epsilon].map(E::of);
-                    grid.change(
-                        g,
-                        [m.storage_mut::<E>(), s.storage_mut::<E>()],
-                        w,
-                        Also { fixed: Fixed::of(by.fixed, [fixed_m, fixed_s]), dots: by.dots },
-                        #[inline(always)]
-                        |rows, g, [m, s], w| {
-                            let (factors, gc, ac, bc) = (factors, gc, ac, bc);
-                            grid.each(rows, g, [m, s], w,
-    #[inline(always)]
-    |row, g, [m, s], w| {
-                                let (by, at) = (factors(row), grid.columns_at(row));
-                                match shared {
-                                    true => adam_line(g, m, s, w, by, thrice(&gc[at]), numbers),
-                                    false => {
-                                        let columns =
-                                            triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                                        adam_line(g, m, s, w, by, columns, numbers)
-                                    }
-                                }
-                            })
-                        },
-                    )
-                }
-                _ => unreachable!("a rule has its moments"),
+        let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
+        let lines = [by.gradient, by.of_weights, by.of_change].map(Narrow::of);
+        match (by.motion, moments.as_mut_slice()) {
+            (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..]) => {
+                let numbers = [momentum, of_gradient, of_moment].map(E::of);
+                roll(grid, g, m.storage_mut(), w, &lines, numbers, by)
             }
-        });
+            (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..]) => {
+                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, correction, epsilon];
+                let moments = [m.storage_mut(), s.storage_mut()];
+                adapt(grid, g, moments, w, &lines, numbers.map(E::of), by)
+            }
+            _ => unreachable!("a rule has its moments"),
+        }
+    });
     (g, moments, finite, dots)
+}
+
+/// Whether the gradient and the change have the same columns and weights none, as where all heads are grounded; fewer
+/// columns stay nearer.
+fn share_columns<E: Real>([gradient, weights, change]: &[Narrow<E>; 3]) -> bool {
+    gradient.columns == change.columns && weights.columns.iter().all(|&c| c == E::ONE)
+}
+
+fn roll<E: Real>(
+    grid: Grid,
+    g: &mut [E],
+    m: &mut [E],
+    w: &[E],
+    lines: &[Narrow<E>; 3],
+    numbers: [E; 3],
+    by: &Advance,
+) -> (bool, Vec<f64>) {
+    let shared = share_columns(lines);
+    let also = Also {
+        fixed: Fixed::of(by.fixed, [&by.fixed_moments[0]]),
+        dots: by.dots,
+    };
+    grid.change(
+        g,
+        [m],
+        w,
+        also,
+        #[inline(always)]
+        |rows, g, [m], w| {
+            let [(gr, gc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
+            grid.each(
+                rows,
+                g,
+                [m],
+                w,
+                #[inline(always)]
+                |row, g, [m], w| {
+                    let (rows, at) = ([gr[row], ar[row], br[row]], grid.columns_at(row));
+                    if shared {
+                        return ball_line(g, m, w, rows, thrice(&gc[at]), numbers);
+                    }
+                    let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                    ball_line(g, m, w, rows, columns, numbers)
+                },
+            )
+        },
+    )
+}
+
+fn adapt<E: Real>(
+    grid: Grid,
+    g: &mut [E],
+    moments: [&mut [E]; 2],
+    w: &[E],
+    lines: &[Narrow<E>; 3],
+    numbers: [E; 7],
+    by: &Advance,
+) -> (bool, Vec<f64>) {
+    let shared = share_columns(lines);
+    let also = Also {
+        fixed: Fixed::of(by.fixed, [&by.fixed_moments[0], &by.fixed_moments[1]]),
+        dots: by.dots,
+    };
+    grid.change(
+        g,
+        moments,
+        w,
+        also,
+        #[inline(always)]
+        |rows, g, moments, w| {
+            let [(gr, gc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
+            grid.each(
+                rows,
+                g,
+                moments,
+                w,
+                #[inline(always)]
+                |row, g, [m, s], w| {
+                    let (rows, at) = ([gr[row], ar[row], br[row]], grid.columns_at(row));
+                    if shared {
+                        return adam_line(g, m, s, w, rows, thrice(&gc[at]), numbers);
+                    }
+                    let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                    adam_line(g, m, s, w, rows, columns, numbers)
+                },
+            )
+        },
+    )
 }
 
 /// Factors of the gradient, of weights and of their change, by column: one for the gradient and the change, 1 for weights.
