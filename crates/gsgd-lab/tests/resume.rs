@@ -182,6 +182,25 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
 }
 
 #[test]
+fn the_state_of_another_optimiser_is_refused() {
+    let folder = folder();
+    let path = folder.path();
+    tiny_set(&path.join("tiny"));
+    works(path, &words(&begin("momentum", "run")));
+    fs::remove_file(path.join("run/final.safetensors")).unwrap();
+    let config = path.join("run/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let other = text.replace("optimizer = \"momentum\"", "optimizer = \"adam\"");
+    assert!(other != text);
+    fs::write(config, other).unwrap();
+    fails_in(
+        path,
+        &words("train --resume run"),
+        &["run", "state", "not one of adam"],
+    );
+}
+
+#[test]
 fn two_processes_do_not_write_one_folder() {
     let folder = folder();
     let path = folder.path();

@@ -313,9 +313,13 @@ mod tests {
     #[test]
     fn sums_that_are_not_finite_are_found() {
         let (by, none) = (lines([9, 70], 1, 0.2), Entries::default());
-        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+        let types = [DType::F32, DType::F64].into_iter();
+        let cases = types.flat_map(|dtype| {
+            [Arithmetic::Streamed, Arithmetic::TensorOps].map(|how| (dtype, how))
+        });
+        for (dtype, how) in cases {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
-                let matrix = || Matrix::of(random([9, 70], DType::F32), how);
+                let matrix = || Matrix::of(random([9, 70], dtype), how);
                 let y = matrix().put(&Entries::new(vec![(333, wrong)]));
                 assert_eq!(y.is_finite(), wrong == 1.0);
                 let by = Combine {
