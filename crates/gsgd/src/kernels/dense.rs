@@ -164,13 +164,12 @@ pub fn advance(
         Motion::Adam {
             betas: [one, two],
             rate,
-            correction,
             epsilon,
         } => {
             let m = moments[0].clone() * one + g.clone() * (1.0 - one);
             let s = moments[1].clone() * two + g.clone() * g * (1.0 - two);
             moments = vec![m.clone(), s.clone()];
-            m * rate / ((s * correction).sqrt() + epsilon)
+            m * rate / (s.sqrt() + epsilon)
         }
     };
     let moved = sum_of(w, by.of_weights, change, by.of_change);

@@ -42,12 +42,14 @@ impl Rule {
                 beta_1,
                 beta_2,
                 epsilon,
-            } => Motion::Adam {
-                betas: [beta_1, beta_2],
-                rate: -lr / (1.0 - beta_1.powi(time)),
-                correction: 1.0 / (1.0 - beta_2.powi(time)),
-                epsilon,
-            },
+            } => {
+                let root = (1.0 - beta_2.powi(time)).sqrt();
+                Motion::Adam {
+                    betas: [beta_1, beta_2],
+                    rate: -lr * root / (1.0 - beta_1.powi(time)),
+                    epsilon: epsilon * root,
+                }
+            }
         }
     }
 }
@@ -61,11 +63,10 @@ pub(crate) enum Motion {
         of_gradient: f64,
         of_moment: f64,
     },
-    /// `change = rate m / (sqrt(correction s) + epsilon)` after the moments' means.
+    /// `change = rate m / (sqrt(s) + epsilon)` after the moments' means; rate and epsilon hold the corrections for time.
     Adam {
         betas: [f64; 2],
         rate: f64,
-        correction: f64,
         epsilon: f64,
     },
 }
@@ -85,12 +86,11 @@ impl Motion {
             Self::Adam {
                 betas: [one, two],
                 rate,
-                correction,
                 epsilon,
             } => {
                 moments[0] = one * moments[0] + (1.0 - one) * g;
                 moments[1] = two * moments[1] + (1.0 - two) * (g * g);
-                rate * moments[0] / ((correction * moments[1]).sqrt() + epsilon)
+                rate * moments[0] / (moments[1].sqrt() + epsilon)
             }
         }
     }

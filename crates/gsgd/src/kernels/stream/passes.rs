@@ -186,8 +186,8 @@ pub fn advance(
                 let numbers = [momentum, of_gradient, of_moment].map(E::of);
                 roll(grid, g, m.storage_mut(), w, &lines, numbers, by)
             }
-            (Motion::Adam { betas: [one, two], rate, correction, epsilon }, [m, s, ..]) => {
-                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, correction, epsilon];
+            (Motion::Adam { betas: [one, two], rate, epsilon }, [m, s, ..]) => {
+                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, epsilon];
                 let moments = [m.storage_mut(), s.storage_mut()];
                 adapt(grid, g, moments, w, &lines, numbers.map(E::of), by)
             }
@@ -250,7 +250,7 @@ fn adapt<E: Real>(
     moments: [&mut [E]; 2],
     w: &[E],
     lines: &[Narrow<E>; 3],
-    numbers: [E; 7],
+    numbers: [E; 6],
     by: &Advance,
 ) -> (bool, Vec<f64>) {
     let shared = share_columns(lines);
@@ -328,7 +328,7 @@ fn adam_line<E: Real>(
     w: &[E],
     [gr, ar, br]: [E; 3],
     columns: impl Iterator<Item = [E; 3]>,
-    [one, rest_one, two, rest_two, rate, correction, epsilon]: [E; 7],
+    [one, rest_one, two, rest_two, rate, epsilon]: [E; 6],
 ) -> bool {
     let mut greatest = Greatest::default();
     let numbers = g.iter_mut().zip(m).zip(s).zip(w);
@@ -338,7 +338,7 @@ fn adam_line<E: Real>(
             before[0] * one + g * rest_one,
             before[1] * two + (g * g) * rest_two,
         ];
-        let change = next[0] * rate / ((next[1] * correction).root() + epsilon);
+        let change = next[0] * rate / (next[1].root() + epsilon);
         let moved = (w * ar) * ac + (change * br) * bc;
         *x = moved;
         [*m, *s] = if moved.is_finite() { next } else { before };
