@@ -39,7 +39,7 @@ fn measure() {
             for row in &mut rows {
                 let times = [
                     row.alone.timed(row.rule),
-                    row.by_hand.step(),
+                    row.own.step(),
                     row.ours.step(),
                     row.burns.step(),
                 ];
@@ -81,7 +81,7 @@ fn measure() {
     }
 }
 
-/// By hand, ours, and the words a weight of both; ours reads some layers once more for sums.
+/// On weights, ours, and the words a weight of both; ours reads some layers once more for sums.
 const ROWS: [(&str, Rule, &str, usize); 3] = [
     ("sgd", Rule::Descent, "gsgd", 3),
     ("momentum", BALL, "g-momentum", 5),
@@ -100,7 +100,7 @@ struct Row {
     rule: Rule,
     words: usize,
     alone: Arrays,
-    by_hand: Run,
+    own: Run,
     ours: Run,
     burns: Run,
     times: [Vec<f64>; 4],
@@ -109,10 +109,10 @@ struct Row {
 impl Row {
     fn new(row: &(&'static str, Rule, &'static str, usize), arch: &str, count: usize) -> Self {
         let &(name, rule, optimizer, words) = row;
-        let [mut by_hand, mut ours] = [name, optimizer].map(|flags| Run::new(arch, 64, flags));
+        let [mut own, mut ours] = [name, optimizer].map(|flags| Run::new(arch, 64, flags));
         let mut burns = Run::of_burn(arch, 64, name);
         // moments come to be in the first step
-        for run in [&mut by_hand, &mut ours, &mut burns] {
+        for run in [&mut own, &mut ours, &mut burns] {
             (0..3).for_each(|_| _ = run.step());
         }
         Self {
@@ -121,7 +121,7 @@ impl Row {
             rule,
             words,
             alone: Arrays::new(count),
-            by_hand,
+            own,
             ours,
             burns,
             times: Default::default(),

@@ -74,11 +74,12 @@ impl Grid {
         (0..count).map(block).collect()
     }
 
-    /// `work(row, line of x, lines of the moments, line of y)` on every one of these rows; whether all said yes.
+    /// `work(row, line of x, lines of the moments, line of y)` on every row of these lines, of which this is the first;
+    /// whether all said yes.
     #[inline(always)]
     pub fn each<E, const N: usize>(
         self,
-        rows: Range<usize>,
+        first: usize,
         x: &mut [E],
         mut moments: [&mut [E]; N],
         y: &[E],
@@ -90,13 +91,13 @@ impl Grid {
             .zip(y.chunks_exact(self.columns));
         for (at, (x, y)) in lines.enumerate() {
             let moments = moments.each_mut().map(|m| &mut m[self.line(at)]);
-            good &= work(rows.start + at, x, moments, y);
+            good &= work(first + at, x, moments, y);
         }
         good
     }
 
-    /// `work(rows, lines of x, lines of the moments, lines of y)` on rows next to each other, after the products of x and y
-    /// on them are added to sums where these are asked for; after every block its fixed entries set, while it is near.
+    /// `work(first row, lines of x, lines of the moments, lines of y)` on rows next to each other, after the products of x
+    /// and y on them are added to sums where these are asked for; after every block its fixed entries set, while it is near.
     ///
     /// Whether all of `work` said yes, and the sums.
     #[inline(always)]
@@ -106,33 +107,36 @@ impl Grid {
         mut moments: [&mut [E]; N],
         y: &[E],
         also: Also<N>,
-        work: impl Fn(Range<usize>, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
+        work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
     ) -> (bool, Vec<f64>) {
         let Also { fixed, dots } = also;
-        let (step, columns) = (self.rows_for(dots), self.columns);
-        let block = step * columns;
+        let step = self.rows_for(dots);
+        let block = step * self.columns;
         let run = |at: usize, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
-            let (first, rows) = (at * step, y.len() / columns);
+            let first = at * step;
             let (good, sums) = vectorised(
                 #[inline(always)]
                 || {
+                    let moments = moments.each_mut().map(|m| &mut **m);
                     let Some(side) = dots else {
-                        let moments = moments.each_mut().map(|m| &mut **m);
-                        return (work(first..first + rows, x, moments, y), Vec::new());
+                        return (work(first, x, moments, y), Vec::new());
                     };
-                    let (mut good, mut products) = (true, Products::new(self, side, step));
-                    for row in 0..rows {
-                        let line = row * columns..(row + 1) * columns;
-                        let (x, y) = (&mut x[line.clone()], &y[line.clone()]);
-                        let row = first + row;
-                        products.add(row, x, y);
-                        let moments = moments.each_mut().map(|m| &mut m[line.clone()]);
-                        good &= work(row..row + 1, x, moments, y);
-                    }
+                    let mut products = Products::new(self, side, step);
+                    let good = self.each(
+                        first,
+                        x,
+                        moments,
+                        y,
+                        #[inline(always)]
+                        |row, x, moments, y| {
+                            products.add(row, x, y);
+                            work(row, x, moments, y)
+                        },
+                    );
                     (good, products.sums())
                 },
             );
-            fixed.set(first * columns, x, moments);
+            fixed.set(at * block, x, moments);
             (good, sums)
         };
         if y.len() <= block {

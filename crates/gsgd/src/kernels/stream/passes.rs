@@ -53,11 +53,11 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (boo
         y,
         also,
         #[inline(always)]
-        |rows, x, [], y| {
+        |first, x, [], y| {
             // lists at hand: else they are looked up for every row
             let (xr, yr, xc, yc) = (&of_x.rows[..], &of_y.rows[..], &xc[..], &yc[..]);
             grid.each(
-                rows,
+                first,
                 x,
                 [],
                 y,
@@ -128,10 +128,10 @@ fn allocate_rows<E: Real>(
         moved,
         also,
         #[inline(always)]
-        |rows, w, [], moved| {
+        |first, w, [], moved| {
             let [(vr, vc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
             grid.each(
-                rows,
+                first,
                 w,
                 [],
                 moved,
@@ -184,12 +184,35 @@ pub fn advance(
         match (by.motion, moments.as_mut_slice()) {
             (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..]) => {
                 let numbers = [momentum, of_gradient, of_moment].map(E::of);
-                roll(grid, g, m.storage_mut(), w, &lines, numbers, by)
+                advance_rows(
+                    grid,
+                    g,
+                    [m.storage_mut()],
+                    w,
+                    &lines,
+                    by,
+                    #[inline(always)]
+                    |g, [m], w, rows, columns| match columns {
+                        Columns::Shared(c) => ball_line(g, m, w, rows, thrice(c), numbers),
+                        Columns::Own(own) => ball_line(g, m, w, rows, triples(own), numbers),
+                    },
+                )
             }
             (Motion::Adam { betas: [one, two], rate, epsilon }, [m, s, ..]) => {
-                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, epsilon];
-                let moments = [m.storage_mut(), s.storage_mut()];
-                adapt(grid, g, moments, w, &lines, numbers.map(E::of), by)
+                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, epsilon].map(E::of);
+                advance_rows(
+                    grid,
+                    g,
+                    [m.storage_mut(), s.storage_mut()],
+                    w,
+                    &lines,
+                    by,
+                    #[inline(always)]
+                    |g, [m, s], w, rows, columns| match columns {
+                        Columns::Shared(c) => adam_line(g, m, s, w, rows, thrice(c), numbers),
+                        Columns::Own(own) => adam_line(g, m, s, w, rows, triples(own), numbers),
+                    },
+                )
             }
             _ => unreachable!("a rule has its moments"),
         }
@@ -197,65 +220,29 @@ pub fn advance(
     (g, moments, finite, dots)
 }
 
-/// Whether the gradient and the change have the same columns and weights none, as where all heads are grounded; fewer
-/// columns stay nearer.
-fn share_columns<E: Real>([gradient, weights, change]: &[Narrow<E>; 3]) -> bool {
-    gradient.columns == change.columns && weights.columns.iter().all(|&c| c == E::ONE)
+/// Factors of the gradient, of weights and of their change, by column.
+enum Columns<'a, E> {
+    /// One for the gradient and the change, 1 for weights, as where all heads are grounded; fewer columns stay nearer.
+    Shared(&'a [E]),
+    /// Each with its own.
+    Own([&'a [E]; 3]),
 }
 
-fn roll<E: Real>(
+/// `step(line of g, lines of the moments, line of w, factors of the row, factors by column)` on every row.
+#[inline(always)]
+fn advance_rows<E: Real, const N: usize>(
     grid: Grid,
     g: &mut [E],
-    m: &mut [E],
+    moments: [&mut [E]; N],
     w: &[E],
     lines: &[Narrow<E>; 3],
-    numbers: [E; 3],
     by: &Advance,
+    step: impl Fn(&mut [E], [&mut [E]; N], &[E], [E; 3], Columns<E>) -> bool + Sync,
 ) -> (bool, Vec<f64>) {
-    let shared = share_columns(lines);
+    let [gradient, weights, change] = lines;
+    let shared = gradient.columns == change.columns && weights.columns.iter().all(|&c| c == E::ONE);
     let also = Also {
-        fixed: Fixed::of(by.fixed, [&by.fixed_moments[0]]),
-        dots: by.dots,
-    };
-    grid.change(
-        g,
-        [m],
-        w,
-        also,
-        #[inline(always)]
-        |rows, g, [m], w| {
-            let [(gr, gc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
-            grid.each(
-                rows,
-                g,
-                [m],
-                w,
-                #[inline(always)]
-                |row, g, [m], w| {
-                    let (rows, at) = ([gr[row], ar[row], br[row]], grid.columns_at(row));
-                    if shared {
-                        return ball_line(g, m, w, rows, thrice(&gc[at]), numbers);
-                    }
-                    let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                    ball_line(g, m, w, rows, columns, numbers)
-                },
-            )
-        },
-    )
-}
-
-fn adapt<E: Real>(
-    grid: Grid,
-    g: &mut [E],
-    moments: [&mut [E]; 2],
-    w: &[E],
-    lines: &[Narrow<E>; 3],
-    numbers: [E; 6],
-    by: &Advance,
-) -> (bool, Vec<f64>) {
-    let shared = share_columns(lines);
-    let also = Also {
-        fixed: Fixed::of(by.fixed, [&by.fixed_moments[0], &by.fixed_moments[1]]),
+        fixed: Fixed::of(by.fixed, std::array::from_fn(|at| &by.fixed_moments[at])),
         dots: by.dots,
     };
     grid.change(
@@ -264,36 +251,34 @@ fn adapt<E: Real>(
         w,
         also,
         #[inline(always)]
-        |rows, g, moments, w| {
+        |first, g, moments, w| {
             let [(gr, gc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
             grid.each(
-                rows,
+                first,
                 g,
                 moments,
                 w,
                 #[inline(always)]
-                |row, g, [m, s], w| {
+                |row, g, moments, w| {
                     let (rows, at) = ([gr[row], ar[row], br[row]], grid.columns_at(row));
-                    if shared {
-                        return adam_line(g, m, s, w, rows, thrice(&gc[at]), numbers);
-                    }
-                    let columns = triples(&gc[at.clone()], &ac[at.clone()], &bc[at]);
-                    adam_line(g, m, s, w, rows, columns, numbers)
+                    let columns = match shared {
+                        true => Columns::Shared(&gc[at]),
+                        false => Columns::Own([&gc[at.clone()], &ac[at.clone()], &bc[at]]),
+                    };
+                    step(g, moments, w, rows, columns)
                 },
             )
         },
     )
 }
 
-/// Factors of the gradient, of weights and of their change, by column: one for the gradient and the change, 1 for weights.
 #[inline(always)]
 fn thrice<E: Real>(columns: &[E]) -> impl Iterator<Item = [E; 3]> {
     columns.iter().map(|&c| [c, E::ONE, c])
 }
 
-/// The same, each with its own.
 #[inline(always)]
-fn triples<E: Real>(g: &[E], w: &[E], change: &[E]) -> impl Iterator<Item = [E; 3]> {
+fn triples<E: Real>([g, w, change]: [&[E]; 3]) -> impl Iterator<Item = [E; 3]> {
     let columns = g.iter().zip(w).zip(change);
     columns.map(|((&g, &w), &change)| [g, w, change])
 }
