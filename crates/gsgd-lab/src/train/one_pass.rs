@@ -1,6 +1,6 @@
 //! SGD, heavy ball and Adam on weights, each step one pass over a parameter's memory that all cores share.
 //!
-//! The numbers are those of Burn's optimisers, bit for bit. Burn's take a pass for every tensor operation, 2 to 12 of them;
+//! The numbers are those of Burn's optimisers, bit for bit. Burn's take a pass for every tensor operation, 2 to 13 of them;
 //! beside these a method whose step is one pass looks faster than it is.
 
 use burn::backend::Flex;
