@@ -1,5 +1,6 @@
 //! What an optimiser sees of a chart.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{NormChart, SkeletonChart};
@@ -26,15 +27,21 @@ impl<'a> Network<'a> {
         slot: usize,
         tail: impl Fn(Class) -> f64,
         head: impl Fn(Class) -> f64,
-    ) -> Result<Lines, Error> {
+    ) -> Result<Lines<'static>, Error> {
         let edges = &self.wiring.edges[slot];
-        let tails = edges.tails.iter().map(|&class| tail(class)).collect();
-        let heads = edges.heads.iter().map(|&class| head(class)).collect();
+        let tails: Vec<f64> = edges.tails.iter().map(|&class| tail(class)).collect();
+        let heads: Vec<f64> = edges.heads.iter().map(|&class| head(class)).collect();
         self.fit(slot, tails, heads)
     }
 
     /// The same from a factor per tail line and a factor per head line.
-    pub fn fit(&self, slot: usize, tails: Vec<f64>, heads: Vec<f64>) -> Result<Lines, Error> {
+    pub fn fit<'f>(
+        &self,
+        slot: usize,
+        tails: impl Into<Cow<'f, [f64]>>,
+        heads: impl Into<Cow<'f, [f64]>>,
+    ) -> Result<Lines<'f>, Error> {
+        let (tails, heads) = (tails.into(), heads.into());
         let edges = &self.wiring.edges[slot];
         let (rows, columns) = match edges.layout.tails {
             Side::Rows => (tails, heads),
@@ -179,10 +186,21 @@ impl<'a> Network<'a> {
 ///
 /// For a plain G-SGD step the second matrix is the gradient, otherwise the change of the path values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Update {
-    pub of_weights: Lines,
-    pub of_other: Lines,
+pub(crate) struct Update<'a> {
+    pub of_weights: Lines<'a>,
+    pub of_other: Lines<'a>,
     pub fixed: Entries,
+}
+
+impl Update<'_> {
+    /// The same with factors in memory of their own.
+    pub fn into_owned(self) -> Update<'static> {
+        Update {
+            of_weights: self.of_weights.into_owned(),
+            of_other: self.of_other.into_owned(),
+            fixed: self.fixed,
+        }
+    }
 }
 
 /// The coordinates around one network and gradient.
@@ -191,7 +209,7 @@ pub(crate) trait Survey {
     fn unread(&self) -> Vec<usize>;
 
     /// `(T(tail), D(head))` of a parameter: `v = w T D`.
-    fn lines(&self, slot: usize) -> Result<Lines, Error>;
+    fn lines(&self, slot: usize) -> Result<Lines<'_>, Error>;
 
     /// Entries that are held fixed; they have no coordinate.
     fn fixed(&self, slot: usize) -> Arc<[usize]>;
@@ -200,7 +218,7 @@ pub(crate) trait Survey {
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;
 
     /// The weights at new path values, from weights and the change of the path values.
-    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update>, Error>;
+    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error>;
 }
 
 /// A chart of the positively scale-invariant space.

@@ -228,7 +228,7 @@ impl NormSurvey<'_> {
 
 impl NormSurvey<'_> {
     /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
-    pub fn descend(&self, lr: &[f64]) -> Result<Vec<Update>, Error> {
+    pub fn descend(&self, lr: &[f64]) -> Result<Vec<Update<'static>>, Error> {
         let wiring = self.network.wiring;
         // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
         let back = self.renormalisation(|slot, line, head| {
@@ -271,7 +271,7 @@ impl Survey for NormSurvey<'_> {
         Vec::new()
     }
 
-    fn lines(&self, slot: usize) -> Result<Lines, Error> {
+    fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
         self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
     }
 
@@ -297,7 +297,7 @@ impl Survey for NormSurvey<'_> {
         Ok(g.combine(&self.network.weights[slot], &by).matrix)
     }
 
-    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update>, Error> {
+    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
         let values = self.network.at(moved);
         let squares: Vec<Vec<f64>> = (0..moved.len())
             .map(|slot| values.powers_by_head(slot, &values.ones(slot), Power::Two))

@@ -21,6 +21,8 @@ pub(crate) struct Places {
     pub sinks: Vec<usize>,
     /// |Pin| and |Pout| at the start in the balanced network; 1 in plain coordinates.
     pub size: Factors,
+    /// A 1 per class.
+    pub ones: Vec<f64>,
     /// |path value| of the In edge at the start, for the floor guard.
     pub at_start: Vec<f64>,
 }
@@ -64,6 +66,7 @@ impl Places {
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
             size: Factors::all(1.0, classes),
+            ones: vec![1.0; classes],
             at_start: vec![1.0; classes],
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct Point<'a> {
     /// Pin and Pout.
     pub(super) products: Factors,
     /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
-    pub(super) inverse: Factors,
+    pub inverse: Factors,
 }
 
 /// Gradients of which some have been passed over, and the sums by head line that these passes took.
@@ -58,22 +58,21 @@ impl<'a> Point<'a> {
     }
 
     /// The update of a parameter whose edges leave the ground, In edges aside, where the other matrix is multiplied with
-    /// `other`, `power(1 / T)` and `power(1 / D)`.
-    pub fn passing_update(
-        &self,
+    /// `other` and with factors by class.
+    pub fn passing_update<'f>(
+        &'f self,
         slot: usize,
         other: f64,
-        power: impl Fn(f64) -> f64,
-    ) -> Result<Update, Error> {
-        let Factors { tail, head } = &self.inverse;
-        let of_other = self.network.lines(
-            slot,
-            |c| other * power(tail[c.index()]),
-            |c| power(head[c.index()]),
-        )?;
+        by: &'f Factors,
+    ) -> Result<Update<'f>, Error> {
+        let edges = &self.network.wiring.edges[slot];
+        let ones = &self.chart.places.ones;
+        let tails: Vec<f64> = edges.by_tail(&by.tail).iter().map(|f| other * f).collect();
         Ok(Update {
-            of_weights: self.network.lines(slot, |_| 1.0, |_| 1.0)?,
-            of_other,
+            of_weights: self
+                .network
+                .fit(slot, edges.by_tail(ones), edges.by_head(ones))?,
+            of_other: self.network.fit(slot, tails, edges.by_head(&by.head))?,
             fixed: Entries::default(),
         })
     }
@@ -108,10 +107,11 @@ impl<'a> Point<'a> {
     }
 
     /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
-    pub fn gradient_lines(&self, slot: usize) -> Result<Lines, Error> {
+    pub fn gradient_lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
+        let edges = &self.network.wiring.edges[slot];
         let Factors { tail, head } = &self.inverse;
         self.network
-            .lines(slot, |c| tail[c.index()], |c| head[c.index()])
+            .fit(slot, edges.by_tail(tail), edges.by_head(head))
     }
 
     /// All sums, read from gradients where no pass has taken them.

@@ -152,12 +152,13 @@ impl SkeletonChart {
         lr: &[f64],
     ) -> Result<Vec<Matrix>, Error> {
         let point = Point::of(self, network, &gradients)?;
+        let by = values::of_gradient(&point.inverse);
         let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
-            let update = point.passing_update(slot, -lr[slot], values::of_gradient)?;
+            let update = point.passing_update(slot, -lr[slot], &by)?;
             Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
         })?;
         let survey = point.survey(&matrices, sums)?;
-        let way = survey.descent(lr)?;
+        let way = survey.descent(lr, by)?;
         let moved =
             matrices
                 .into_iter()

@@ -6,7 +6,6 @@ use super::chart::{Survey, Update};
 use super::places::Factors;
 use super::point::Point;
 use super::reading::Reading;
-use super::values;
 use super::way::Way;
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
@@ -39,7 +38,7 @@ impl SkeletonSurvey<'_> {
     }
 
     /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
-    pub fn gradient_lines(&self, slot: usize) -> Result<Lines, Error> {
+    pub fn gradient_lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
         self.point.gradient_lines(slot)
     }
 
@@ -84,11 +83,12 @@ impl SkeletonSurvey<'_> {
         lengths
     }
 
-    /// The way back to weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
+    /// The way back to weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter, where `by` is
+    /// what gradients are multiplied with, [as it was](super::values::of_gradient) before D of the sinks was known.
     ///
     /// # Errors
     /// The step ends in a pole.
-    pub fn descent(&self, lr: &[f64]) -> Result<Way<'_, impl Fn(f64) -> f64>, Error> {
+    pub fn descent(&self, lr: &[f64], mut by: Factors) -> Result<Way<'_>, Error> {
         let mut change = vec![0.0; self.classes()];
         for (part, lr) in self.point.chart.parts.iter().zip(lr) {
             for class in &part.moving {
@@ -98,7 +98,10 @@ impl SkeletonSurvey<'_> {
         let along = self.along();
         let lengths = self.lengths(lr, &along);
         let other = lr.iter().map(|lr| -lr).collect();
-        Way::new(self, change, &lengths, other, along, values::of_gradient)
+        for &b in &self.point.chart.places.sinks {
+            by.head[b] = self.point.inverse.head[b].powi(2);
+        }
+        Way::new(self, change, &lengths, other, along, by)
     }
 
     /// The way back where the In edge of every class changes by `change`, from weights and the change of path values, to
@@ -106,14 +109,11 @@ impl SkeletonSurvey<'_> {
     ///
     /// # Errors
     /// The step ends in a pole.
-    pub fn after(
-        &self,
-        change: Vec<f64>,
-        lengths: &[f64],
-    ) -> Result<Way<'_, impl Fn(f64) -> f64>, Error> {
+    pub fn after(&self, change: Vec<f64>, lengths: &[f64]) -> Result<Way<'_>, Error> {
         let other = vec![1.0; self.passed.len()];
         let along = self.beyond_grounded();
-        Way::new(self, change, lengths, other, along, |inverse| inverse)
+        let by = self.point.inverse.clone();
+        Way::new(self, change, lengths, other, along, by)
     }
 }
 
@@ -124,7 +124,7 @@ impl Survey for SkeletonSurvey<'_> {
         (0..self.head_sums.len()).filter(unread).collect()
     }
 
-    fn lines(&self, slot: usize) -> Result<Lines, Error> {
+    fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
         let Factors { tail, head } = &self.point.inverse;
         self.point
             .network
@@ -163,7 +163,7 @@ impl Survey for SkeletonSurvey<'_> {
         Ok(g.combine(w, &by).matrix)
     }
 
-    fn allocate(&self, values: &[Matrix]) -> Result<Vec<Update>, Error> {
+    fn allocate(&self, values: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
         let mut change = vec![0.0; self.classes()];
         let mut lengths = self.beyond_grounded();
         let network = self.point.network.at(values);
@@ -180,6 +180,7 @@ impl Survey for SkeletonSurvey<'_> {
             }
         }
         let way = self.after(change, &lengths)?;
-        (0..values.len()).map(|slot| way.update(slot)).collect()
+        let updates = (0..values.len()).map(|slot| Ok(way.update(slot)?.into_owned()));
+        updates.collect()
     }
 }

@@ -16,8 +16,9 @@ use super::places::{Factors, Places};
 /// product of the weights on the out-path to the ground, 1 of classes that are not grounded. From weights by skeleton edge.
 pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
     let (ins, outs) = Places::ins_and_outs(weights);
+    // the ground's own entry in both lists is itself and 1
     let mut pin = vec![1.0; places.classes()];
-    for (b, (tail, w)) in places.in_tail.iter().zip(ins).enumerate().skip(1) {
+    for (b, (tail, w)) in places.in_tail.iter().zip(ins).enumerate() {
         pin[b] = pin[tail.index()] * w;
     }
     let mut pout = vec![1.0; places.classes()];
@@ -47,10 +48,14 @@ pub(crate) fn inverse_factors(places: &Places, products: &Factors) -> Factors {
     inverse
 }
 
-/// What a gradient of weights is multiplied with on each side in a step, from 1 / T or 1 / D: once to make it dL/dv and once
-/// on the way back.
-pub(crate) fn of_gradient(inverse: f64) -> f64 {
-    inverse * inverse
+/// What a gradient of weights is multiplied with in a step, 1 / T^2 and 1 / D^2: once to make it dL/dv and once on the way
+/// back.
+pub(crate) fn of_gradient(inverse: &Factors) -> Factors {
+    let squares = |list: &[f64]| list.iter().map(|factor| factor * factor).collect();
+    Factors {
+        tail: squares(&inverse.tail),
+        head: squares(&inverse.head),
+    }
 }
 
 /// The inverses of the coordinates of the In edges, from weights by skeleton edge.

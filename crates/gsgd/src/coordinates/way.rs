@@ -10,7 +10,7 @@ use crate::kernels::Entries;
 use crate::wiring::Class;
 
 /// The way back to weights from moved path values; lists by class, the ground first.
-pub(crate) struct Way<'a, P> {
+pub(crate) struct Way<'a> {
     survey: &'a SkeletonSurvey<'a>,
     /// New weights by skeleton edge: In edges by their ratio, others as they are.
     skeleton: Vec<f64>,
@@ -19,23 +19,23 @@ pub(crate) struct Way<'a, P> {
     /// What weights into floating classes and sinks are multiplied with after all else: rho of a floating class, and what
     /// brings a sink's row back to its length.
     back: Vec<f64>,
-    /// What the other matrix is multiplied with, by parameter, besides `power(1 / T)` and `power(1 / D)`.
+    /// What the other matrix is multiplied with, by parameter and by class.
     other: Vec<f64>,
-    power: P,
+    by: Factors,
     /// How much of `other` times its coordinates is taken from a sink's row.
     along: Vec<f64>,
 }
 
-impl<'a, P: Fn(f64) -> f64> Way<'a, P> {
+impl<'a> Way<'a> {
     /// The way where In edges change by `change`, and sinks' moved coordinates have the sums of squares `lengths`. The
-    /// other matrix is multiplied with `other`, `power(1 / T)` and `power(1 / D)`.
+    /// other matrix is multiplied with `other` and `by` first.
     pub fn new(
         survey: &'a SkeletonSurvey<'a>,
         change: Vec<f64>,
         lengths: &[f64],
         other: Vec<f64>,
         along: Vec<f64>,
-        power: P,
+        mut by: Factors,
     ) -> Result<Self, Error> {
         let point = &survey.point;
         let SkeletonChart {
@@ -63,6 +63,9 @@ impl<'a, P: Fn(f64) -> f64> Way<'a, P> {
         for class in &places.still {
             skeleton[class.index()] = point.weights[class.index()];
         }
+        for (factor, keep) in by.tail.iter_mut().zip(&keep) {
+            *factor *= keep;
+        }
         let mut back = Vec::new();
         if !places.all_grounded() {
             back = vec![1.0; rho.len()];
@@ -72,6 +75,9 @@ impl<'a, P: Fn(f64) -> f64> Way<'a, P> {
             for &b in &places.sinks {
                 back[b] = point.chart.radius() / lengths[b].sqrt();
             }
+            for (factor, back) in by.head.iter_mut().zip(&back) {
+                *factor *= back;
+            }
         }
         Ok(Self {
             survey,
@@ -79,7 +85,7 @@ impl<'a, P: Fn(f64) -> f64> Way<'a, P> {
             keep,
             back,
             other,
-            power,
+            by,
             along,
         })
     }
@@ -93,26 +99,20 @@ impl<'a, P: Fn(f64) -> f64> Way<'a, P> {
     ///
     /// # Errors
     /// Factors leave the range of the weights' type.
-    pub fn update(&self, slot: usize) -> Result<Update, Error> {
+    pub fn update(&self, slot: usize) -> Result<Update<'_>, Error> {
         let point = &self.survey.point;
-        let (network, beyond) = (point.network, point.chart.parts[slot].beyond_grounded);
-        let (other, power, keep) = (self.other[slot], &self.power, &self.keep);
-        let Factors { tail, head } = &point.inverse;
-        let back = |c: Class| match beyond {
-            true => self.back[c.index()],
-            false => 1.0,
+        let (network, other) = (point.network, self.other[slot]);
+        let edges = &network.wiring.edges[slot];
+        let left = |c: &Class| (1.0 - other * self.along[c.index()]) * self.back[c.index()];
+        let heads = match point.chart.parts[slot].beyond_grounded {
+            true => edges.heads.iter().map(left).collect(),
+            false => edges.by_head(&point.chart.places.ones),
         };
-        let along = |c: Class| match beyond {
-            true => 1.0 - other * self.along[c.index()],
-            false => 1.0,
-        };
+        let tails = edges.by_tail(&self.by.tail);
+        let tails: Vec<f64> = tails.iter().map(|factor| other * factor).collect();
         Ok(Update {
-            of_weights: network.lines(slot, |c| keep[c.index()], |c| along(c) * back(c))?,
-            of_other: network.lines(
-                slot,
-                |c| other * power(tail[c.index()]) * keep[c.index()],
-                |c| power(head[c.index()]) * back(c),
-            )?,
+            of_weights: network.fit(slot, edges.by_tail(&self.keep), heads)?,
+            of_other: network.fit(slot, tails, edges.by_head(&self.by.head))?,
             fixed: self.fixed(slot),
         })
     }

@@ -1,5 +1,7 @@
 //! Factors of the rows and columns of a matrix.
 
+use std::borrow::Cow;
+
 use burn::tensor::DType;
 
 /// A factor per row and a factor per column of a matrix.
@@ -7,15 +9,19 @@ use burn::tensor::DType;
 /// The rows may fall into groups of equal size, as those of a grouped convolution do; then there is a factor for
 /// every column of every group.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Lines {
-    pub rows: Vec<f64>,
-    pub columns: Vec<f64>,
+pub(crate) struct Lines<'a> {
+    pub rows: Cow<'a, [f64]>,
+    pub columns: Cow<'a, [f64]>,
 }
 
-impl Lines {
+impl<'a> Lines<'a> {
     /// Factors brought into the range of `dtype` by moving a power of two from rows to columns, which changes no
     /// product. `None` where no such power of two exists, or a factor is not finite.
-    pub fn fit(mut rows: Vec<f64>, mut columns: Vec<f64>, dtype: DType) -> Option<Self> {
+    pub fn fit(
+        mut rows: Cow<'a, [f64]>,
+        mut columns: Cow<'a, [f64]>,
+        dtype: DType,
+    ) -> Option<Self> {
         if comfortable(&rows) && comfortable(&columns) {
             return Some(Self { rows, columns });
         }
@@ -31,10 +37,18 @@ impl Lines {
         }
         if shift != 0 {
             let factor = f64::from(shift).exp2();
-            rows.iter_mut().for_each(|r| *r /= factor);
-            columns.iter_mut().for_each(|c| *c *= factor);
+            rows.to_mut().iter_mut().for_each(|r| *r /= factor);
+            columns.to_mut().iter_mut().for_each(|c| *c *= factor);
         }
         Some(Self { rows, columns })
+    }
+
+    /// The same factors in memory of their own.
+    pub fn into_owned(self) -> Lines<'static> {
+        Lines {
+            rows: Cow::Owned(self.rows.into_owned()),
+            columns: Cow::Owned(self.columns.into_owned()),
+        }
     }
 
     /// Whether every product of a row and a column factor lies in the range of `dtype`.
@@ -105,15 +119,15 @@ mod tests {
 
     #[test]
     fn factors_out_of_range_are_moved_or_refused() {
-        let fit = Lines::fit(vec![1e60, 2e60], vec![1e-60, 3e-60], DType::F32).unwrap();
+        let lines = |rows: &[f64], columns: &[f64], dtype| {
+            Lines::fit(rows.to_vec().into(), columns.to_vec().into(), dtype)
+        };
+        let fit = lines(&[1e60, 2e60], &[1e-60, 3e-60], DType::F32).unwrap();
         assert!(fit.rows[0] < 1e30 && fit.columns[0] > 1e-30);
         assert!((fit.rows[1] * fit.columns[1] - 6.0).abs() < 1e-12);
-        assert_eq!(Lines::fit(vec![1e60, 1e-60], vec![1.0], DType::F32), None);
-        assert_eq!(Lines::fit(vec![f64::NAN], vec![1.0], DType::F64), None);
-        assert_eq!(
-            Lines::fit(vec![1.0, -f64::INFINITY], vec![1.0], DType::F64),
-            None
-        );
-        assert!(Lines::fit(vec![0.0, 1e-300], vec![1e300, 0.0], DType::F32).is_some());
+        assert_eq!(lines(&[1e60, 1e-60], &[1.0], DType::F32), None);
+        assert_eq!(lines(&[f64::NAN], &[1.0], DType::F64), None);
+        assert_eq!(lines(&[1.0, -f64::INFINITY], &[1.0], DType::F64), None);
+        assert!(lines(&[0.0, 1e-300], &[1e300, 0.0], DType::F32).is_some());
     }
 }

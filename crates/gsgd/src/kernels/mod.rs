@@ -90,8 +90,8 @@ impl Entries {
 /// `x' = (x * of_x.rows) * of_x.columns + (y * of_y.rows) * of_y.columns`, then single entries set.
 #[derive(Debug)]
 pub(crate) struct Combine<'a> {
-    pub of_x: &'a Lines,
-    pub of_y: &'a Lines,
+    pub of_x: &'a Lines<'a>,
+    pub of_y: &'a Lines<'a>,
     pub fixed: &'a Entries,
     /// The side by whose lines the products of x and y are summed up on the way.
     pub dots: Option<Side>,
@@ -118,10 +118,10 @@ pub(crate) struct Passed {
 /// then single entries of w' and of the moments set, at the same places.
 #[derive(Debug)]
 pub(crate) struct Advance<'a> {
-    pub gradient: &'a Lines,
+    pub gradient: &'a Lines<'a>,
     pub motion: Motion,
-    pub of_weights: &'a Lines,
-    pub of_change: &'a Lines,
+    pub of_weights: &'a Lines<'a>,
+    pub of_change: &'a Lines<'a>,
     pub fixed: &'a Entries,
     /// Values of every moment at [`Entries::at`] of `fixed`.
     pub fixed_moments: &'a [Vec<f64>],
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    fn lines(shape: [usize; 2], groups: usize, seed: f64) -> Lines {
+    fn lines(shape: [usize; 2], groups: usize, seed: f64) -> Lines<'static> {
         let line = |n: usize, s: f64| (0..n).map(|i| (s + i as f64).sin() + 1.5).collect();
         Lines {
             rows: line(shape[0], seed),
@@ -366,7 +366,7 @@ mod tests {
         let w = random([9, 21], DType::F32);
         let matrix = || Matrix::of(w.clone(), Arithmetic::Streamed);
         let (mut ones, other) = (lines([9, 21], 1, 0.2), lines([9, 21], 1, 0.7));
-        ones.columns.fill(1.0);
+        ones.columns.to_mut().fill(1.0);
         let scaled = matrix().scale(&ones).to_vec();
         let added = matrix().scale(&other).to_vec();
         let expected = scaled.iter().zip(added);

@@ -161,7 +161,7 @@ impl Space {
             }
             let ones = network.ones(slot);
             let squares = network.powers_by_head(slot, &ones, Power::Two);
-            let norms = squares.iter().map(|square| square.sqrt()).collect();
+            let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
             Ok(g.scale(&network.fit(slot, ones, norms)?))
         });
         scaled.collect()
@@ -275,7 +275,7 @@ impl Space {
             let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
             self.clip(&mut path_space);
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
-            let lines = (0..weights.len()).map(|slot| survey.lines(slot));
+            let lines = (0..weights.len()).map(|slot| Ok(survey.lines(slot)?.into_owned()));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
             let updates = survey.allocate(&params::read(&moved, &self.wiring, self.how)?)?;
             drop(survey);

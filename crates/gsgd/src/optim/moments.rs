@@ -64,7 +64,7 @@ impl Moments {
                 weights: &network.weights[slot],
                 motion: motions[slot],
                 gradient: point.gradient_lines(slot)?,
-                update: point.passing_update(slot, 1.0, |inverse| inverse)?,
+                update: point.passing_update(slot, 1.0, &point.inverse)?,
                 moments: vec![Vec::new(); self.rule.moments()],
                 dots: Some(network.heads(slot)),
             };
@@ -121,8 +121,8 @@ impl Moments {
 struct Pass<'a> {
     weights: &'a Matrix,
     motion: Motion,
-    gradient: Lines,
-    update: Update,
+    gradient: Lines<'a>,
+    update: Update<'a>,
     /// The moments at the places that the update sets.
     moments: Vec<Vec<f64>>,
     dots: Option<Side>,

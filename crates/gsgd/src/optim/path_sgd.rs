@@ -65,14 +65,14 @@ impl PathSgd {
 }
 
 /// `w' = w - lr / kappa g`, by tail and head of every parameter.
-fn factors(network: Network, rates: &[f64]) -> Result<Vec<Update>, Error> {
+fn factors(network: Network, rates: &[f64]) -> Result<Vec<Update<'static>>, Error> {
     let sums = PathSums::forward(network, Power::Two);
     let around = sums.around(network, Power::Two);
     let inverse = |sum: &f64| if *sum == 0.0 { 0.0 } else { 1.0 / sum };
     let parameters = around.iter().zip(rates).enumerate();
     let factors = parameters.map(|(slot, ((to, from), lr))| {
-        let tails = to.iter().map(|sum| -lr * inverse(sum)).collect();
-        let heads = from.iter().map(inverse).collect();
+        let tails: Vec<f64> = to.iter().map(|sum| -lr * inverse(sum)).collect();
+        let heads: Vec<f64> = from.iter().map(inverse).collect();
         Ok(Update {
             of_weights: network.lines(slot, |_| 1.0, |_| 1.0)?,
             of_other: network.fit(slot, tails, heads)?,

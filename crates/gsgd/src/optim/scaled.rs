@@ -31,7 +31,7 @@ impl Scaled {
         lr: ModuleLearningRate,
         model: M,
         mut grads: GradientsParams,
-        plan: impl FnOnce(Network, &[f64]) -> Result<Vec<Update>, Error>,
+        plan: impl FnOnce(Network, &[f64]) -> Result<Vec<Update<'static>>, Error>,
     ) -> Result<M, Rejected<M>> {
         let how = Arithmetic::Streamed;
         let prepare = |grads: &mut GradientsParams| {

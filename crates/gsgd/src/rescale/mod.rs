@@ -151,7 +151,7 @@ impl Scaling {
             .collect()
     }
 
-    fn lines<M: Module>(&self, model: &M, wiring: &Wiring) -> Result<Vec<Lines>, Error> {
+    fn lines<M: Module>(&self, model: &M, wiring: &Wiring) -> Result<Vec<Lines<'static>>, Error> {
         if self.factors.len() != wiring.hidden() + 1 {
             return Err(Error::Scaling {
                 expected: wiring.hidden(),

@@ -1,5 +1,6 @@
 //! One parameter seen as edges between classes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::module::ParamId;
@@ -22,6 +23,9 @@ pub struct Edges {
     pub(crate) shape: Vec<usize>,
     pub(crate) tails: Vec<Class>,
     pub(crate) heads: Vec<Class>,
+    /// Whether the classes of its lines [follow](follow) one another.
+    pub(crate) tails_follow: bool,
+    pub(crate) heads_follow: bool,
     pub(crate) layout: Layout,
     pub(crate) is_bias: bool,
     /// Whether a batch norm in the paper's treatment follows.
@@ -108,6 +112,16 @@ impl Edges {
         self.is_bias
     }
 
+    /// A value per tail line from a value per class.
+    pub(crate) fn by_tail<'a>(&self, values: &'a [f64]) -> Cow<'a, [f64]> {
+        by_line(&self.tails, self.tails_follow, values)
+    }
+
+    /// A value per head line from a value per class.
+    pub(crate) fn by_head<'a>(&self, values: &'a [f64]) -> Cow<'a, [f64]> {
+        by_line(&self.heads, self.heads_follow, values)
+    }
+
     /// The number of edges, that is of scalar weights.
     pub fn count(&self) -> usize {
         self.tails.len() * self.heads.len() / self.layout.groups
@@ -174,7 +188,40 @@ impl Edges {
     }
 }
 
+/// Whether every line is of the class after that of the line before it, as in a dense network.
+pub(super) fn follow(lines: &[Class]) -> bool {
+    lines.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1)
+}
+
+/// A value per line, from a value per class: a part of these values where classes follow one another.
+fn by_line<'a>(lines: &[Class], follow: bool, values: &'a [f64]) -> Cow<'a, [f64]> {
+    match (follow, lines) {
+        (true, [first, ..]) => Cow::Borrowed(&values[first.index()..][..lines.len()]),
+        _ => lines.iter().map(|class| values[class.index()]).collect(),
+    }
+}
+
 fn partners(line: usize, own: usize, others: usize, groups: usize) -> Range<usize> {
     let (group, size) = (line / (own / groups), others / groups);
     group * size..(group + 1) * size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_that_follow_one_another_share_their_values() {
+        let values = [0.5, 1.5, 2.5, 3.5];
+        let by = |lines: &[u32]| {
+            let lines: Vec<Class> = lines.iter().map(|&class| Class(class)).collect();
+            let values = by_line(&lines, follow(&lines), &values);
+            (matches!(values, Cow::Borrowed(_)), values.into_owned())
+        };
+        assert_eq!(by(&[1, 2, 3]), (true, vec![1.5, 2.5, 3.5]));
+        assert_eq!(by(&[3]), (true, vec![3.5]));
+        assert_eq!(by(&[0, 0]), (false, vec![0.5, 0.5]));
+        assert_eq!(by(&[1, 3]), (false, vec![1.5, 3.5]));
+        assert_eq!(by(&[2, 1]), (false, vec![2.5, 1.5]));
+    }
 }

@@ -133,12 +133,12 @@ impl Wiring {
         let mut edges = Vec::new();
         let mut at = Vec::new();
         for call in std::mem::take(&mut builder.calls) {
-            let heads = call
+            let heads: Vec<Class> = call
                 .heads
                 .iter()
                 .map(|&c| number(&mut builder, c))
                 .collect();
-            let tails = call
+            let tails: Vec<Class> = call
                 .tails
                 .iter()
                 .map(|&c| number(&mut builder, c))
@@ -148,6 +148,8 @@ impl Wiring {
                 id: call.id,
                 name: call.name,
                 shape: call.shape,
+                tails_follow: edges::follow(&tails),
+                heads_follow: edges::follow(&heads),
                 tails,
                 heads,
                 layout: call.layout,

@@ -28,12 +28,14 @@ impl<'a, const N: usize> Fixed<'a, N> {
     pub fn set<E: Real>(self, start: usize, x: &mut [E], mut moments: [&mut [E]; N]) {
         let first = self.at.partition_point(|&at| at < start);
         let end = self.at.partition_point(|&at| at < start + x.len());
-        for entry in first..end {
-            let at = self.at[entry] - start;
-            x[at] = E::of(self.values[entry]);
-            for (moment, values) in moments.iter_mut().zip(self.of_moments) {
-                moment[at] = E::of(values[entry]);
+        let set = |x: &mut [E], values: &[f64]| {
+            for (&at, &value) in self.at[first..end].iter().zip(&values[first..end]) {
+                x[at - start] = E::of(value);
             }
+        };
+        set(x, self.values);
+        for (moment, values) in moments.iter_mut().zip(self.of_moments) {
+            set(moment, values);
         }
     }
 }
