@@ -8,6 +8,7 @@ mod dense;
 #[cfg(test)]
 mod fuzz;
 mod inspect;
+mod memory;
 pub mod models;
 mod network;
 mod normalisation;

@@ -81,19 +81,18 @@ impl Backward<Flex, 2> for Convolution {
         let x = checkpointer.retrieve_node_output::<FlexTensor>(x);
         let weight = checkpointer.retrieve_node_output::<FlexTensor>(weight);
         let (inputs, outputs) = (geometry.inputs, geometry.outputs);
-        if let Some(node) = of_x {
-            let weight = weight.to_contiguous();
-            let images = passes::of_images(weight.storage(), up.storage(), &geometry);
-            let [height, width] = geometry.image;
-            let shape = [geometry.batch, inputs, height, width];
-            grads.register::<Flex>(node.id, tensor(images, shape));
-        }
         if let Some(node) = of_weight {
             let x = x.to_contiguous();
             let weights = passes::of_weight(x.storage(), up.storage(), &geometry);
             let [height, width] = geometry.kernel;
             let shape = [outputs, inputs, height, width];
             grads.register::<Flex>(node.id, tensor(weights, shape));
+        }
+        // last, for it takes the memory of the gradient
+        if let Some(node) = of_x {
+            let weight = weight.to_contiguous();
+            let images = passes::of_images(weight.storage(), up, &geometry);
+            grads.register::<Flex>(node.id, images);
         }
     }
 }

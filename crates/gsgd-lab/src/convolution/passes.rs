@@ -1,9 +1,12 @@
 //! The forward pass and the two gradients, a few images at a time on every core.
 
+use burn::backend::flex::FlexTensor;
+use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 use super::planes::{Geometry, Outputs};
 use super::rows::{Blocks, Dots, Mix};
+use crate::memory::{own, zeros};
 
 /// Shares of a batch that go to cores, so many at most. Sums over a batch are taken share by share, whatever the
 /// number of cores is.
@@ -12,31 +15,33 @@ const SHARES: usize = 16;
 /// Images `[batch, inputs, height, width]` convolved with `weight [outputs, inputs, kernel height, kernel width]`.
 pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Vec<f32> {
     let outputs = geometry.of_outputs();
-    let mut y = vec![0.0; geometry.batch * outputs.entries()];
+    let mut y = zeros(geometry.batch * outputs.entries());
     let sums = geometry.inputs * geometry.taps();
     let weights = Blocks::new(geometry.outputs, sums, |o, sum| weight[o * sums + sum]);
     let share = Share::of(geometry);
     y.par_chunks_mut(share.images * outputs.entries())
         .zip(x.par_chunks(share.images * share.image))
-        .for_each(|(y, x)| {
-            let mut memory = Memory::new(geometry);
-            let offsets = memory.input_offsets(geometry);
-            let pieces = y.chunks_mut(share.at_a_time * outputs.entries());
-            for (y, x) in pieces.zip(x.chunks(share.at_a_time * share.image)) {
-                geometry.spread(x, &mut memory.inputs, memory.row);
-                Mix {
-                    source: &memory.inputs,
-                    offsets: &offsets,
-                    weights: &weights,
-                    out: &mut memory.outputs,
-                    row: memory.row,
-                    lead: geometry.lead(),
-                    length: y.len() / outputs.entries() * geometry.positions(),
+        .for_each_init(
+            || Memory::new(geometry),
+            |memory, (y, x)| {
+                let offsets = memory.input_offsets(geometry);
+                let pieces = y.chunks_mut(share.at_a_time * outputs.entries());
+                for (y, x) in pieces.zip(x.chunks(share.at_a_time * share.image)) {
+                    geometry.spread(x, &mut memory.inputs, memory.row);
+                    Mix {
+                        source: &memory.inputs,
+                        offsets: &offsets,
+                        weights: &weights,
+                        out: &mut memory.outputs,
+                        row: memory.row,
+                        lead: geometry.lead(),
+                        length: y.len() / outputs.entries() * geometry.positions(),
+                    }
+                    .run();
+                    outputs.gather(&memory.outputs, memory.row, y);
                 }
-                .run();
-                outputs.gather(&memory.outputs, memory.row, y);
-            }
-        });
+            },
+        );
     y
 }
 
@@ -48,27 +53,29 @@ pub fn of_weight(x: &[f32], up: &[f32], geometry: &Geometry) -> Vec<f32> {
     let totals: Vec<Vec<f32>> = up
         .par_chunks(share.images * outputs.entries())
         .zip(x.par_chunks(share.images * share.image))
-        .map(|(up, x)| {
-            let mut memory = Memory::new(geometry);
-            let offsets = memory.input_offsets(geometry);
-            let mut totals = vec![0.0; size];
-            let pieces = up.chunks(share.at_a_time * outputs.entries());
-            for (up, x) in pieces.zip(x.chunks(share.at_a_time * share.image)) {
-                geometry.spread(x, &mut memory.inputs, memory.row);
-                memory.take_up(up, &outputs, geometry);
-                Dots {
-                    left: &memory.outputs,
-                    row: memory.row,
-                    lead: geometry.lead(),
-                    source: &memory.inputs,
-                    offsets: &offsets,
-                    totals: &mut totals,
-                    length: up.len() / outputs.entries() * geometry.positions(),
+        .map_init(
+            || Memory::new(geometry),
+            |memory, (up, x)| {
+                let offsets = memory.input_offsets(geometry);
+                let mut totals = vec![0.0; size];
+                let pieces = up.chunks(share.at_a_time * outputs.entries());
+                for (up, x) in pieces.zip(x.chunks(share.at_a_time * share.image)) {
+                    geometry.spread(x, &mut memory.inputs, memory.row);
+                    memory.take_up(up, &outputs, geometry);
+                    Dots {
+                        left: &memory.outputs,
+                        row: memory.row,
+                        lead: geometry.lead(),
+                        source: &memory.inputs,
+                        offsets: &offsets,
+                        totals: &mut totals,
+                        length: up.len() / outputs.entries() * geometry.positions(),
+                    }
+                    .run();
                 }
-                .run();
-            }
-            totals
-        })
+                totals
+            },
+        )
         .collect();
     let mut totals = totals.into_iter();
     let mut sum = totals.next().unwrap_or_else(|| vec![0.0; size]);
@@ -80,8 +87,8 @@ pub fn of_weight(x: &[f32], up: &[f32], geometry: &Geometry) -> Vec<f32> {
     sum
 }
 
-/// The gradient of the images, from that of the outputs.
-pub fn of_images(weight: &[f32], up: &[f32], geometry: &Geometry) -> Vec<f32> {
+/// The gradient of the images, from that of the outputs and in its memory where they have one shape.
+pub fn of_images(weight: &[f32], up: FlexTensor, geometry: &Geometry) -> FlexTensor {
     let (outputs, taps) = (geometry.of_outputs(), geometry.taps());
     let share = Share::of(geometry);
     let row = geometry.row(share.at_a_time);
@@ -103,30 +110,55 @@ pub fn of_images(weight: &[f32], up: &[f32], geometry: &Geometry) -> Vec<f32> {
             (phase, weights, readers.iter().map(offset).collect())
         })
         .collect();
-    let mut x = vec![0.0; geometry.batch * share.image];
-    x.par_chunks_mut(share.images * share.image)
-        .zip(up.par_chunks(share.images * outputs.entries()))
-        .for_each(|(x, up)| {
-            let mut memory = Memory::new(geometry);
-            let pieces = x.chunks_mut(share.at_a_time * share.image);
-            for (x, up) in pieces.zip(up.chunks(share.at_a_time * outputs.entries())) {
-                memory.take_up(up, &outputs, geometry);
-                for (phase, weights, offsets) in &phases {
-                    Mix {
-                        source: &memory.outputs,
-                        offsets,
-                        weights,
-                        out: &mut memory.inputs[phase * row..],
-                        row: row * geometry.phases(),
-                        lead: geometry.lead(),
-                        length: x.len() / share.image * geometry.positions(),
-                    }
-                    .run();
-                }
-                geometry.gather(&memory.inputs, row, x);
+    let mix = |memory: &mut Memory, images: usize| {
+        for (phase, weights, offsets) in &phases {
+            Mix {
+                source: &memory.outputs,
+                offsets,
+                weights,
+                out: &mut memory.inputs[phase * row..],
+                row: row * geometry.phases(),
+                lead: geometry.lead(),
+                length: images * geometry.positions(),
             }
-        });
-    x
+            .run();
+        }
+    };
+    if geometry.keeps_shape() {
+        let mut both = own(up);
+        let shares = both
+            .storage_mut()
+            .par_chunks_mut(share.images * share.image);
+        shares.for_each_init(
+            || Memory::new(geometry),
+            |memory, both| {
+                for both in both.chunks_mut(share.at_a_time * share.image) {
+                    memory.take_up(both, &outputs, geometry);
+                    mix(memory, both.len() / share.image);
+                    geometry.gather(&memory.inputs, row, both);
+                }
+            },
+        );
+        return both;
+    }
+    let mut x = zeros(geometry.batch * share.image);
+    let up = up.to_contiguous();
+    x.par_chunks_mut(share.images * share.image)
+        .zip(up.storage().par_chunks(share.images * outputs.entries()))
+        .for_each_init(
+            || Memory::new(geometry),
+            |memory, (x, up)| {
+                let pieces = x.chunks_mut(share.at_a_time * share.image);
+                for (x, up) in pieces.zip(up.chunks(share.at_a_time * outputs.entries())) {
+                    memory.take_up(up, &outputs, geometry);
+                    mix(memory, x.len() / share.image);
+                    geometry.gather(&memory.inputs, row, x);
+                }
+            },
+        );
+    let [height, width] = geometry.image;
+    let shape = [geometry.batch, geometry.inputs, height, width];
+    FlexTensor::from_data(TensorData::new(x, shape))
 }
 
 /// How a batch is divided.

@@ -85,9 +85,20 @@ impl Geometry {
         self.lead() + images * self.positions() + OVERRUN + self.lead()
     }
 
-    /// Where the entries of a line of an image stand in one phase's plane: their range there, and their first and
-    /// step in the image; `None` where this phase has no entry of that line.
-    fn line(&self, line: usize, phase: usize) -> Option<(Range<usize>, usize, usize)> {
+    /// Whether outputs are as many and as large as inputs.
+    pub fn keeps_shape(&self) -> bool {
+        self.inputs == self.outputs && self.image == self.output()
+    }
+
+    /// Where the lines of an image stand in the planes of its phases.
+    fn places(&self) -> Vec<Place> {
+        let lines = (0..self.image[0])
+            .flat_map(|line| (0..self.phases()).filter_map(move |phase| self.place(line, phase)));
+        lines.collect()
+    }
+
+    /// Where a line's entries stand in one phase's plane; `None` where this phase has none of that line.
+    fn place(&self, line: usize, phase: usize) -> Option<Place> {
         let (a, b) = (phase / self.stride[1], phase % self.stride[1]);
         let y = line + self.padding[0];
         if y % self.stride[0] != a {
@@ -98,66 +109,58 @@ impl Geometry {
         let first = (b + step - self.padding[1] % step) % step;
         let count = self.image[1].saturating_sub(first).div_ceil(step);
         let start = (y / self.stride[0]) * self.plane()[1] + (first + self.padding[1]) / step;
-        Some((start..start + count, first, step))
+        Some(Place {
+            phase,
+            entries: line * self.image[1] + first..(line + 1) * self.image[1],
+            at: start..start + count,
+        })
     }
 
     /// Copies images `[image, channel, height, width]` into the rows of their channels and phases; what is padding
     /// there stays as it is.
     pub fn spread(&self, images: &[f32], rows: &mut [f32], row: usize) {
-        self.each_line(
-            images.len(),
-            |at, start, phase_row, (range, first, step)| {
-                let line = &images[at][first..];
-                let base = phase_row * row + start;
-                let target = &mut rows[base + range.start..base + range.end];
-                match step {
+        let places = self.places();
+        let planes = images.chunks_exact(self.image[0] * self.image[1]);
+        for (at, plane) in planes.enumerate() {
+            let start = self.start(at, row);
+            for place in &places {
+                let target = &mut rows[start + place.phase * row..][place.at.clone()];
+                let line = &plane[place.entries.clone()];
+                match self.stride[1] {
                     1 => target.copy_from_slice(line),
-                    _ => {
+                    step => {
                         let source = line.iter().step_by(step);
                         target.iter_mut().zip(source).for_each(|(t, &s)| *t = s);
                     }
                 }
-            },
-        );
+            }
+        }
     }
 
     /// Copies the rows of channels and phases back into images.
     pub fn gather(&self, rows: &[f32], row: usize, images: &mut [f32]) {
-        self.each_line(
-            images.len(),
-            |at, start, phase_row, (range, first, step)| {
-                let line = &mut images[at][first..];
-                let base = phase_row * row + start;
-                let source = &rows[base + range.start..base + range.end];
-                match step {
+        let places = self.places();
+        let planes = images.chunks_exact_mut(self.image[0] * self.image[1]);
+        for (at, plane) in planes.enumerate() {
+            let start = self.start(at, row);
+            for place in &places {
+                let source = &rows[start + place.phase * row..][place.at.clone()];
+                let line = &mut plane[place.entries.clone()];
+                match self.stride[1] {
                     1 => line.copy_from_slice(source),
-                    _ => {
+                    step => {
                         let target = line.iter_mut().step_by(step);
                         target.zip(source).for_each(|(t, &s)| *t = s);
                     }
                 }
-            },
-        );
-    }
-
-    /// Calls `copy(entries of the line, start of its image's plane in a row, row, place in the plane)`.
-    #[inline]
-    fn each_line(
-        &self,
-        entries: usize,
-        mut copy: impl FnMut(Range<usize>, usize, usize, (Range<usize>, usize, usize)),
-    ) {
-        let [height, width] = self.image;
-        for at in 0..entries / width {
-            let (line, channel) = (at % height, at / height % self.inputs);
-            let start = self.lead() + at / height / self.inputs * self.positions();
-            for phase in 0..self.phases() {
-                if let Some(place) = self.line(line, phase) {
-                    let row = channel * self.phases() + phase;
-                    copy(at * width..(at + 1) * width, start, row, place);
-                }
             }
         }
+    }
+
+    /// Where a plane, counted through all images and channels, starts in the row of its channel's first phase.
+    fn start(&self, plane: usize, row: usize) -> usize {
+        let (image, channel) = (plane / self.inputs, plane % self.inputs);
+        channel * self.phases() * row + self.lead() + image * self.positions()
     }
 
     /// The geometry of the outputs as images of their own, whose planes are those of the inputs.
@@ -170,6 +173,15 @@ impl Geometry {
             lead: self.lead(),
         }
     }
+}
+
+/// Where a line of an image stands.
+struct Place {
+    phase: usize,
+    /// From its first entry of this phase, in the image's plane.
+    entries: Range<usize>,
+    /// In the phase's plane.
+    at: Range<usize>,
 }
 
 /// Outputs in rows, one per channel, in planes of the size of the inputs' planes.
@@ -188,25 +200,30 @@ impl Outputs {
     }
 
     pub fn spread(&self, images: &[f32], rows: &mut [f32], row: usize) {
-        let lines = images.chunks_exact(self.image[1]).enumerate();
-        lines.for_each(|(at, line)| {
-            let start = self.start(at, row);
-            rows[start..start + line.len()].copy_from_slice(line);
-        });
+        let planes = images.chunks_exact(self.image[0] * self.image[1]);
+        for (at, plane) in planes.enumerate() {
+            let rows = &mut rows[self.start(at, row)..];
+            let lines = plane.chunks_exact(self.image[1]);
+            for (line, start) in lines.zip((0..).step_by(self.width)) {
+                rows[start..start + line.len()].copy_from_slice(line);
+            }
+        }
     }
 
     pub fn gather(&self, rows: &[f32], row: usize, images: &mut [f32]) {
-        let lines = images.chunks_exact_mut(self.image[1]).enumerate();
-        lines.for_each(|(at, line)| {
-            let start = self.start(at, row);
-            line.copy_from_slice(&rows[start..start + line.len()]);
-        });
+        let planes = images.chunks_exact_mut(self.image[0] * self.image[1]);
+        for (at, plane) in planes.enumerate() {
+            let rows = &rows[self.start(at, row)..];
+            let lines = plane.chunks_exact_mut(self.image[1]);
+            for (line, start) in lines.zip((0..).step_by(self.width)) {
+                line.copy_from_slice(&rows[start..start + line.len()]);
+            }
+        }
     }
 
-    /// Where a line, counted through all images and channels, starts in the rows.
-    fn start(&self, at: usize, row: usize) -> usize {
-        let (line, channel) = (at % self.image[0], at / self.image[0] % self.channels);
-        let image = at / self.image[0] / self.channels;
-        channel * row + self.lead + image * self.positions + line * self.width
+    /// Where a plane, counted through all images and channels, starts in the rows.
+    fn start(&self, plane: usize, row: usize) -> usize {
+        let (image, channel) = (plane / self.channels, plane % self.channels);
+        channel * row + self.lead + image * self.positions
     }
 }

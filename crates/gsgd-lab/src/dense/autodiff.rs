@@ -9,10 +9,11 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use burn::tensor::TensorData;
-use rayon::iter::ParallelIterator;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 use rten_tensor::prelude::*;
+
+use crate::memory::zeros;
 
 /// Rows that are transposed at a time.
 const TILE: usize = 16;
@@ -45,15 +46,6 @@ fn product(a: NdTensorView<f32, 2>, b: NdTensorView<f32, 2>) -> FlexTensor {
     let done = GemmExecutor::<f32>::new().gemm(&mut out, a, b, GemmOptions::default());
     done.expect("the shapes are those of a product");
     FlexTensor::from_data(TensorData::new(out, shape))
-}
-
-/// Fresh memory, first written to by all cores.
-fn zeros(count: usize) -> Vec<f32> {
-    const PIECE: usize = 1 << 9;
-    let pieces = rayon::iter::repeat_n([0.0; PIECE], count.div_ceil(PIECE));
-    let mut zeros = pieces.collect::<Vec<_>>().into_flattened();
-    zeros.truncate(count);
-    zeros
 }
 
 fn transposed(x: &FlexTensor) -> FlexTensor {
