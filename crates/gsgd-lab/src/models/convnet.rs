@@ -11,7 +11,7 @@ use super::arch::Conv;
 use super::init::Draw;
 use crate::convolution::conv2d;
 use crate::data::ImageShape;
-use crate::normalisation::batch_norm;
+use crate::normalisation::{batch_norm, batch_norm_relu};
 
 /// A convolution and, perhaps, the batch norm behind it.
 #[derive(Module, Debug)]
@@ -28,6 +28,15 @@ impl ConvNorm {
         match &self.norm {
             Some(norm) => batch_norm(norm, y),
             None => y,
+        }
+    }
+
+    /// With a ReLU behind it.
+    fn forward_relu(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = conv2d(&self.conv, x);
+        match &self.norm {
+            Some(norm) => batch_norm_relu(norm, y),
+            None => relu(y),
         }
     }
 }
@@ -57,11 +66,11 @@ pub struct Block {
 
 impl Block {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = relu(self.first.forward(x.clone()));
-        let y = self.second.forward(y);
+        let y = self.first.forward_relu(x.clone());
         if !self.residual {
-            return relu(y);
+            return self.second.forward_relu(y);
         }
+        let y = self.second.forward(y);
         let skip = match &self.downsample {
             Some(downsample) => downsample.forward(x),
             None => x,
@@ -148,10 +157,8 @@ impl ConvNet {
             width,
         } = self.shape;
         let batch = x.dims()[0];
-        let mut y = relu(
-            self.stem
-                .forward(x.reshape([batch, channels, height, width])),
-        );
+        let images = x.reshape([batch, channels, height, width]);
+        let mut y = self.stem.forward_relu(images);
         for block in self.stages.iter().flatten() {
             y = block.forward(y);
         }

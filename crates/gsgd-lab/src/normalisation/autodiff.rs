@@ -10,7 +10,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
-use super::passes::{self, Moments};
+use super::passes::{self, Moments, Norm, Then};
+use crate::memory::own;
 
 /// Moments of images by channel, off the tape.
 pub fn moments(x: Tensor<4>, epsilon: f64) -> Moments {
@@ -24,12 +25,13 @@ pub fn moments(x: Tensor<4>, epsilon: f64) -> Moments {
 #[backend_extension(Flex, Autodiff)]
 pub trait Normalise: Backend {
     /// Images `[batch, channels, height, width]` with moments 0 and 1, then scaled and shifted, `gamma` and `beta`
-    /// `[channels]`; gradients flow through the moments, which must be those of `x`.
+    /// `[channels]`, and what follows; gradients flow through the moments, which must be those of `x`.
     fn normalise(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         moments: Moments,
+        then: Then,
     ) -> FloatTensor<Self>;
 }
 
@@ -39,11 +41,17 @@ impl Normalise for Flex {
         gamma: FlexTensor,
         beta: FlexTensor,
         moments: Moments,
+        then: Then,
     ) -> FlexTensor {
         let [x, gamma, beta] = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
-        let (gamma, beta) = (gamma.storage(), beta.storage());
-        let y = passes::normalise(x.storage(), gamma, beta, &moments, plane(&x));
-        FlexTensor::from_data(TensorData::new(y, x.shape()))
+        let norm = Norm {
+            gamma: gamma.storage(),
+            beta: beta.storage(),
+            of: &moments,
+            plane: plane(&x),
+            then,
+        };
+        FlexTensor::from_data(TensorData::new(norm.forward(x.storage()), x.shape()))
     }
 }
 
@@ -58,25 +66,24 @@ impl<C: CheckpointStrategy> Normalise for Autodiff<Flex, C> {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         moments: Moments,
+        then: Then,
     ) -> FloatTensor<Self> {
         let prepared = Normalisation
             .prepare::<C>([x.node(), gamma.node(), beta.node()])
             .compute_bound()
             .stateful();
-        let forward = |x: FloatTensor<Self>, gamma: FloatTensor<Self>, moments| {
-            let (x, gamma) = (x.into_primitive(), gamma.into_primitive());
-            Flex::normalise(x, gamma, beta.into_primitive(), moments)
-        };
+        let forward =
+            |x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, moments| {
+                let (x, gamma) = (x.into_primitive(), gamma.into_primitive());
+                Flex::normalise(x, gamma, beta.into_primitive(), moments, then)
+            };
         match prepared {
             OpsKind::Tracked(mut prepared) => {
-                let state = (
-                    prepared.checkpoint(&x),
-                    prepared.checkpoint(&gamma),
-                    moments.clone(),
-                );
-                prepared.finish(state, forward(x, gamma, moments))
+                let parents = [&x, &gamma, &beta].map(|tensor| prepared.checkpoint(tensor));
+                let state = (parents, moments.clone(), then);
+                prepared.finish(state, forward(x, gamma, beta, moments))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(forward(x, gamma, moments)),
+            OpsKind::UnTracked(prepared) => prepared.finish(forward(x, gamma, beta, moments)),
         }
     }
 }
@@ -86,7 +93,7 @@ impl<C: CheckpointStrategy> Normalise for Autodiff<Flex, C> {
 struct Normalisation;
 
 impl Backward<Flex, 3> for Normalisation {
-    type State = (NodeId, NodeId, Moments);
+    type State = ([NodeId; 3], Moments, Then);
 
     fn backward(
         self,
@@ -95,22 +102,26 @@ impl Backward<Flex, 3> for Normalisation {
         checkpointer: &mut Checkpointer,
     ) {
         let [of_x, of_gamma, of_beta] = ops.parents;
-        let (x, gamma, moments) = ops.state;
-        let up = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let x = checkpointer
-            .retrieve_node_output::<FlexTensor>(x)
-            .to_contiguous();
-        let gamma = checkpointer.retrieve_node_output::<FlexTensor>(gamma);
-        let gamma = gamma.to_contiguous();
-        let plane = plane(&x);
-        let found = passes::gradients(x.storage(), up.storage(), gamma.storage(), &moments, plane);
+        let (parents, moments, then) = ops.state;
+        let mut up = own(grads.consume::<Flex>(&ops.node));
+        let [x, gamma, beta] = parents.map(|parent| {
+            let tensor = checkpointer.retrieve_node_output::<FlexTensor>(parent);
+            tensor.to_contiguous()
+        });
+        let norm = Norm {
+            gamma: gamma.storage(),
+            beta: beta.storage(),
+            of: &moments,
+            plane: plane(&x),
+            then,
+        };
+        let found = norm.backward(x.storage(), up.storage_mut());
         let vector = |values: Vec<f32>| {
             let shape = [values.len()];
             FlexTensor::from_data(TensorData::new(values, shape))
         };
         if let Some(node) = of_x {
-            let gradient = TensorData::new(found.x, x.shape());
-            grads.register::<Flex>(node.id, FlexTensor::from_data(gradient));
+            grads.register::<Flex>(node.id, up);
         }
         if let Some(node) = of_gamma {
             grads.register::<Flex>(node.id, vector(found.gamma));

@@ -1,24 +1,42 @@
-//! Batch norm in training for the CPU, as an extension of Burn's flex backend: the same values as Burn's own to
-//! rounding, from one pass over the images for the moments and one for the result, on every core.
+//! Batch norm in training for the CPU, alone or with the ReLU behind it, as an extension of Burn's flex backend: the same
+//! values as Burn's own to rounding, from one pass over the images for the moments and one for the result, on every core.
 
 mod autodiff;
 mod passes;
 
 use burn::backend::Dispatch;
 use burn::nn::BatchNorm;
+use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor, TensorData};
 
 use autodiff::Normalise;
+use passes::Then;
 
 /// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`; in training it moves the running
 /// statistics likewise.
 ///
 /// Evaluation, and tensors that are not f32, take Burn's own.
 pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
-    let trains = x.device().is_autodiff() && layer.training.is_enabled();
-    if !trains || x.dtype() != DType::F32 {
-        return layer.forward(x);
+    match takes(layer, &x) {
+        true => normalised(layer, x, Then::Done),
+        false => layer.forward(x),
     }
+}
+
+/// What `relu(layer.forward(x))` gives, likewise.
+pub fn batch_norm_relu(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+    match takes(layer, &x) {
+        true => normalised(layer, x, Then::Relu),
+        false => relu(layer.forward(x)),
+    }
+}
+
+fn takes(layer: &BatchNorm, x: &Tensor<4>) -> bool {
+    let trains = x.device().is_autodiff() && layer.training.is_enabled();
+    trains && x.dtype() == DType::F32
+}
+
+fn normalised(layer: &BatchNorm, x: Tensor<4>, then: Then) -> Tensor<4> {
     let device = x.device();
     let moments = autodiff::moments(x.clone(), layer.epsilon);
     let follow = |state: &burn::module::RunningState<Tensor<1>>, now: &[f32]| {
@@ -31,7 +49,7 @@ pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     follow(&layer.running_mean, &moments.mean);
     follow(&layer.running_var, &moments.variance);
     let [gamma, beta] = [&layer.gamma, &layer.beta].map(|param| param.val().into_dispatch());
-    let y = <Dispatch as Normalise>::normalise(x.into_dispatch(), gamma, beta, moments);
+    let y = <Dispatch as Normalise>::normalise(x.into_dispatch(), gamma, beta, moments, then);
     Tensor::from_dispatch(y)
 }
 
@@ -87,7 +105,46 @@ mod tests {
             let found = both(&ours, &x, |x| batch_norm(&ours, x));
             let expected = both(&burns, &x, |x| burns.forward(x));
             assert_agree(&found, &expected, 3e-5);
+            let (ours, burns) = (layer(), layer());
+            let found = both(&ours, &x, |x| batch_norm_relu(&ours, x));
+            let expected = both(&burns, &x, |x| relu(burns.forward(x)));
+            assert_agree(&found, &expected, 3e-5);
         }
+    }
+
+    #[test]
+    fn relu_in_the_same_pass_gives_the_same_bits() {
+        let device = Device::flex().autodiff();
+        device.seed(7);
+        let x = Tensor::<4>::random([6, 3, 5, 7], Distribution::Normal(1.0, 1.0), &device);
+        let wrong = Tensor::<1>::from_data([f32::NAN], &device).reshape([1, 1, 1, 1]);
+        for x in [x.clone(), x.slice_assign([2..3, 1..2, 0..1, 3..4], wrong)] {
+            let layers = [(); 2].map(|()| BatchNormConfig::new(3).init(&device));
+            let [one, two] = &layers;
+            let found = both(one, &x, |x| batch_norm_relu(one, x));
+            let expected = both(two, &x, |x| relu(batch_norm(two, x)));
+            let bits = |lists: Vec<Vec<f32>>| -> Vec<u32> {
+                lists
+                    .iter()
+                    .flatten()
+                    .map(|entry| entry.to_bits())
+                    .collect()
+            };
+            assert_eq!(bits(found), bits(expected));
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_others_hold_too_stays_as_it_is() {
+        let device = Device::flex().autodiff();
+        device.seed(8);
+        let layers = [(); 2].map(|()| BatchNormConfig::new(3).init(&device));
+        let [one, two] = &layers;
+        let x = Tensor::<4>::random([6, 3, 5, 7], Distribution::Normal(1.0, 1.0), &device);
+        // the sum hands one gradient to both
+        let found = both(one, &x, |x| batch_norm(one, x.clone()) + x);
+        let expected = both(two, &x, |x| two.forward(x.clone()) + x);
+        assert_agree(&found, &expected, 3e-5);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
+use crate::memory::filled;
+
 /// Running totals of a sum.
 const LANES: usize = 16;
 
@@ -54,83 +56,191 @@ pub fn moments(x: &[f32], channels: usize, plane: usize, epsilon: f32) -> Moment
     }
 }
 
-/// `gamma (x - mean) / deviation + beta`.
-pub fn normalise(x: &[f32], gamma: &[f32], beta: &[f32], of: &Moments, plane: usize) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
-    y.par_chunks_exact_mut(plane)
-        .zip(x.par_chunks_exact(plane))
-        .enumerate()
-        .for_each(|(at, (y, x))| {
-            let c = at % of.channels();
-            let (scale, mean, beta) = (gamma[c] * of.inverse(c), of.mean[c], beta[c]);
-            Arch::new().dispatch(|| {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = (x - mean) * scale + beta;
-                }
-            });
-        });
-    y
+/// What follows a batch norm in the same pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing.
+    Done,
+    /// ReLU; what is not a number stays.
+    Relu,
 }
 
-/// Gradients of x, gamma and beta.
+/// A batch norm of images `[batch, channels, plane]`, gamma and beta by channel.
+pub struct Norm<'a> {
+    pub gamma: &'a [f32],
+    pub beta: &'a [f32],
+    pub of: &'a Moments,
+    pub plane: usize,
+    pub then: Then,
+}
+
+/// What an entry of a channel becomes: `(x - mean) scale + beta`.
+#[derive(Clone, Copy)]
+struct Affine {
+    mean: f32,
+    scale: f32,
+    beta: f32,
+}
+
+impl Affine {
+    #[inline(always)]
+    fn of(self, x: f32) -> f32 {
+        (x - self.mean) * self.scale + self.beta
+    }
+
+    /// Whether ReLU makes it 0.
+    #[inline(always)]
+    fn is_cut(self, x: f32) -> bool {
+        self.of(x) <= 0.0
+    }
+}
+
+/// Gradients of gamma and beta.
 pub struct Gradients {
-    pub x: Vec<f32>,
     pub gamma: Vec<f32>,
     pub beta: Vec<f32>,
 }
 
-/// With x^ = (x - mean) / deviation and n entries of a channel:
-///
-/// ```text
-/// dL/dbeta  = sum of dL/dy
-/// dL/dgamma = sum of dL/dy x^
-/// dL/dx     = gamma / deviation (dL/dy - (dL/dbeta + x^ dL/dgamma) / n)
-/// ```
-pub fn gradients(x: &[f32], up: &[f32], gamma: &[f32], of: &Moments, plane: usize) -> Gradients {
-    let channels = of.channels();
-    let parts: Vec<(f64, f64)> = x
-        .par_chunks_exact(plane)
-        .zip(up.par_chunks_exact(plane))
-        .enumerate()
-        .map(|(at, (x, up))| {
-            let mean = of.mean[at % channels];
-            let total = sum(up, up, |up, _| up);
-            let product = sum(x, up, |x, up| (x - mean) * up);
-            (total.into(), product.into())
-        })
-        .collect();
-    let total = |channel: usize, of: fn(&(f64, f64)) -> f64| -> f64 {
-        parts.iter().skip(channel).step_by(channels).map(of).sum()
-    };
-    let beta: Vec<f32> = (0..channels)
-        .map(|c| total(c, |part| part.0) as f32)
-        .collect();
-    let of_gamma: Vec<f32> = (0..channels)
-        .map(|c| (total(c, |part| part.1) * f64::from(of.inverse(c))) as f32)
-        .collect();
-    let count = (x.len() / channels) as f32;
-    let mut gradient = vec![0.0; x.len()];
-    gradient
-        .par_chunks_exact_mut(plane)
-        .zip(x.par_chunks_exact(plane))
-        .zip(up.par_chunks_exact(plane))
-        .enumerate()
-        .for_each(|(at, ((gradient, x), up))| {
-            let c = at % channels;
-            let (inverse, mean) = (of.inverse(c), of.mean[c]);
-            let scale = gamma[c] * inverse;
-            let (shift, slope) = (beta[c] / count, inverse * of_gamma[c] / count);
-            Arch::new().dispatch(|| {
-                for ((gradient, &x), &up) in gradient.iter_mut().zip(x).zip(up) {
-                    *gradient = scale * (up - shift - (x - mean) * slope);
-                }
-            });
-        });
-    Gradients {
-        x: gradient,
-        gamma: of_gamma,
-        beta,
+impl Norm<'_> {
+    fn affine(&self, channel: usize) -> Affine {
+        Affine {
+            mean: self.of.mean[channel],
+            scale: self.gamma[channel] * self.of.inverse(channel),
+            beta: self.beta[channel],
+        }
     }
+
+    /// `gamma (x - mean) / deviation + beta`, and what follows.
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        filled(x.len(), |mut first, mut to| {
+            while !to.is_empty() {
+                let (plane, within) = (first / self.plane, first % self.plane);
+                let count = to.len().min(self.plane - within);
+                let (here, rest) = to.split_at_mut(count);
+                let (x, affine) = (
+                    &x[first..first + count],
+                    self.affine(plane % self.of.channels()),
+                );
+                match self.then {
+                    Then::Done => each(
+                        here,
+                        x,
+                        #[inline(always)]
+                        |x| affine.of(x),
+                    ),
+                    Then::Relu => each(
+                        here,
+                        x,
+                        #[inline(always)]
+                        |x| match affine.is_cut(x) {
+                            true => 0.0,
+                            false => affine.of(x),
+                        },
+                    ),
+                }
+                (first, to) = (first + count, rest);
+            }
+        })
+    }
+
+    /// Gradients of gamma and beta, and that of x where that of the result was. With x^ = (x - mean) / deviation, n entries
+    /// of a channel, and dL/dy 0 where ReLU follows and cuts:
+    ///
+    /// ```text
+    /// dL/dbeta  = sum of dL/dy
+    /// dL/dgamma = sum of dL/dy x^
+    /// dL/dx     = gamma / deviation (dL/dy - (dL/dbeta + x^ dL/dgamma) / n)
+    /// ```
+    pub fn backward(&self, x: &[f32], up: &mut [f32]) -> Gradients {
+        match self.then {
+            Then::Done => self.backward_where(
+                x,
+                up,
+                #[inline(always)]
+                |_, up, _| up,
+            ),
+            Then::Relu => self.backward_where(
+                x,
+                up,
+                #[inline(always)]
+                |affine, up, x| match affine.is_cut(x) {
+                    true => 0.0,
+                    false => up,
+                },
+            ),
+        }
+    }
+
+    #[inline(always)]
+    fn backward_where(
+        &self,
+        x: &[f32],
+        up: &mut [f32],
+        taken: impl Fn(Affine, f32, f32) -> f32 + Sync,
+    ) -> Gradients {
+        let (of, channels) = (self.of, self.of.channels());
+        let parts: Vec<(f64, f64)> = x
+            .par_chunks_exact(self.plane)
+            .zip(up.par_chunks_exact(self.plane))
+            .enumerate()
+            .map(|(at, (x, up))| {
+                let affine = self.affine(at % channels);
+                let total = sum(
+                    x,
+                    up,
+                    #[inline(always)]
+                    |x, up| taken(affine, up, x),
+                );
+                let product = sum(
+                    x,
+                    up,
+                    #[inline(always)]
+                    |x, up| (x - affine.mean) * taken(affine, up, x),
+                );
+                (total.into(), product.into())
+            })
+            .collect();
+        let total = |channel: usize, of: fn(&(f64, f64)) -> f64| -> f64 {
+            parts.iter().skip(channel).step_by(channels).map(of).sum()
+        };
+        let beta: Vec<f32> = (0..channels)
+            .map(|c| total(c, |part| part.0) as f32)
+            .collect();
+        let gamma: Vec<f32> = (0..channels)
+            .map(|c| (total(c, |part| part.1) * f64::from(of.inverse(c))) as f32)
+            .collect();
+        let count = (x.len() / channels) as f32;
+        up.par_chunks_exact_mut(self.plane)
+            .zip(x.par_chunks_exact(self.plane))
+            .enumerate()
+            .for_each(|(at, (up, x))| {
+                let (c, affine) = (at % channels, self.affine(at % channels));
+                let (shift, slope) = (beta[c] / count, of.inverse(c) * gamma[c] / count);
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for (up, &x) in up.iter_mut().zip(x) {
+                            let own = taken(affine, *up, x);
+                            *up = affine.scale * (own - shift - (x - affine.mean) * slope);
+                        }
+                    },
+                );
+            });
+        Gradients { gamma, beta }
+    }
+}
+
+/// `to = of(x)` for every entry, compiled for the vector instructions of this machine.
+#[inline(always)]
+fn each(to: &mut [f32], x: &[f32], of: impl Fn(f32) -> f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (to, &x) in to.iter_mut().zip(x) {
+                *to = of(x);
+            }
+        },
+    );
 }
 
 /// Sum of `of(a, b)`, in 16 running totals for the vector instructions of this machine.
