@@ -8,7 +8,8 @@
 //! ```
 //!
 //! An output at position p of its own plane, of the same size, reads tap (i, j) at p plus an offset that does not
-//! depend on p. Positions of the plane that are no outputs are computed too and left out.
+//! depend on p; beyond the end of a line or plane it meets the padding of the next. Positions of the plane that are no
+//! outputs are computed too and left out.
 
 use std::ops::Range;
 
@@ -41,9 +42,14 @@ impl Geometry {
         [size(0), size(1)]
     }
 
-    /// Height and width of a plane.
+    /// Height and width of a plane. Without a stride padding is shared: what follows a line leads the next one, and what
+    /// follows a plane likewise.
     fn plane(&self) -> [usize; 2] {
-        let size = |at: usize| (self.image[at] + 2 * self.padding[at]).div_ceil(self.stride[at]);
+        let size = |at: usize| {
+            let shared = self.stride[at] == 1 && self.padding[at] < self.kernel[at];
+            let sides = if shared { 1 } else { 2 };
+            (self.image[at] + sides * self.padding[at]).div_ceil(self.stride[at])
+        };
         [size(0), size(1)]
     }
 
