@@ -16,6 +16,7 @@ mod normalisation;
 mod passes;
 pub mod report;
 pub mod reproduce;
+mod residual;
 pub mod train;
 
 /// Version and commit, as they stand in every file that tells of a run.

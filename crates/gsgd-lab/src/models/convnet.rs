@@ -12,6 +12,7 @@ use super::init::Draw;
 use crate::convolution::conv2d;
 use crate::data::ImageShape;
 use crate::normalisation::{batch_norm, batch_norm_relu};
+use crate::residual::add_relu;
 
 /// A convolution and, perhaps, the batch norm behind it.
 #[derive(Module, Debug)]
@@ -75,7 +76,7 @@ impl Block {
             Some(downsample) => downsample.forward(x),
             None => x,
         };
-        relu(y + skip)
+        add_relu(y, skip)
     }
 }
 
