@@ -96,6 +96,8 @@ mod tests {
             (3, [4, 3], [5, 6], [2, 4], 1, 1, true),
             (3, [4, 4], [5, 6], [1, 3], 1, 1, false),
             (40, [16, 16], [9, 3], [3, 3], 1, 2, false),
+            (2, [2, 3], [1, 1], [3, 3], 3, 1, false),
+            (2, [2, 3], [4, 1], [3, 1], 4, 1, false),
         ] {
             let layer = Conv2dConfig::new([inputs, outputs], kernel)
                 .with_stride([stride, stride])

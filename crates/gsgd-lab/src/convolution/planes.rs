@@ -114,6 +114,9 @@ impl Geometry {
         // the least x of the image with (x + padding) % step == b
         let first = (b + step - self.padding[1] % step) % step;
         let count = self.image[1].saturating_sub(first).div_ceil(step);
+        if count == 0 {
+            return None;
+        }
         let start = (y / self.stride[0]) * self.plane()[1] + (first + self.padding[1]) / step;
         Some(Place {
             phase,
