@@ -44,20 +44,20 @@ impl Normalise for Flex {
         then: Then,
     ) -> FlexTensor {
         let [x, gamma, beta] = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
-        let norm = Norm {
-            gamma: gamma.storage(),
-            beta: beta.storage(),
-            of: &moments,
-            plane: plane(&x),
-            then,
-        };
+        let norm = norm([&x, &gamma, &beta], &moments, then);
         FlexTensor::from_data(TensorData::new(norm.forward(x.storage()), x.shape()))
     }
 }
 
-/// Entries of a plane.
-fn plane(x: &FlexTensor) -> usize {
-    x.shape()[2] * x.shape()[3]
+/// The batch norm of these images.
+fn norm<'a>([x, gamma, beta]: [&'a FlexTensor; 3], moments: &'a Moments, then: Then) -> Norm<'a> {
+    Norm {
+        gamma: gamma.storage(),
+        beta: beta.storage(),
+        of: moments,
+        plane: x.shape()[2] * x.shape()[3],
+        then,
+    }
 }
 
 impl<C: CheckpointStrategy> Normalise for Autodiff<Flex, C> {
@@ -108,13 +108,7 @@ impl Backward<Flex, 3> for Normalisation {
             let tensor = checkpointer.retrieve_node_output::<FlexTensor>(parent);
             tensor.to_contiguous()
         });
-        let norm = Norm {
-            gamma: gamma.storage(),
-            beta: beta.storage(),
-            of: &moments,
-            plane: plane(&x),
-            then,
-        };
+        let norm = norm([&x, &gamma, &beta], &moments, then);
         let found = norm.backward(x.storage(), up.storage_mut());
         let vector = |values: Vec<f32>| {
             let shape = [values.len()];
