@@ -79,7 +79,7 @@ impl ModuleVisitor for Reader<'_> {
         let Some(slot) = self.wiring.slot(param.id) else {
             return;
         };
-        match matrix(param.val().inner(), &self.wiring.edges[slot], self.how) {
+        match matrix(param.val(), &self.wiring.edges[slot], self.how) {
             Ok(matrix) => self.found[slot] = Some(matrix),
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -88,7 +88,7 @@ impl ModuleVisitor for Reader<'_> {
     }
 }
 
-/// A parameter or its gradient as the matrix of its edges.
+/// A parameter or its gradient as the matrix of its edges, off the autodiff tape.
 pub(crate) fn matrix<const D: usize>(
     tensor: Tensor<D>,
     edges: &Edges,
@@ -102,7 +102,7 @@ pub(crate) fn matrix<const D: usize>(
             found: dims.to_vec(),
         });
     }
-    Ok(Matrix::of(reshaped(tensor, dims, edges.dims()), how))
+    Ok(Matrix::of(tensor, edges.dims(), how))
 }
 
 /// The tensor of shape `from` in another shape, for nothing where that is the same.
@@ -253,7 +253,7 @@ impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
         let edges = &self.wiring.edges[slot];
         changed(param, |old| {
             let shape = old.dims();
-            let matrix = Matrix::of(reshaped(old.inner(), shape, edges.dims()), self.how);
+            let matrix = Matrix::of(old, edges.dims(), self.how);
             let matrix = (self.change)(slot, matrix);
             reshaped(Tensor::from(matrix), edges.dims(), shape)
         })

@@ -12,6 +12,7 @@
 //! ```
 
 use super::places::{Factors, Places};
+use crate::kernels::all;
 
 /// rho of every class where its In edge, of a value with this inverse, changes by so much; on failure the class, and the
 /// ratio that is no number to divide by.
@@ -36,11 +37,11 @@ pub(crate) fn ratios(
     for class in &places.still {
         rho[class.index()] = rho[places.in_tail[class.index()].index()];
     }
-    let usable = |r: &f64| r.is_finite() & (*r != 0.0);
-    if rho.iter().fold(true, |all, r| all & usable(r)) {
+    let usable = |r: f64| (r.abs() > 0.0) & (r.abs() <= f64::MAX);
+    if all(&rho, usable) {
         return Ok(rho);
     }
-    let first = rho.iter().position(|r| !usable(r));
+    let first = rho.iter().position(|&r| !usable(r));
     let b = first.expect("one of them is not usable");
     Err((b, rho[b]))
 }

@@ -1,7 +1,6 @@
 //! What an optimiser sees of a chart.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
@@ -189,7 +188,7 @@ impl<'a> Network<'a> {
 pub(crate) struct Update<'a> {
     pub of_weights: Lines<'a>,
     pub of_other: Lines<'a>,
-    pub fixed: Entries,
+    pub fixed: Entries<'a>,
 }
 
 impl Update<'_> {
@@ -198,7 +197,7 @@ impl Update<'_> {
         Update {
             of_weights: self.of_weights.into_owned(),
             of_other: self.of_other.into_owned(),
-            fixed: self.fixed,
+            fixed: self.fixed.into_owned(),
         }
     }
 }
@@ -211,8 +210,8 @@ pub(crate) trait Survey {
     /// `(T(tail), D(head))` of a parameter: `v = w T D`.
     fn lines(&self, slot: usize) -> Result<Lines<'_>, Error>;
 
-    /// Entries that are held fixed; they have no coordinate.
-    fn fixed(&self, slot: usize) -> Arc<[usize]>;
+    /// A 0 for every entry that is held fixed; they have no coordinate.
+    fn fixed(&self, slot: usize) -> Entries<'_>;
 
     /// dL/dv of a parameter from dL/dw.
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;

@@ -12,8 +12,6 @@
 //! puts its In-set on a sphere, so m coordinates and H constraints make m - H dimensions. kappa = 1/2 for classes that
 //! weight layers write, because a ReLU passes half of its input's mean square; 1 for those of batch norms and for sinks.
 
-use std::sync::Arc;
-
 use super::chart::{Network, Survey, Update};
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
@@ -275,8 +273,8 @@ impl Survey for NormSurvey<'_> {
         self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
     }
 
-    fn fixed(&self, _: usize) -> Arc<[usize]> {
-        Arc::default()
+    fn fixed(&self, _: usize) -> Entries<'_> {
+        Entries::default()
     }
 
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {

@@ -1,6 +1,6 @@
 //! What the skeleton has in one parameter.
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
 use crate::kernels::{Entries, Picked};
 use crate::skeleton::{Edge, Tree};
@@ -10,15 +10,14 @@ use crate::wiring::{Class, Edges, Kind, Wiring};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Part {
     /// Their places in the matrix.
-    pub at: Arc<[usize]>,
+    at: Vec<usize>,
     /// Where they stand in a list [by skeleton edge](super::places::Places::ins_and_outs).
     edge: Vec<u32>,
-    /// In edges that have a coordinate: places, where these stand among all, and classes.
+    /// In edges that have a coordinate: places and classes.
     pub moving_at: Vec<usize>,
-    moving_among: Vec<u32>,
     pub moving: Vec<Class>,
     /// The places of the others, which stay as they are.
-    pub free: Arc<[usize]>,
+    pub free: Vec<usize>,
     /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.
     pub beyond_grounded: bool,
 }
@@ -47,11 +46,9 @@ impl Part {
     /// From places, positions in a list by skeleton edge, and the classes of In edges that move.
     fn new(wiring: &Wiring, edges: &Edges, mut list: Vec<(usize, usize, Option<Class>)>) -> Self {
         list.sort_unstable();
-        let moving = list.iter().enumerate();
-        let moving = moving.filter_map(|(among, &(at, _, moving))| {
-            moving.map(|class| (at, (among as u32, class)))
-        });
-        let (moving_at, (moving_among, moving)) = moving.unzip();
+        let moving = list.iter();
+        let moving = moving.filter_map(|&(at, _, moving)| moving.map(|class| (at, class)));
+        let (moving_at, moving) = moving.unzip();
         let free = list.iter().filter(|(.., moving)| moving.is_none());
         let mut heads = edges.heads.iter();
         Self {
@@ -59,7 +56,6 @@ impl Part {
             edge: list.iter().map(|&(_, edge, _)| edge as u32).collect(),
             free: free.map(|&(at, ..)| at).collect(),
             moving_at,
-            moving_among,
             moving,
             beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
         }
@@ -74,20 +70,11 @@ impl Part {
     }
 
     /// Its edges' values of a list by skeleton edge.
-    pub fn entries(&self, values: &[f64]) -> Entries {
-        let edges = self.edge.iter();
+    pub fn entries<'a>(&'a self, values: impl Into<Cow<'a, [f64]>>) -> Entries<'a> {
         Entries {
-            at: self.at.clone(),
-            values: edges.map(|&edge| values[edge as usize]).collect(),
+            at: self.at.as_slice().into(),
+            of: self.edge.as_slice().into(),
+            values: values.into(),
         }
-    }
-
-    /// A value for each of its edges, from values of those that move; 0 for others.
-    pub fn spread(&self, moving: &[f64]) -> Vec<f64> {
-        let mut values = vec![0.0; self.at.len()];
-        for (&among, value) in self.moving_among.iter().zip(moving) {
-            values[among as usize] = *value;
-        }
-        values
     }
 }

@@ -2,12 +2,13 @@
 
 use super::chart::{Network, Update};
 use super::gradient;
+use super::parts::Part;
 use super::places::Factors;
 use super::skeletal::SkeletonChart;
 use super::survey::SkeletonSurvey;
 use super::values;
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Lines, Matrix, Passed};
+use crate::kernels::{Entries, HeadSums, Lines, Matrix, Passed, all};
 
 /// Weights, gradients and path values of a skeleton; lists by class, the ground first.
 pub(crate) struct Point<'a> {
@@ -41,10 +42,19 @@ impl<'a> Point<'a> {
     ) -> Result<Self, Error> {
         let classes = chart.places.classes();
         let (mut weights, mut u) = (vec![1.0; 2 * classes], vec![0.0; 2 * classes]);
-        for (slot, (g, part)) in gradients.iter().zip(&chart.parts).enumerate() {
-            if !network.weights[slot].pick(g, part.picked(), &mut weights, &mut u) {
-                return Err(network.not_finite(slot));
-            }
+        let matrices = network.weights.iter().zip(gradients);
+        for ((w, g), part) in matrices.zip(&chart.parts) {
+            w.pick(g, part.picked(), &mut weights, &mut u);
+        }
+        if !all(&u, f64::is_finite) {
+            let finite = |part: &Part| {
+                part.picked()
+                    .to
+                    .iter()
+                    .all(|&at| u[at as usize].is_finite())
+            };
+            let slot = chart.parts.iter().position(|part| !finite(part));
+            return Err(network.not_finite(slot.expect("it was picked from one")));
         }
         let products = chart.fit_products(network.wiring, &weights)?;
         Ok(Self {

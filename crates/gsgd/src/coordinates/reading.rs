@@ -10,7 +10,7 @@
 
 use super::chart::Network;
 use crate::error::Error;
-use crate::kernels::Matrix;
+use crate::kernels::{Matrix, all};
 use crate::wiring::{Class, Edges, End, Kind, Layout, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
@@ -23,13 +23,20 @@ const DIFFER: f64 = 1e-4;
 /// Which sums are read of which parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reading {
-    by_tail: Vec<bool>,
-    by_head: Vec<bool>,
+    /// By parameter, the tail lines that are read for the sums of their classes, and the head lines.
+    by_tail: Vec<Vec<Line>>,
+    by_head: Vec<Vec<Line>>,
     /// By parameter, whether its sums can be taken by a step's own pass over it.
     passing: Vec<bool>,
-    /// By class, whether its sum is read from the edges into it.
-    from_incoming: Vec<bool>,
+    classes: usize,
     probes: Vec<Probe>,
+}
+
+/// A line of a parameter, and the class that it is of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Line {
+    line: u32,
+    class: u32,
 }
 
 /// The edges out of a class.
@@ -63,14 +70,21 @@ impl Reading {
     }
 
     fn of(wiring: &Wiring, from_incoming: Vec<bool>) -> Self {
-        let takes = |b: usize, incoming: bool| b > 0 && from_incoming[b] == incoming;
-        let by_tail = wiring.edges.iter();
-        let by_tail = by_tail.map(|edges| edges.tails.iter().any(|c| takes(c.index(), false)));
-        let by_head = wiring.edges.iter();
-        let by_head = by_head.map(|edges| edges.heads.iter().any(|c| takes(c.index(), true)));
-        let (by_tail, by_head): (_, Vec<bool>) = (by_tail.collect(), by_head.collect());
+        let of = |classes: &[Class], incoming: bool| -> Vec<Line> {
+            let lines = classes.iter().zip(0..);
+            let lines = lines.map(|(class, line)| Line {
+                line,
+                class: class.index() as u32,
+            });
+            let read = |b: usize| b > 0 && from_incoming[b] == incoming;
+            lines.filter(|line| read(line.class as usize)).collect()
+        };
+        let edges = wiring.edges.iter();
+        let (by_tail, by_head): (_, Vec<Vec<Line>>) = edges
+            .map(|edges| (of(&edges.tails, false), of(&edges.heads, true)))
+            .unzip();
         let passing = wiring.edges.iter().zip(&by_head);
-        let passing = passing.map(|(edges, &by_head)| by_head && leaves_ground(edges));
+        let passing = passing.map(|(edges, by_head)| !by_head.is_empty() && leaves_ground(edges));
         let classes: Vec<usize> = (1..from_incoming.len())
             .filter(|&b| from_incoming[b])
             .collect();
@@ -86,13 +100,13 @@ impl Reading {
                     outgoing: wiring.readers[class].clone(),
                 })
                 .collect(),
-            from_incoming,
+            classes: from_incoming.len(),
         }
     }
 
     /// Whether nothing is read of a parameter but single entries.
     pub fn leaves_out(&self, slot: usize) -> bool {
-        !self.by_tail[slot] && !self.by_head[slot]
+        self.by_tail[slot].is_empty() && self.by_head[slot].is_empty()
     }
 
     /// Whether a step's own pass over a parameter can take the sums that are read of it: what the step does to edges from
@@ -111,26 +125,23 @@ impl Reading {
         gradients: &[Matrix],
         taken: Vec<Option<Vec<f64>>>,
     ) -> Result<Vec<f64>, Error> {
-        let mut sums = vec![0.0; self.from_incoming.len()];
+        let mut sums = vec![0.0; self.classes];
         for (slot, (g, taken)) in gradients.iter().zip(taken).enumerate() {
-            let mut add = |lines: &[Class], dots: Vec<f64>, incoming: bool| {
-                for (class, dot) in lines.iter().zip(&dots) {
-                    if self.from_incoming[class.index()] == incoming {
-                        sums[class.index()] += dot;
-                    }
+            let mut add = |lines: &[Line], dots: Vec<f64>| {
+                for line in lines {
+                    sums[line.class as usize] += dots[line.line as usize];
                 }
-                match dots.iter().fold(true, |all, dot| all & dot.is_finite()) {
+                match all(&dots, f64::is_finite) {
                     true => Ok(()),
                     false => Err(network.not_finite(slot)),
                 }
             };
-            let edges = &network.wiring.edges[slot];
-            if self.by_tail[slot] {
-                add(&edges.tails, network.tail_dots(slot, g), false)?;
+            let (tails, heads) = (&self.by_tail[slot], &self.by_head[slot]);
+            if !tails.is_empty() {
+                add(tails, network.tail_dots(slot, g))?;
             }
-            if self.by_head[slot] {
-                let dots = taken.unwrap_or_else(|| network.head_dots(slot, g));
-                add(&edges.heads, dots, true)?;
+            if !heads.is_empty() {
+                add(heads, taken.unwrap_or_else(|| network.head_dots(slot, g)))?;
             }
         }
         Ok(sums)

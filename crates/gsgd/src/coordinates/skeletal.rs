@@ -8,7 +8,7 @@ use super::reading::Reading;
 use super::survey::SkeletonSurvey;
 use super::values;
 use crate::error::Error;
-use crate::kernels::{Matrix, Picked};
+use crate::kernels::{Matrix, Picked, all};
 use crate::rescale;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Class, Wiring};
@@ -99,14 +99,12 @@ impl SkeletonChart {
     /// The products of weights by skeleton edge, which must be fit to divide by.
     pub(super) fn fit_products(&self, wiring: &Wiring, weights: &[f64]) -> Result<Factors, Error> {
         let products = values::products(&self.places, weights);
-        let size = f64::MIN_POSITIVE..=f64::MAX;
         // a product is not normal either where a weight on its way is zero
-        let fit = |product: &f64| size.contains(&product.abs());
-        let all = |products: &[f64]| products.iter().fold(true, |all, p| all & fit(p));
-        if all(&products.tail) && all(&products.head) {
+        let fit = |product: f64| (product.abs() >= f64::MIN_POSITIVE) & (product.abs() <= f64::MAX);
+        if all(&products.tail, fit) && all(&products.head, fit) {
             return Ok(products);
         }
-        let first = |products: &[f64]| products.iter().position(|product| !fit(product));
+        let first = |products: &[f64]| products.iter().position(|&product| !fit(product));
         let (into, out) = (first(&products.tail), first(&products.head));
         let (ins, outs) = Places::ins_and_outs(weights);
         Err(match (into, out) {
@@ -124,11 +122,6 @@ impl SkeletonChart {
     pub fn moving(&self, slot: usize) -> (&[usize], &[Class]) {
         let part = &self.parts[slot];
         (&part.moving_at, &part.moving)
-    }
-
-    /// Values at the places that an update of a parameter sets, from values of its moving edges; 0 for others.
-    pub fn at_fixed(&self, slot: usize, moving: &[f64]) -> Vec<f64> {
-        self.parts[slot].spread(moving)
     }
 
     /// Reads weights and gradients once and computes all that is per class.

@@ -1,7 +1,5 @@
 //! Basis path values around one network and gradient.
 
-use std::sync::Arc;
-
 use super::chart::{Survey, Update};
 use super::places::Factors;
 use super::point::Point;
@@ -131,19 +129,23 @@ impl Survey for SkeletonSurvey<'_> {
             .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
     }
 
-    fn fixed(&self, slot: usize) -> Arc<[usize]> {
-        self.point.chart.parts[slot].free.clone()
+    fn fixed(&self, slot: usize) -> Entries<'_> {
+        let free = self.point.chart.parts[slot].free.as_slice();
+        Entries {
+            at: free.into(),
+            of: vec![0; free.len()].into(),
+            values: vec![0.0].into(),
+        }
     }
 
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
         let by = self.point.gradient_lines(slot)?;
         let part = &self.point.chart.parts[slot];
-        let moving = part.moving.iter();
-        let values: Vec<f64> = moving.map(|c| self.in_gradients[c.index()]).collect();
-        let entries = Entries {
-            values: part.spread(&values),
-            at: part.at.clone(),
-        };
+        let mut values = vec![0.0; 2 * self.classes()];
+        for class in &part.moving {
+            values[class.index()] = self.in_gradients[class.index()];
+        }
+        let entries = part.entries(values);
         if !part.beyond_grounded {
             return Ok(g.scale(&by).put(&entries));
         }

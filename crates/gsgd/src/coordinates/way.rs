@@ -91,8 +91,8 @@ impl<'a> Way<'a> {
     }
 
     /// The skeleton weights of a parameter after the step.
-    pub fn fixed(&self, slot: usize) -> Entries {
-        self.survey.point.chart.parts[slot].entries(&self.skeleton)
+    pub fn fixed(&self, slot: usize) -> Entries<'_> {
+        self.survey.point.chart.parts[slot].entries(self.skeleton.as_slice())
     }
 
     /// New weights of a parameter.

@@ -6,6 +6,11 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{Advance, Combine, Entries, HeadSums, Lines, Motion, Picked, Power, Side, entries_of};
 
+/// A tensor in this shape, off the autodiff tape.
+pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Tensor<2> {
+    x.inner().reshape(shape)
+}
+
 fn grouped(x: &Tensor<2>, groups: usize) -> Tensor<3> {
     let [rows, columns] = x.dims();
     x.clone().reshape([groups, rows / groups, columns])
@@ -48,20 +53,11 @@ pub fn dots(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize) -> Vec<f64> {
     sum(grouped(&(w * g), groups), side)
 }
 
-pub fn pick(
-    w: Tensor<2>,
-    g: Tensor<2>,
-    picked: Picked,
-    weights: &mut [f64],
-    products: &mut [f64],
-) -> bool {
+pub fn pick(w: Tensor<2>, g: Tensor<2>, picked: Picked, weights: &mut [f64], products: &mut [f64]) {
     let pairs = gather(&w, picked.at).into_iter().zip(gather(&g, picked.at));
-    let mut finite = true;
     for (&to, (w, g)) in picked.to.iter().zip(pairs) {
         (weights[to as usize], products[to as usize]) = (w, w * g);
-        finite &= (w * g).is_finite();
     }
-    finite
 }
 
 pub fn line_sums(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize, line: usize) -> [f64; 2] {
@@ -176,8 +172,8 @@ pub fn advance(
     let finite = is_finite(&moved);
     let set = |(moment, values): (Tensor<2>, &Vec<f64>)| {
         let fixed = Entries {
-            at: by.fixed.at.clone(),
-            values: values.clone(),
+            values: values.into(),
+            ..by.fixed.clone()
         };
         put(moment, &fixed)
     };
@@ -205,7 +201,8 @@ pub fn put(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
         return x;
     }
     let shape = x.dims();
-    let data = TensorData::new(entries.values.clone(), [entries.values.len()]);
+    let values = entries.of.iter().map(|&of| entries.values[of as usize]);
+    let data = TensorData::new(values.collect(), [entries.of.len()]);
     let values = Tensor::<1>::from_data(data, (&x.device(), x.dtype()));
     let index = indices(&x, &entries.at);
     flat(&x)

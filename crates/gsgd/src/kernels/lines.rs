@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use burn::tensor::DType;
 
+use super::all;
+
 /// A factor per row and a factor per column of a matrix.
 ///
 /// The rows may fall into groups of equal size, as those of a grouped convolution do; then there is a factor for
@@ -69,8 +71,7 @@ impl<'a> Lines<'a> {
 /// Whether all factors are of ordinary size, so that nothing needs to be moved.
 fn comfortable(factors: &[f64]) -> bool {
     const LIMIT: f64 = (1u64 << 32) as f64;
-    let ordinary = |x: f64| (x.abs() <= LIMIT) & (x.abs() >= 1.0 / LIMIT);
-    factors.iter().fold(true, |all, &x| all & ordinary(x))
+    all(factors, |x| (x.abs() <= LIMIT) & (x.abs() >= 1.0 / LIMIT))
 }
 
 /// The largest binary exponent that leaves room for weights and sums.

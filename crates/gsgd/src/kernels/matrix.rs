@@ -37,11 +37,12 @@ macro_rules! dispatch {
 }
 
 impl Matrix {
-    pub fn of(tensor: Tensor<2>, how: Arithmetic) -> Self {
+    /// A tensor in this shape, off the autodiff tape.
+    pub fn of<const D: usize>(tensor: Tensor<D>, shape: [usize; 2], how: Arithmetic) -> Self {
         match how {
             #[cfg(feature = "flex")]
-            Arithmetic::Streamed if stream::takes(&tensor) => Self::Memory(stream::memory(tensor)),
-            _ => Self::Tensor(tensor),
+            Arithmetic::Streamed => stream::matrix(tensor, shape),
+            _ => dense::matrix(tensor, shape).into(),
         }
     }
 
@@ -78,18 +79,11 @@ impl Matrix {
         dispatch!(dots(self, g; side, groups))
     }
 
-    /// Puts single weights into one list and their products with g into another; whether all were finite.
-    pub fn pick(
-        &self,
-        g: &Self,
-        picked: Picked,
-        weights: &mut [f64],
-        products: &mut [f64],
-    ) -> bool {
-        if picked.at.is_empty() {
-            return true;
+    /// Puts single weights into one list and their products with g into another.
+    pub fn pick(&self, g: &Self, picked: Picked, weights: &mut [f64], products: &mut [f64]) {
+        if !picked.at.is_empty() {
+            dispatch!(pick(self, g; picked, weights, products))
         }
-        dispatch!(pick(self, g; picked, weights, products))
     }
 
     /// Sums of w g and of its absolute values over one line of a side.
@@ -148,7 +142,7 @@ impl Matrix {
         {
             let memory = |matrix| match matrix {
                 Self::Memory(x) => x,
-                Self::Tensor(x) => stream::memory(x),
+                Self::Tensor(_) => unreachable!("all are memory"),
             };
             let moments = moments.into_iter().map(memory).collect();
             let (x, moments, finite, dots) = stream::advance(memory(self), w, moments, by);

@@ -4,8 +4,8 @@
 //! any backend) and as one pass over the memory of a CPU tensor ([`stream`]). [`Arithmetic`] says which runs on a
 //! [`Matrix`]. All that is per unit, not per weight, is done elsewhere in f64.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 mod dense;
 mod lines;
@@ -45,7 +45,7 @@ impl Side {
     }
 }
 
-/// Where single entries of a matrix go: from these indices into its row-major memory to these of a list.
+/// Where single entries of a matrix go: from these indices into its row-major memory, ascending, to these of a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Picked<'a> {
     pub at: &'a [usize],
@@ -68,21 +68,42 @@ fn entries_of(
     }
 }
 
-/// Single entries of a matrix, by index into its row-major memory, in ascending order.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Entries {
-    pub at: Arc<[usize]>,
-    pub values: Vec<f64>,
+/// Whether all numbers are good. Looks at every one, many at a time: as a number a verdict keeps its place in a vector.
+pub(crate) fn all(numbers: &[f64], good: impl Fn(f64) -> bool) -> bool {
+    let search = || numbers.iter().fold(0, |bad, &x| bad | u64::from(!good(x))) == 0;
+    #[cfg(feature = "flex")]
+    let search = || stream::vectorised(search);
+    search()
 }
 
-impl Entries {
+/// Values for single entries of a matrix.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Entries<'a> {
+    /// Indices into its row-major memory, ascending.
+    pub at: Cow<'a, [usize]>,
+    /// Where their values stand in lists.
+    pub of: Cow<'a, [u32]>,
+    pub values: Cow<'a, [f64]>,
+}
+
+impl Entries<'_> {
     /// Of two at one place the last counts.
     pub fn new(mut pairs: Vec<(usize, f64)>) -> Self {
         pairs.sort_by_key(|&(at, _)| at);
         let (at, values): (Vec<usize>, Vec<f64>) = pairs.into_iter().unzip();
         Self {
+            of: (0..at.len() as u32).collect(),
             at: at.into(),
-            values,
+            values: values.into(),
+        }
+    }
+
+    /// The same in memory of its own.
+    pub fn into_owned(self) -> Entries<'static> {
+        Entries {
+            at: Cow::Owned(self.at.into_owned()),
+            of: Cow::Owned(self.of.into_owned()),
+            values: Cow::Owned(self.values.into_owned()),
         }
     }
 }
@@ -92,7 +113,7 @@ impl Entries {
 pub(crate) struct Combine<'a> {
     pub of_x: &'a Lines<'a>,
     pub of_y: &'a Lines<'a>,
-    pub fixed: &'a Entries,
+    pub fixed: &'a Entries<'a>,
     /// The side by whose lines the products of x and y are summed up on the way.
     pub dots: Option<Side>,
 }
@@ -122,8 +143,8 @@ pub(crate) struct Advance<'a> {
     pub motion: Motion,
     pub of_weights: &'a Lines<'a>,
     pub of_change: &'a Lines<'a>,
-    pub fixed: &'a Entries,
-    /// Values of every moment at [`Entries::at`] of `fixed`.
+    pub fixed: &'a Entries<'a>,
+    /// Values of every moment for these entries, in the same places of lists.
     pub fixed_moments: &'a [Vec<f64>],
     /// The side by whose lines the products of g and w are summed up on the way.
     pub dots: Option<Side>,
@@ -183,7 +204,12 @@ mod tests {
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 5e-5)] {
             for (shape, groups) in small.into_iter().chain(grouped) {
                 let (w, g) = (random(shape, dtype), random(shape, dtype) + 0.1);
-                let pair = |how| (Matrix::of(w.clone(), how), Matrix::of(g.clone(), how));
+                let pair = |how| {
+                    (
+                        Matrix::of(w.clone(), shape, how),
+                        Matrix::of(g.clone(), shape, how),
+                    )
+                };
                 let line = |seed| lines(shape, groups, seed);
                 let (a, b, c) = (line(0.1), line(0.2), line(0.3));
                 let fixed = Entries::new(vec![(0, 2.0), (shape[0] * shape[1] - 1, 3.0)]);
@@ -245,7 +271,7 @@ mod tests {
                         let mut moments = vec![g.clone().scale(&c); rule.moments()];
                         if let Some(squares) = moments.get_mut(1) {
                             let positive = Tensor::from(squares.clone()).abs();
-                            *squares = Matrix::of(positive, how);
+                            *squares = Matrix::of(positive, shape, how);
                         }
                         let by = Advance {
                             gradient: &c,
@@ -269,7 +295,7 @@ mod tests {
                         to: &[2, 0],
                     };
                     let (mut weights, mut products) = (vec![1.0; 3], vec![0.0; 3]);
-                    assert!(w.pick(&g, picked, &mut weights, &mut products));
+                    w.pick(&g, picked, &mut weights, &mut products);
                     [weights, products].concat()
                 });
                 for side in [Side::Rows, Side::Columns] {
@@ -294,7 +320,7 @@ mod tests {
     fn transposed_tensors_are_read_by_their_layout() {
         let w = random([5, 3], DType::F32).transpose();
         let by = lines([3, 5], 1, 0.4);
-        let scaled = |how| Matrix::of(w.clone(), how).scale(&by).to_vec();
+        let scaled = |how| Matrix::of(w.clone(), [3, 5], how).scale(&by).to_vec();
         close(
             &scaled(Arithmetic::Streamed),
             &scaled(Arithmetic::TensorOps),
@@ -303,8 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn only_single_and_double_precision_is_streamed() {
+        let streamed = |dtype, device: &Device| {
+            let x = Tensor::<3>::ones([2, 3, 2], (device, dtype));
+            let matrix = Matrix::of(x, [2, 6], Arithmetic::Streamed);
+            assert_eq!(matrix.to_vec(), [1.0; 12]);
+            matrix.arithmetic() == Arithmetic::Streamed
+        };
+        let devices = [Device::flex(), Device::flex().autodiff()];
+        for device in &devices {
+            assert!(streamed(DType::F32, device) && streamed(DType::F64, device));
+            assert!(!streamed(DType::BF16, device));
+        }
+    }
+
+    #[test]
     fn shared_memory_is_left_alone() {
-        let w = Matrix::of(random([4, 4], DType::F32), Arithmetic::Streamed);
+        let w = Matrix::of(random([4, 4], DType::F32), [4, 4], Arithmetic::Streamed);
         let before = w.to_vec();
         let _changed = w.clone().scale(&lines([4, 4], 1, 0.7));
         assert_eq!(w.to_vec(), before);
@@ -319,7 +360,7 @@ mod tests {
         });
         for (dtype, how) in cases {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
-                let matrix = || Matrix::of(random([9, 70], dtype), how);
+                let matrix = || Matrix::of(random([9, 70], dtype), [9, 70], how);
                 let y = matrix().put(&Entries::new(vec![(333, wrong)]));
                 assert_eq!(y.is_finite(), wrong == 1.0);
                 let by = Combine {
@@ -341,7 +382,7 @@ mod tests {
             nesterov: false,
         };
         for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-            let matrix = || Matrix::of(random([9, 70], DType::F32), how);
+            let matrix = || Matrix::of(random([9, 70], DType::F32), [9, 70], how);
             let wrong = Entries::new(vec![(333, f64::NAN)]);
             let by = Advance {
                 gradient: &by,
@@ -364,7 +405,7 @@ mod tests {
     #[test]
     fn columns_of_ones_give_the_same_bits() {
         let w = random([9, 21], DType::F32);
-        let matrix = || Matrix::of(w.clone(), Arithmetic::Streamed);
+        let matrix = || Matrix::of(w.clone(), [9, 21], Arithmetic::Streamed);
         let (mut ones, other) = (lines([9, 21], 1, 0.2), lines([9, 21], 1, 0.7));
         ones.columns.to_mut().fill(1.0);
         let scaled = matrix().scale(&ones).to_vec();

@@ -96,23 +96,8 @@ struct Taker<'a> {
 impl ModuleVisitor for Taker<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(slot) = self.wiring.slot(param.id) {
-            let edges = &self.wiring.edges[slot];
-            let matrices = params::matrix(param.val().inner(), edges, self.how).and_then(|w| {
-                let gradient = self.grads.remove::<D>(param.id);
-                let gradient = gradient.ok_or_else(|| Error::MissingGradient {
-                    name: edges.name.clone(),
-                })?;
-                Ok((w, params::matrix(gradient, edges, self.how)?))
-            });
-            match matrices {
-                Err(error) => self.fail(error),
-                Ok((w, gradient)) => {
-                    self.order.push(slot);
-                    self.found.weights.push(w);
-                    self.found.gradients.push(gradient);
-                }
-            }
-            return;
+            let taken = self.take(slot, param);
+            return taken.unwrap_or_else(|error| self.fail(error));
         }
         let mut followers = self.wiring.followers.iter();
         if followers.any(|follower| follower.id == param.id) {
@@ -136,6 +121,19 @@ impl ModuleVisitor for Taker<'_> {
 }
 
 impl Taker<'_> {
+    fn take<const D: usize>(&mut self, slot: usize, param: &Param<Tensor<D>>) -> Result<(), Error> {
+        let edges = &self.wiring.edges[slot];
+        let Some(gradient) = self.grads.remove::<D>(param.id) else {
+            let name = edges.name.clone();
+            return Err(Error::MissingGradient { name });
+        };
+        let Matrices { weights, gradients } = &mut self.found;
+        weights.push(params::matrix(param.val(), edges, self.how)?);
+        gradients.push(params::matrix(gradient, edges, self.how)?);
+        self.order.push(slot);
+        Ok(())
+    }
+
     fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
     }

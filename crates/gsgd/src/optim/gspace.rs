@@ -9,7 +9,7 @@ use super::gradients::{self, Matrices};
 use super::moments::Moments;
 use crate::coordinates::{Chart, Network, Survey, Update};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Entries, Matrix, Power};
+use crate::kernels::{Arithmetic, Matrix, Power};
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::Wiring;
@@ -195,12 +195,7 @@ impl Space {
         let mut moved = Vec::with_capacity(weights.len());
         for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
             let v = w.clone().scale(&survey.lines(slot)?);
-            let fixed = survey.fixed(slot);
-            let zero = Entries {
-                values: vec![0.0; fixed.len()],
-                at: fixed,
-            };
-            moved.push((v.put(&zero), survey.gradient(slot, g)?));
+            moved.push((v.put(&survey.fixed(slot)), survey.gradient(slot, g)?));
         }
         Ok(moved)
     }
@@ -329,7 +324,8 @@ impl Space {
         if norm > largest {
             for (_, gradient) in path_space {
                 let scaled = Tensor::<2>::from(gradient.clone()).mul_scalar(largest / norm);
-                *gradient = Matrix::of(scaled, self.how);
+                let shape = scaled.dims();
+                *gradient = Matrix::of(scaled, shape, self.how);
             }
         }
     }

@@ -3,8 +3,6 @@
 //! The In edges' path values, O(H) of them, are stepped first: all that the way back to weights depends on. Then one pass
 //! over each parameter reads weight, gradient and moments and writes moments and, where the gradient was, the new weight.
 
-use std::sync::Arc;
-
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
@@ -56,7 +54,7 @@ impl Moments {
             let (at, _) = chart.moving(slot);
             moments.iter().map(|moment| moment.gather(at)).collect()
         });
-        let mut moving: Vec<Vec<Vec<f64>>> = moving.collect();
+        let moving: Vec<Vec<Vec<f64>>> = moving.collect();
 
         let point = Point::of(chart, network, &gradients)?;
         let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
@@ -65,7 +63,7 @@ impl Moments {
                 motion: motions[slot],
                 gradient: point.gradient_lines(slot)?,
                 update: point.passing_update(slot, 1.0, &point.inverse)?,
-                moments: vec![Vec::new(); self.rule.moments()],
+                fixed: &vec![Vec::new(); self.rule.moments()],
                 dots: Some(network.heads(slot)),
             };
             self.time = time;
@@ -74,17 +72,18 @@ impl Moments {
 
         let survey = point.survey(&matrices, sums)?;
         let mut change = vec![0.0; survey.classes()];
-        for (slot, moments) in moving.iter_mut().enumerate() {
+        let mut fixed = vec![vec![0.0; 2 * survey.classes()]; self.rule.moments()];
+        for (slot, moments) in moving.iter().enumerate() {
             let (_, classes) = chart.moving(slot);
             for (entry, &class) in classes.iter().enumerate() {
                 let mut own = [0.0; 2];
-                for (own, moment) in own.iter_mut().zip(&*moments) {
+                for (own, moment) in own.iter_mut().zip(moments) {
                     *own = moment[entry];
                 }
                 let g = survey.in_gradient(class);
                 change[class.index()] = motions[slot].change(g, &mut own);
-                for (own, moment) in own.iter().zip(&mut *moments) {
-                    moment[entry] = *own;
+                for (own, fixed) in own.iter().zip(&mut fixed) {
+                    fixed[class.index()] = *own;
                 }
             }
         }
@@ -92,19 +91,17 @@ impl Moments {
         let way = survey.after(change, &[])?;
         self.time = time;
         let step = |(slot, matrix): (usize, Matrix)| {
-            let moments = moving[slot].iter();
-            let moments: Vec<Vec<f64>> = moments.map(|m| chart.at_fixed(slot, m)).collect();
             if survey.passed[slot] {
-                let fixed = way.fixed(slot);
-                self.of[slot] = put(std::mem::take(&mut self.of[slot]), &fixed.at, moments);
-                return Ok(matrix.put(&fixed));
+                let skeleton = way.fixed(slot);
+                self.of[slot] = put(std::mem::take(&mut self.of[slot]), &skeleton, &fixed);
+                return Ok(matrix.put(&skeleton));
             }
             let pass = Pass {
                 weights: &network.weights[slot],
                 motion: motions[slot],
                 gradient: survey.gradient_lines(slot)?,
                 update: way.update(slot)?,
-                moments,
+                fixed: &fixed,
                 dots: None,
             };
             let passed = pass.over(matrix, &mut self.of[slot]);
@@ -123,8 +120,8 @@ struct Pass<'a> {
     motion: Motion,
     gradient: Lines<'a>,
     update: Update<'a>,
-    /// The moments at the places that the update sets.
-    moments: Vec<Vec<f64>>,
+    /// By moment, the values for the entries that the update sets.
+    fixed: &'a [Vec<f64>],
     dots: Option<Side>,
 }
 
@@ -136,7 +133,7 @@ impl Pass<'_> {
             of_weights: &self.update.of_weights,
             of_change: &self.update.of_other,
             fixed: &self.update.fixed,
-            fixed_moments: &self.moments,
+            fixed_moments: self.fixed,
             dots: self.dots,
         };
         let (passed, stepped) = g.advance(self.weights, std::mem::take(moments), &by);
@@ -145,11 +142,14 @@ impl Pass<'_> {
     }
 }
 
-/// Moments with single entries set.
-fn put(moments: Vec<Matrix>, at: &Arc<[usize]>, values: Vec<Vec<f64>>) -> Vec<Matrix> {
-    let set = |(moment, values): (Matrix, Vec<f64>)| {
-        let at = at.clone();
-        moment.put(&Entries { at, values })
+/// Moments with those of single entries set.
+fn put(moments: Vec<Matrix>, entries: &Entries, values: &[Vec<f64>]) -> Vec<Matrix> {
+    let set = |(moment, values): (Matrix, &Vec<f64>)| {
+        let values = values.into();
+        moment.put(&Entries {
+            values,
+            ..entries.clone()
+        })
     };
     moments.into_iter().zip(values).map(set).collect()
 }
@@ -157,8 +157,6 @@ fn put(moments: Vec<Matrix>, at: &Arc<[usize]>, values: Vec<Vec<f64>>) -> Vec<Ma
 fn zeros(like: &Matrix) -> Matrix {
     let how = like.arithmetic();
     let like = Tensor::from(like.clone());
-    Matrix::of(
-        Tensor::zeros(like.dims(), (&like.device(), like.dtype())),
-        how,
-    )
+    let zeros = Tensor::<2>::zeros(like.dims(), (&like.device(), like.dtype()));
+    Matrix::of(zeros, like.dims(), how)
 }

@@ -267,8 +267,8 @@ impl State {
                     data.shape()
                 )));
             }
-            let moment = Tensor::from_data(data.clone(), (&like.device(), like.dtype()));
-            Ok(Matrix::of(moment, w.arithmetic()))
+            let moment = Tensor::<2>::from_data(data.clone(), (&like.device(), like.dtype()));
+            Ok(Matrix::of(moment, like.dims(), w.arithmetic()))
         };
         let all = wiring.edges.iter().zip(weights).map(|(edges, w)| {
             let moments = 0..rule.moments();

@@ -6,18 +6,20 @@ use burn::tensor::DType;
 use super::Real;
 use crate::kernels::{Entries, Picked};
 
-/// Values of single entries of a matrix and of its moments, at ascending places.
+/// Values for single entries of a matrix and of its moments.
 #[derive(Clone, Copy)]
 pub(super) struct Fixed<'a, const N: usize> {
     at: &'a [usize],
+    of: &'a [u32],
     values: &'a [f64],
     of_moments: [&'a [f64]; N],
 }
 
 impl<'a, const N: usize> Fixed<'a, N> {
-    pub fn of(entries: &'a Entries, of_moments: [&'a Vec<f64>; N]) -> Self {
+    pub fn of(entries: &'a Entries<'a>, of_moments: [&'a Vec<f64>; N]) -> Self {
         Self {
             at: &entries.at,
+            of: &entries.of,
             values: &entries.values,
             of_moments: of_moments.map(Vec::as_slice),
         }
@@ -29,8 +31,8 @@ impl<'a, const N: usize> Fixed<'a, N> {
         let first = self.at.partition_point(|&at| at < start);
         let end = self.at.partition_point(|&at| at < start + x.len());
         let set = |x: &mut [E], values: &[f64]| {
-            for (&at, &value) in self.at[first..end].iter().zip(&values[first..end]) {
-                x[at - start] = E::of(value);
+            for (&at, &of) in self.at[first..end].iter().zip(&self.of[first..end]) {
+                x[at - start] = E::of(values[of as usize]);
             }
         };
         set(x, self.values);
@@ -58,16 +60,12 @@ pub fn pick(
     picked: Picked,
     weights: &mut [f64],
     products: &mut [f64],
-) -> bool {
+) {
     by_dtype!(w, E => {
         let (w, g) = (w.storage::<E>(), g.storage::<E>());
-        let mut finite = true;
         for (&at, &to) in picked.at.iter().zip(picked.to) {
-            let (w, to) = (w[at].wide(), to as usize);
-            let u = w * g[at].wide();
-            (weights[to], products[to]) = (w, u);
-            finite &= u.is_finite();
+            let (w, g, to) = (w[at].wide(), g[at].wide(), to as usize);
+            (weights[to], products[to]) = (w, w * g);
         }
-        finite
     })
 }

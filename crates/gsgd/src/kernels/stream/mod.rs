@@ -11,10 +11,11 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
-use burn::backend::Flex;
-use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Device, Element, Tensor};
+use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind, Flex};
+use burn::tensor::{DType, Element, Tensor};
 use pulp::Arch;
+
+use super::{Matrix, dense};
 
 macro_rules! by_dtype {
     ($memory:expr, $E:ident => $body:expr) => {
@@ -113,24 +114,34 @@ impl Real for f64 {
     }
 }
 
-/// Whether the tensor's memory can be streamed over.
-pub fn takes(x: &Tensor<2>) -> bool {
-    let device = x.device();
-    matches!(x.dtype(), DType::F32 | DType::F64)
-        && !device.is_autodiff()
-        && device == Device::flex()
-}
-
-/// Its memory, whole rows one after the other.
-pub fn memory(x: Tensor<2>) -> FlexTensor {
-    let tensor = x
-        .try_into_primitive::<Flex>()
-        .expect("`takes` admits flex tensors only");
-    let whole = tensor.is_contiguous() && tensor.layout().start_offset() == 0;
-    if whole {
-        tensor
-    } else {
-        tensor.to_contiguous()
+/// A tensor as a matrix of this shape, off the autodiff tape: its memory, whole rows one after the other, where that can be
+/// streamed over.
+///
+/// Looks at what the tensor is made of: to ask it for its device takes an allocation every time.
+pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Matrix {
+    let DispatchTensor { kind, autodiff } = x.into_dispatch();
+    let tensor = |kind| {
+        let tensor = Tensor::<D>::from_dispatch(DispatchTensor { kind, autodiff });
+        dense::matrix(tensor, shape).into()
+    };
+    let x = match kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(x)) => x,
+        DispatchTensorKind::Autodiff(taped) => match *taped {
+            DispatchTensorKind::Flex(BackendTensor::Autodiff(x)) => x.into_primitive(),
+            taped => return tensor(DispatchTensorKind::Autodiff(Box::new(taped))),
+        },
+        kind => return tensor(kind),
+    };
+    if !matches!(x.dtype(), DType::F32 | DType::F64) {
+        return dense::matrix(Tensor::<D>::from_primitive::<Flex>(x), shape).into();
+    }
+    let x = match **x.layout().shape() == shape {
+        true => x,
+        false => x.reshape(shape.into()),
+    };
+    match x.is_contiguous() && x.layout().start_offset() == 0 {
+        true => x.into(),
+        false => x.to_contiguous().into(),
     }
 }
 
@@ -143,7 +154,7 @@ fn narrow<E: Real>(values: &[f64]) -> Vec<E> {
 /// Only what is inlined here is: closures on the way carry `#[inline(always)]` and are called directly, not through
 /// references or iterator adapters.
 #[inline(always)]
-fn vectorised<R>(work: impl FnMut() -> R) -> R {
+pub fn vectorised<R>(work: impl FnMut() -> R) -> R {
     struct Work<F>(F);
     impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Work<F> {
         type Output = R;

@@ -85,6 +85,8 @@ pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
             *total += of(a, b);
         }
     }
+    // else the loop above is cut into the pairs that are added here
+    let totals = std::hint::black_box(totals);
     let eight: [T; 8] = std::array::from_fn(|at| totals[at] + totals[at + 8]);
     let mut four: [T; 4] = std::array::from_fn(|at| eight[at] + eight[at + 4]);
     let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());

@@ -68,6 +68,16 @@ fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
         vectorised(
             #[inline(always)]
             || {
+                if side == Side::Rows {
+                    let block = rows.start * grid.columns..rows.end * grid.columns;
+                    let w = w[block.clone()].chunks_exact(grid.columns);
+                    let lines = w.zip(g[block].chunks_exact(grid.columns));
+                    let mut totals = vec![0.0; rows.len()];
+                    for (total, (w, g)) in totals.iter_mut().zip(lines) {
+                        *total = sum_along(w, g, |w, g| w * g);
+                    }
+                    return totals;
+                }
                 let mut products = Products::new(grid, side, rows.len());
                 for row in rows.clone() {
                     products.add(row, &w[grid.line(row)], &g[grid.line(row)]);
