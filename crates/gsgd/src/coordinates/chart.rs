@@ -40,13 +40,25 @@ impl<'a> Network<'a> {
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
     ) -> Result<Lines<'f>, Error> {
+        self.fit_times(slot, 1.0, tails, heads)
+    }
+
+    /// The same, with one more factor for all of them.
+    pub fn fit_times<'f>(
+        &self,
+        slot: usize,
+        times: f64,
+        tails: impl Into<Cow<'f, [f64]>>,
+        heads: impl Into<Cow<'f, [f64]>>,
+    ) -> Result<Lines<'f>, Error> {
         let (tails, heads) = (tails.into(), heads.into());
         let edges = &self.wiring.edges[slot];
         let (rows, columns) = match edges.layout.tails {
             Side::Rows => (tails, heads),
             Side::Columns => (heads, tails),
         };
-        Lines::fit(rows, columns, self.weights[slot].dtype()).ok_or_else(|| Error::OutOfRange {
+        let lines = Lines::fit(rows, columns, times, self.weights[slot].dtype());
+        lines.ok_or_else(|| Error::OutOfRange {
             name: edges.name.clone(),
         })
     }

@@ -76,13 +76,11 @@ impl<'a> Point<'a> {
         by: &'f Factors,
     ) -> Result<Update<'f>, Error> {
         let edges = &self.network.wiring.edges[slot];
-        let ones = &self.chart.places.ones;
-        let tails: Vec<f64> = edges.by_tail(&by.tail).iter().map(|f| other * f).collect();
+        let (ones, network) = (&self.chart.places.ones, self.network);
+        let (tails, heads) = (edges.by_tail(&by.tail), edges.by_head(&by.head));
         Ok(Update {
-            of_weights: self
-                .network
-                .fit(slot, edges.by_tail(ones), edges.by_head(ones))?,
-            of_other: self.network.fit(slot, tails, edges.by_head(&by.head))?,
+            of_weights: network.fit(slot, edges.by_tail(ones), edges.by_head(ones))?,
+            of_other: network.fit_times(slot, other, tails, heads)?,
             fixed: Entries::default(),
         })
     }
@@ -98,6 +96,10 @@ impl<'a> Point<'a> {
         mut pass: impl FnMut(usize, Matrix) -> Result<Passed, Error>,
     ) -> Result<Passing, Error> {
         let mut sums = vec![None; gradients.len()];
+        if !self.chart.reading[0].passes() {
+            let matrices = gradients;
+            return Ok(Passing { matrices, sums });
+        }
         let mut step = |(slot, g)| {
             if !self.chart.reading[0].in_passing(slot) {
                 return Ok(g);

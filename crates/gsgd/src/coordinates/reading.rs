@@ -115,6 +115,11 @@ impl Reading {
         self.passing[slot]
     }
 
+    /// Whether there is such a parameter.
+    pub fn passes(&self) -> bool {
+        self.passing.contains(&true)
+    }
+
     /// The sum of u of every class, from gradients and from sums by head line that were taken before.
     ///
     /// # Errors

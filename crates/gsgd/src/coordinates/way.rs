@@ -108,11 +108,10 @@ impl<'a> Way<'a> {
             true => edges.heads.iter().map(left).collect(),
             false => edges.by_head(&point.chart.places.ones),
         };
-        let tails = edges.by_tail(&self.by.tail);
-        let tails: Vec<f64> = tails.iter().map(|factor| other * factor).collect();
+        let (tails, by_head) = (edges.by_tail(&self.by.tail), edges.by_head(&self.by.head));
         Ok(Update {
             of_weights: network.fit(slot, edges.by_tail(&self.keep), heads)?,
-            of_other: network.fit(slot, tails, edges.by_head(&self.by.head))?,
+            of_other: network.fit_times(slot, other, tails, by_head)?,
             fixed: self.fixed(slot),
         })
     }

@@ -6,7 +6,7 @@ use burn::tensor::DType;
 
 use super::all;
 
-/// A factor per row and a factor per column of a matrix.
+/// A factor per row and a factor per column of a matrix, and one for all.
 ///
 /// The rows may fall into groups of equal size, as those of a grouped convolution do; then there is a factor for
 /// every column of every group.
@@ -14,6 +14,8 @@ use super::all;
 pub(crate) struct Lines<'a> {
     pub rows: Cow<'a, [f64]>,
     pub columns: Cow<'a, [f64]>,
+    /// What all factors of rows are multiplied with.
+    pub times: f64,
 }
 
 impl<'a> Lines<'a> {
@@ -22,10 +24,18 @@ impl<'a> Lines<'a> {
     pub fn fit(
         mut rows: Cow<'a, [f64]>,
         mut columns: Cow<'a, [f64]>,
+        times: f64,
         dtype: DType,
     ) -> Option<Self> {
-        if comfortable(&rows) && comfortable(&columns) {
-            return Some(Self { rows, columns });
+        if comfortable(&rows) && comfortable(&columns) && comfortable(&[times]) {
+            return Some(Self {
+                rows,
+                columns,
+                times,
+            });
+        }
+        if times != 1.0 {
+            rows.to_mut().iter_mut().for_each(|row| *row *= times);
         }
         let limit = limit(dtype);
         let (row, column) = (Exponents::of(&rows)?, Exponents::of(&columns)?);
@@ -42,7 +52,11 @@ impl<'a> Lines<'a> {
             rows.to_mut().iter_mut().for_each(|r| *r /= factor);
             columns.to_mut().iter_mut().for_each(|c| *c *= factor);
         }
-        Some(Self { rows, columns })
+        Some(Self {
+            rows,
+            columns,
+            times: 1.0,
+        })
     }
 
     /// The same factors in memory of their own.
@@ -50,12 +64,14 @@ impl<'a> Lines<'a> {
         Lines {
             rows: Cow::Owned(self.rows.into_owned()),
             columns: Cow::Owned(self.columns.into_owned()),
+            times: self.times,
         }
     }
 
     /// Whether every product of a row and a column factor lies in the range of `dtype`.
     pub fn products_fit(&self, dtype: DType) -> bool {
-        let (rows, columns) = (Exponents::of(&self.rows), Exponents::of(&self.columns));
+        let rows: Vec<f64> = self.rows.iter().map(|row| row * self.times).collect();
+        let (rows, columns) = (Exponents::of(&rows), Exponents::of(&self.columns));
         let (Some(rows), Some(columns)) = (rows, columns) else {
             return false;
         };
@@ -121,7 +137,7 @@ mod tests {
     #[test]
     fn factors_out_of_range_are_moved_or_refused() {
         let lines = |rows: &[f64], columns: &[f64], dtype| {
-            Lines::fit(rows.to_vec().into(), columns.to_vec().into(), dtype)
+            Lines::fit(rows.to_vec().into(), columns.to_vec().into(), 1.0, dtype)
         };
         let fit = lines(&[1e60, 2e60], &[1e-60, 3e-60], DType::F32).unwrap();
         assert!(fit.rows[0] < 1e30 && fit.columns[0] > 1e-30);
@@ -130,5 +146,12 @@ mod tests {
         assert_eq!(lines(&[f64::NAN], &[1.0], DType::F64), None);
         assert_eq!(lines(&[1.0, -f64::INFINITY], &[1.0], DType::F64), None);
         assert!(lines(&[0.0, 1e-300], &[1e300, 0.0], DType::F32).is_some());
+        let times = |times| {
+            let fit = Lines::fit(vec![2.0].into(), vec![3.0].into(), times, DType::F32)?;
+            Some((fit.rows[0], fit.times))
+        };
+        assert_eq!(times(0.5), Some((2.0, 0.5)));
+        assert_eq!(times(0.0), Some((0.0, 1.0)));
+        assert_eq!((times(1e-80), times(f64::NAN)), (None, None));
     }
 }

@@ -193,6 +193,7 @@ mod tests {
         Lines {
             rows: line(shape[0], seed),
             columns: line(groups * shape[1], seed + 0.5),
+            times: seed - 1.5,
         }
     }
 

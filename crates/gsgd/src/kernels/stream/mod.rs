@@ -145,8 +145,8 @@ pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Matrix {
     }
 }
 
-fn narrow<E: Real>(values: &[f64]) -> Vec<E> {
-    values.iter().map(|&v| E::of(v)).collect()
+fn narrow<E: Real>(values: &[f64], times: f64) -> Vec<E> {
+    values.iter().map(|&v| E::of(v * times)).collect()
 }
 
 /// Runs `work`, compiled for the vector instructions of this machine.

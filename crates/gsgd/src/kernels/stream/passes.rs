@@ -11,7 +11,7 @@ use crate::kernels::{Advance, Combine, Entries, Lines, Motion};
 pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
     let grid = Grid::under(&x, by);
     by_dtype!(x, E => {
-        let (rows, columns) = (narrow::<E>(&by.rows), narrow::<E>(&by.columns));
+        let (rows, columns) = (narrow::<E>(&by.rows, by.times), narrow::<E>(&by.columns, 1.0));
         let x = x.storage_mut::<E>();
         vectorised(
             #[inline(always)]
@@ -37,11 +37,11 @@ pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, 
 fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (bool, Vec<f64>) {
     let Combine { of_x, of_y, .. } = by;
     let plain = of_y.columns.iter().all(|&c| c == 1.0);
-    let xc = narrow::<E>(&of_x.columns);
+    let xc = narrow::<E>(&of_x.columns, 1.0);
     let yc = if plain {
         Vec::new()
     } else {
-        narrow::<E>(&of_y.columns)
+        narrow::<E>(&of_y.columns, 1.0)
     };
     let also = Also {
         fixed: Fixed::of(by.fixed, []),
@@ -56,6 +56,7 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (boo
         |first, x, [], y| {
             // lists at hand: else they are looked up for every row
             let (xr, yr, xc, yc) = (&of_x.rows[..], &of_y.rows[..], &xc[..], &yc[..]);
+            let (xt, yt) = (of_x.times, of_y.times);
             grid.each(
                 first,
                 x,
@@ -63,7 +64,8 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (boo
                 y,
                 #[inline(always)]
                 |row, x, [], y| {
-                    let (xr, yr, at) = (E::of(xr[row]), E::of(yr[row]), grid.columns_at(row));
+                    let (xr, yr) = (E::of(xr[row] * xt), E::of(yr[row] * yt));
+                    let at = grid.columns_at(row);
                     match plain {
                         true => combine_plain(x, y, &xc[at], xr, yr),
                         false => combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr),
@@ -159,8 +161,8 @@ struct Narrow<E> {
 impl<E: Real> Narrow<E> {
     fn of(lines: &Lines) -> Self {
         Self {
-            rows: narrow(&lines.rows),
-            columns: narrow(&lines.columns),
+            rows: narrow(&lines.rows, lines.times),
+            columns: narrow(&lines.columns, 1.0),
         }
     }
 
