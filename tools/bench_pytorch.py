@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Training steps in PyTorch beside those of `cargo bench`, as times and ratios.
 
-    python tools/bench_pytorch.py [--threads 1 2] [--seconds 4] [--check]
+    python tools/bench_pytorch.py [--threads 1 2] [--rounds 3] [--seconds 4] [--only WORD] [--check]
 
 The same networks and batch sizes as benches/step.rs, random images, PyTorch's own SGD and a G-SGD written here plainly
-from the formulas (Meng et al. 2019, sections 4.1 to 4.3; diagonal skeleton). A figure is the median over steps. Both
-programs run on the same machine one after the other, so compare ratios only of a quiet one. `--check` runs the G-SGD
-written here against weights computed in float64 by the project's test vectors instead.
+from the formulas (Meng et al. 2019, sections 4.1 to 4.3; diagonal skeleton). In every round both programs run one after the
+other, and a time is the median over steps; what is printed is the median over rounds, and of the ratios the least and the
+greatest too, since others may use the machine. `--only` takes the networks that contain a word. `--check` runs the G-SGD written
+here against weights computed in float64 by the project's test vectors instead.
 
 Needs PyTorch.
 """
@@ -135,17 +136,13 @@ def time_steps(arch, batch, optimizer, seconds):
     return 1e3 * statistics.median(times[1:])
 
 
-def ours(threads):
-    """Milliseconds of our SGD and G-SGD by network and optimiser."""
-    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", "training", " gsgd / sgd"]
+def ours(arch, threads):
+    """Milliseconds of our SGD and G-SGD on a network."""
+    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", f"training {arch} gsgd / sgd"]
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
-    line = re.compile(r"training (\S+) gsgd / sgd +[\d.]+ us +([\d.]+) us +([\d.]+) us")
-    times = {}
-    for found in line.finditer(text):
-        for optimizer, time in zip(("sgd", "gsgd"), found.groups()[1:]):
-            times[found[1], optimizer] = float(time) / 1e3
-    return times
+    found = re.search(r"gsgd / sgd +[\d.]+ us +([\d.]+) us +([\d.]+) us", text)
+    return {name: float(time) / 1e3 for name, time in zip(("sgd", "gsgd"), found.groups())}
 
 
 def check():
@@ -177,22 +174,35 @@ def check():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--only", default="")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     if args.check:
         return check()
-    print("threads,network,batch,optimizer,pytorch_ms,ours_ms,ours/pytorch")
+    print("threads,network,batch,optimizer,pytorch_ms,ours_ms,ours/pytorch,least,greatest")
     for threads in args.threads:
         torch.set_num_threads(threads)
-        measured = ours(threads)
         for arch, batch in NETWORKS:
-            for optimizer in ("sgd", "gsgd"):
-                theirs = time_steps(arch, batch, optimizer, args.seconds)
-                own = measured.get((arch, optimizer))
-                cells = [f"{value:.3f}" if value else "" for value in (theirs, own)]
-                ratio = f"{own / theirs:.2f}" if theirs and own else ""
-                print(threads, arch, batch, optimizer, *cells, ratio, sep=",")
+            if args.only in arch:
+                compare(arch, batch, threads, args)
+
+
+def compare(arch, batch, threads, args):
+    """Prints a row for every optimiser."""
+    pairs = {"sgd": [], "gsgd": []}
+    for _ in range(args.rounds):
+        own = ours(arch, threads)
+        for optimizer, pair in pairs.items():
+            pair.append((time_steps(arch, batch, optimizer, args.seconds), own[optimizer]))
+    for optimizer, pair in pairs.items():
+        theirs, own = zip(*pair)
+        cells = [f"{statistics.median(times):.3f}" if all(times) else "" for times in (theirs, own)]
+        if all(theirs):
+            ratios = [a / b for a, b in zip(own, theirs)]
+            cells += [f"{of(ratios):.2f}" for of in (statistics.median, min, max)]
+        print(threads, arch, batch, optimizer, *cells, sep=",", flush=True)
 
 
 if __name__ == "__main__":
