@@ -101,8 +101,7 @@ pub fn maxima(w: &Tensor<2>, side: Side, groups: usize, others: &[f64]) -> Vec<f
 
 pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
     let (shape, x) = (x.dims(), grouped(&x, by.groups(x.dims()[1])));
-    let rows: Vec<f64> = by.rows.iter().map(|row| row * by.times).collect();
-    let rows = along(&x, Side::Rows, &rows);
+    let rows = along(&x, Side::Rows, &by.all_of_rows());
     let columns = along(&x, Side::Columns, &by.columns);
     (x * rows * columns).reshape(shape)
 }

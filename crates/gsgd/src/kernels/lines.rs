@@ -70,12 +70,19 @@ impl<'a> Lines<'a> {
 
     /// Whether every product of a row and a column factor lies in the range of `dtype`.
     pub fn products_fit(&self, dtype: DType) -> bool {
-        let rows: Vec<f64> = self.rows.iter().map(|row| row * self.times).collect();
-        let (rows, columns) = (Exponents::of(&rows), Exponents::of(&self.columns));
+        let (rows, columns) = (
+            Exponents::of(&self.all_of_rows()),
+            Exponents::of(&self.columns),
+        );
         let (Some(rows), Some(columns)) = (rows, columns) else {
             return false;
         };
         rows.high + columns.high <= limit(dtype) && rows.low + columns.low >= -limit(dtype)
+    }
+
+    /// A factor per row with the one for all.
+    pub fn all_of_rows(&self) -> Vec<f64> {
+        self.rows.iter().map(|row| row * self.times).collect()
     }
 
     /// The number of groups of rows, if these are the lines of a matrix with so many columns.

@@ -123,12 +123,12 @@ impl ModuleVisitor for Taker<'_> {
 impl Taker<'_> {
     fn take<const D: usize>(&mut self, slot: usize, param: &Param<Tensor<D>>) -> Result<(), Error> {
         let edges = &self.wiring.edges[slot];
+        let Matrices { weights, gradients } = &mut self.found;
+        weights.push(params::matrix(param.val(), edges, self.how)?);
         let Some(gradient) = self.grads.remove::<D>(param.id) else {
             let name = edges.name.clone();
             return Err(Error::MissingGradient { name });
         };
-        let Matrices { weights, gradients } = &mut self.found;
-        weights.push(params::matrix(param.val(), edges, self.how)?);
         gradients.push(params::matrix(gradient, edges, self.how)?);
         self.order.push(slot);
         Ok(())

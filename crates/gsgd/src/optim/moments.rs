@@ -63,7 +63,7 @@ impl Moments {
                 motion: motions[slot],
                 gradient: point.gradient_lines(slot)?,
                 update: point.passing_update(slot, 1.0, &point.inverse)?,
-                fixed: &vec![Vec::new(); self.rule.moments()],
+                fixed_moments: &vec![Vec::new(); self.rule.moments()],
                 dots: Some(network.heads(slot)),
             };
             self.time = time;
@@ -101,7 +101,7 @@ impl Moments {
                 motion: motions[slot],
                 gradient: survey.gradient_lines(slot)?,
                 update: way.update(slot)?,
-                fixed: &fixed,
+                fixed_moments: &fixed,
                 dots: None,
             };
             let passed = pass.over(matrix, &mut self.of[slot]);
@@ -121,7 +121,7 @@ struct Pass<'a> {
     gradient: Lines<'a>,
     update: Update<'a>,
     /// By moment, the values for the entries that the update sets.
-    fixed: &'a [Vec<f64>],
+    fixed_moments: &'a [Vec<f64>],
     dots: Option<Side>,
 }
 
@@ -133,7 +133,7 @@ impl Pass<'_> {
             of_weights: &self.update.of_weights,
             of_change: &self.update.of_other,
             fixed: &self.update.fixed,
-            fixed_moments: self.fixed,
+            fixed_moments: self.fixed_moments,
             dots: self.dots,
         };
         let (passed, stepped) = g.advance(self.weights, std::mem::take(moments), &by);

@@ -64,20 +64,16 @@ pub fn line_sums(
 }
 
 fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
+    if side == Side::Rows {
+        return grid.per_row(
+            #[inline(always)]
+            |row| sum_along(&w[grid.line(row)], &g[grid.line(row)], |w, g| w * g),
+        );
+    }
     let blocks = grid.blocks(grid.rows_for(Some(side)), |rows| {
         vectorised(
             #[inline(always)]
             || {
-                if side == Side::Rows {
-                    let block = rows.start * grid.columns..rows.end * grid.columns;
-                    let w = w[block.clone()].chunks_exact(grid.columns);
-                    let lines = w.zip(g[block].chunks_exact(grid.columns));
-                    let mut totals = vec![0.0; rows.len()];
-                    for (total, (w, g)) in totals.iter_mut().zip(lines) {
-                        *total = sum_along(w, g, |w, g| w * g);
-                    }
-                    return totals;
-                }
                 let mut products = Products::new(grid, side, rows.len());
                 for row in rows.clone() {
                     products.add(row, &w[grid.line(row)], &g[grid.line(row)]);
