@@ -20,7 +20,9 @@ pub(crate) struct Places {
     pub floating: Vec<usize>,
     pub sinks: Vec<usize>,
     /// |Pin| and |Pout| at the start in the balanced network; 1 in plain coordinates.
-    pub size: Factors,
+    size: Factors,
+    /// The size of Pin of the In edge's tail over that of the class itself.
+    pub of_tail: Vec<f64>,
     /// A 1 per class.
     pub ones: Vec<f64>,
     /// |path value| of the In edge at the start, for the floor guard.
@@ -66,9 +68,23 @@ impl Places {
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
             size: Factors::all(1.0, classes),
+            of_tail: vec![1.0; classes],
             ones: vec![1.0; classes],
             at_start: vec![1.0; classes],
         }
+    }
+
+    /// |Pin| and |Pout| at the start in the balanced network, for normalised coordinates.
+    pub fn take_sizes(&mut self, size: Factors) {
+        let pairs = self.in_tail.iter().zip(&size.tail);
+        let of_tail = pairs.map(|(tail, own)| size.tail[tail.index()] / own);
+        self.of_tail = of_tail.collect();
+        self.size = size;
+    }
+
+    /// The reference sizes; 1 in plain coordinates.
+    pub fn size(&self) -> &Factors {
+        &self.size
     }
 
     /// A list by skeleton edge, cut into In edges by head and Out edges by tail; both begin with the ground's, which has

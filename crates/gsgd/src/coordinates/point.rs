@@ -149,7 +149,7 @@ impl<'a> Point<'a> {
             (head_sums, incoming) = self.head_sums(gradients)?;
         }
         let places = &chart.places;
-        let per_value = values::per_in_value(places, &self.weights, &self.inverse);
+        let per_value = values::per_in_value(places, &self.inverse);
         Ok(SkeletonSurvey {
             in_gradients: gradient::in_edges(places, &self.u, outgoing, &incoming, &per_value),
             point: self,

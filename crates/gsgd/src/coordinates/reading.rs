@@ -8,6 +8,8 @@
 //!
 //! A step on edges from the ground depends on no sum, so its pass over them can take theirs on the way: these cost nothing.
 
+use std::ops::Range;
+
 use super::chart::Network;
 use crate::error::Error;
 use crate::kernels::{Matrix, all};
@@ -24,19 +26,19 @@ const DIFFER: f64 = 1e-4;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reading {
     /// By parameter, the tail lines that are read for the sums of their classes, and the head lines.
-    by_tail: Vec<Vec<Line>>,
-    by_head: Vec<Vec<Line>>,
+    by_tail: Vec<Vec<Run>>,
+    by_head: Vec<Vec<Run>>,
     /// By parameter, whether its sums can be taken by a step's own pass over it.
     passing: Vec<bool>,
     classes: usize,
     probes: Vec<Probe>,
 }
 
-/// A line of a parameter, and the class that it is of.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Line {
-    line: u32,
-    class: u32,
+/// Lines of a parameter that are next to each other, and so are their classes, of which this is the first.
+#[derive(Debug, Clone, PartialEq)]
+struct Run {
+    lines: Range<usize>,
+    class: usize,
 }
 
 /// The edges out of a class.
@@ -70,17 +72,12 @@ impl Reading {
     }
 
     fn of(wiring: &Wiring, from_incoming: Vec<bool>) -> Self {
-        let of = |classes: &[Class], incoming: bool| -> Vec<Line> {
-            let lines = classes.iter().zip(0..);
-            let lines = lines.map(|(class, line)| Line {
-                line,
-                class: class.index() as u32,
-            });
-            let read = |b: usize| b > 0 && from_incoming[b] == incoming;
-            lines.filter(|line| read(line.class as usize)).collect()
+        let of = |classes: &[Class], incoming: bool| {
+            let lines = classes.iter().map(|class| class.index()).enumerate();
+            runs(lines.filter(|&(_, b)| b > 0 && from_incoming[b] == incoming))
         };
         let edges = wiring.edges.iter();
-        let (by_tail, by_head): (_, Vec<Vec<Line>>) = edges
+        let (by_tail, by_head): (_, Vec<Vec<Run>>) = edges
             .map(|edges| (of(&edges.tails, false), of(&edges.heads, true)))
             .unzip();
         let passing = wiring.edges.iter().zip(&by_head);
@@ -132,9 +129,12 @@ impl Reading {
     ) -> Result<Vec<f64>, Error> {
         let mut sums = vec![0.0; self.classes];
         for (slot, (g, taken)) in gradients.iter().zip(taken).enumerate() {
-            let mut add = |lines: &[Line], dots: Vec<f64>| {
-                for line in lines {
-                    sums[line.class as usize] += dots[line.line as usize];
+            let mut add = |runs: &[Run], dots: Vec<f64>| {
+                for Run { lines, class } in runs {
+                    let of_lines = &dots[lines.clone()];
+                    for (sum, dot) in sums[*class..].iter_mut().zip(of_lines) {
+                        *sum += dot;
+                    }
                 }
                 match all(&dots, f64::is_finite) {
                     true => Ok(()),
@@ -166,6 +166,23 @@ impl Reading {
             (sum - sums[probe.class]).abs() <= DIFFER * size
         })
     }
+}
+
+/// Runs of lines, given with their classes.
+fn runs(lines: impl Iterator<Item = (usize, usize)>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (line, class) in lines {
+        match runs.last_mut() {
+            Some(run) if run.lines.end == line && run.class + run.lines.len() == class => {
+                run.lines.end += 1;
+            }
+            _ => runs.push(Run {
+                lines: line..line + 1,
+                class,
+            }),
+        }
+    }
+    runs
 }
 
 /// Whether all edges of a parameter leave the ground.

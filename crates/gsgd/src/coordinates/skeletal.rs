@@ -59,7 +59,7 @@ impl SkeletonChart {
             *pin = (*pin * scaling.factor(class)).abs();
             *pout = (*pout / scaling.factor(class)).abs();
         }
-        self.places.size = Factors { tail, head };
+        self.places.take_sizes(Factors { tail, head });
         self.normalised = true;
         Ok(self)
     }

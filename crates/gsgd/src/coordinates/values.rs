@@ -39,8 +39,8 @@ pub(crate) fn inverse_factors(places: &Places, products: &Factors) -> Factors {
         pairs.map(|(size, product)| size / product).collect()
     };
     let mut inverse = Factors {
-        tail: ratios(&places.size.tail, &products.tail),
-        head: ratios(&places.size.head, &products.head),
+        tail: ratios(&places.size().tail, &products.tail),
+        head: ratios(&places.size().head, &products.head),
     };
     for &b in &places.floating {
         inverse.head[b] = 1.0 / inverse.tail[b];
@@ -58,10 +58,9 @@ pub(crate) fn of_gradient(inverse: &Factors) -> Factors {
     }
 }
 
-/// The inverses of the coordinates of the In edges, from weights by skeleton edge.
-pub(crate) fn per_in_value(places: &Places, weights: &[f64], inverse: &Factors) -> Vec<f64> {
-    let (ins, _) = Places::ins_and_outs(weights);
-    let tails = places.in_tail.iter().map(|tail| inverse.tail[tail.index()]);
-    let edges = tails.zip(&inverse.head).zip(ins);
-    edges.map(|((tail, head), w)| tail * head / w).collect()
+/// The inverses of the coordinates of the In edges: as `Pin(b) = Pin(tail) w`, they are `1 / (T(b) D(b))` times what the
+/// size of Pin(tail) is of that of Pin(b).
+pub(crate) fn per_in_value(places: &Places, inverse: &Factors) -> Vec<f64> {
+    let classes = inverse.tail.iter().zip(&inverse.head).zip(&places.of_tail);
+    classes.map(|((t, d), of_tail)| t * d * of_tail).collect()
 }

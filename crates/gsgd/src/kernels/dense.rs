@@ -99,22 +99,22 @@ pub fn maxima(w: &Tensor<2>, side: Side, groups: usize, others: &[f64]) -> Vec<f
     maxima.into_data().iter::<f64>().collect()
 }
 
-pub fn scale(x: Tensor<2>, by: &Lines) -> Tensor<2> {
-    let (shape, x) = (x.dims(), grouped(&x, by.groups(x.dims()[1])));
+pub fn scale(x: &Tensor<2>, by: &Lines) -> Tensor<2> {
+    let (shape, x) = (x.dims(), grouped(x, by.groups(x.dims()[1])));
     let rows = along(&x, Side::Rows, &by.all_of_rows());
     let columns = along(&x, Side::Columns, &by.columns);
     (x * rows * columns).reshape(shape)
 }
 
 fn sum_of(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
-    scale(x, of_x) + scale(y, of_y)
+    scale(&x, of_x) + scale(&y, of_y)
 }
 
 pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> (Tensor<2>, bool, Vec<f64>) {
     let sums = dots_by(by.dots, &x, &y, by.of_x);
     let sum = sum_of(x, by.of_x, y, by.of_y);
     let finite = is_finite(&sum);
-    (put(sum, by.fixed), finite, sums)
+    (put(&sum, by.fixed), finite, sums)
 }
 
 /// The sums of products that are asked for, if any.
@@ -132,8 +132,8 @@ pub fn allocate(
     of_change: &Lines,
     fixed: &Entries,
 ) -> Tensor<2> {
-    let change = moved - scale(w.clone(), v);
-    put(sum_of(w, of_w, change, of_change), fixed)
+    let change = moved - scale(&w, v);
+    put(&sum_of(w, of_w, change, of_change), fixed)
 }
 
 pub fn advance(
@@ -146,7 +146,7 @@ pub fn advance(
         return (w, moments, false, Vec::new());
     }
     let sums = dots_by(by.dots, &g, &w, by.of_weights);
-    let g = scale(g, by.gradient);
+    let g = scale(&g, by.gradient);
     let change = match by.motion {
         Motion::Ball {
             momentum,
@@ -175,10 +175,10 @@ pub fn advance(
             values: values.into(),
             ..by.fixed.clone()
         };
-        put(moment, &fixed)
+        put(&moment, &fixed)
     };
     let moments = moments.into_iter().zip(by.fixed_moments).map(set);
-    (put(moved, by.fixed), moments.collect(), finite, sums)
+    (put(&moved, by.fixed), moments.collect(), finite, sums)
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {
@@ -196,16 +196,16 @@ pub fn gather(x: &Tensor<2>, at: &[usize]) -> Vec<f64> {
     entries.into_data().iter::<f64>().collect()
 }
 
-pub fn put(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
+pub fn put(x: &Tensor<2>, entries: &Entries) -> Tensor<2> {
     if entries.at.is_empty() {
-        return x;
+        return x.clone();
     }
     let shape = x.dims();
     let values = entries.of.iter().map(|&of| entries.values[of as usize]);
     let data = TensorData::new(values.collect(), [entries.of.len()]);
     let values = Tensor::<1>::from_data(data, (&x.device(), x.dtype()));
-    let index = indices(&x, &entries.at);
-    flat(&x)
+    let index = indices(x, &entries.at);
+    flat(x)
         .scatter(0, index, values, IndexingUpdateOp::Assign)
         .reshape(shape)
 }

@@ -27,7 +27,7 @@ impl<'a> Lines<'a> {
         times: f64,
         dtype: DType,
     ) -> Option<Self> {
-        if comfortable(&rows) && comfortable(&columns) && comfortable(&[times]) {
+        if is_comfortable(times) && all(&rows, is_comfortable) && all(&columns, is_comfortable) {
             return Some(Self {
                 rows,
                 columns,
@@ -91,10 +91,11 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Whether all factors are of ordinary size, so that nothing needs to be moved.
-fn comfortable(factors: &[f64]) -> bool {
+/// Whether a factor is of ordinary size. Where all are, nothing needs to be moved.
+#[inline(always)]
+fn is_comfortable(factor: f64) -> bool {
     const LIMIT: f64 = (1u64 << 32) as f64;
-    all(factors, |x| (x.abs() <= LIMIT) & (x.abs() >= 1.0 / LIMIT))
+    (factor.abs() <= LIMIT) & (factor.abs() >= 1.0 / LIMIT)
 }
 
 /// The largest binary exponent that leaves room for weights and sums.

@@ -16,7 +16,8 @@ pub(crate) enum Matrix {
     /// Whole rows of CPU memory, one after the other.
     #[cfg(feature = "flex")]
     Memory(FlexTensor),
-    Tensor(Tensor<2>),
+    /// In a box, for it is three times as large.
+    Tensor(Box<Tensor<2>>),
 }
 
 macro_rules! dispatch {
@@ -24,7 +25,7 @@ macro_rules! dispatch {
         match $x {
             #[cfg(feature = "flex")]
             Matrix::Memory(x) => stream::$name(x $(, $rest)*).into(),
-            Matrix::Tensor(x) => dense::$name(x $(, $rest)*).into(),
+            Matrix::Tensor(x) => dense::$name(&*x $(, $rest)*).into(),
         }
     };
     ($name:ident($x:expr, $y:expr; $($rest:expr),*)) => {
@@ -191,7 +192,7 @@ impl From<FlexTensor> for Matrix {
 
 impl From<Tensor<2>> for Matrix {
     fn from(tensor: Tensor<2>) -> Self {
-        Self::Tensor(tensor)
+        Self::Tensor(Box::new(tensor))
     }
 }
 
@@ -200,7 +201,7 @@ impl From<Matrix> for Tensor<2> {
         match matrix {
             #[cfg(feature = "flex")]
             Matrix::Memory(x) => Tensor::from_primitive::<Flex>(x),
-            Matrix::Tensor(x) => x,
+            Matrix::Tensor(x) => *x,
         }
     }
 }

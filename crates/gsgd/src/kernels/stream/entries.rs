@@ -62,7 +62,10 @@ pub fn pick(
     products: &mut [f64],
 ) {
     by_dtype!(w, E => {
-        let (w, g) = (w.storage::<E>(), g.storage::<E>());
+        // of one length each, which is checked once for both
+        let w = w.storage::<E>();
+        let g = &g.storage::<E>()[..w.len()];
+        let products = &mut products[..weights.len()];
         for (&at, &to) in picked.at.iter().zip(picked.to) {
             let (w, g, to) = (w[at].wide(), g[at].wide(), to as usize);
             (weights[to], products[to]) = (w, w * g);

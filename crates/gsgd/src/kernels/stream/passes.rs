@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use super::entries::Fixed;
 use super::grid::{Also, Grid};
 use super::{Greatest, Real, narrow, vectorised};
-use crate::kernels::{Advance, Combine, Entries, Lines, Motion};
+use crate::kernels::{Advance, Combine, Entries, Lines, Motion, all};
 
 pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
     let grid = Grid::under(&x, by);
@@ -36,7 +36,7 @@ pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, 
 
 fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (bool, Vec<f64>) {
     let Combine { of_x, of_y, .. } = by;
-    let plain = of_y.columns.iter().all(|&c| c == 1.0);
+    let plain = all(&of_y.columns, |c| c == 1.0);
     let xc = narrow::<E>(&of_x.columns, 1.0);
     let yc = if plain {
         Vec::new()
