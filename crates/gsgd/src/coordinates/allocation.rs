@@ -11,7 +11,7 @@
 //!             = w_e                                             e free
 //! ```
 
-use super::places::{Factors, Places};
+use super::places::Places;
 use crate::kernels::all;
 
 /// rho of every class where its In edge, of a value with this inverse, changes by so much; on failure the class, and the
@@ -19,7 +19,6 @@ use crate::kernels::all;
 pub(crate) fn ratios(
     places: &Places,
     tau: Option<f64>,
-    products: &Factors,
     per_value: &[f64],
     change: Vec<f64>,
 ) -> Result<Vec<f64>, (usize, f64)> {
@@ -28,9 +27,9 @@ pub(crate) fn ratios(
         *rho = 1.0 + *rho * per_value;
     }
     if let Some(tau) = tau {
-        let values = products.tail.iter().zip(&products.head);
-        for ((rho, (pin, pout)), at_start) in rho.iter_mut().zip(values).zip(&places.at_start) {
-            *rho = floored(*rho, pin * pout, *at_start, tau);
+        let values = per_value.iter().zip(&places.in_value_at_start);
+        for (rho, (per_value, at_start)) in rho.iter_mut().zip(values) {
+            *rho = floored(*rho, per_value * at_start, tau);
         }
     }
     rho[0] = 1.0;
@@ -46,14 +45,13 @@ pub(crate) fn ratios(
     Err((b, rho[b]))
 }
 
-/// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start;
-/// no step multiplies it by more than `1 / tau`.
+/// The floor guard: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start, which is
+/// `started` times what it is; no step multiplies it by more than `1 / tau`.
 ///
 /// `R <- min(max(R, min(tau |v0| / |v|, 1)), 1 / tau)`. Unchanged by rescaling; bounds by 1 / tau^2 how much the
 /// coordinates can amplify the lr.
-fn floored(r: f64, value: f64, at_start: f64, tau: f64) -> f64 {
-    r.max((tau * at_start / value.abs()).min(1.0))
-        .min(1.0 / tau)
+fn floored(r: f64, started: f64, tau: f64) -> f64 {
+    r.max((tau * started.abs()).min(1.0)).min(1.0 / tau)
 }
 
 #[cfg(test)]
@@ -62,11 +60,11 @@ mod tests {
 
     #[test]
     fn the_floor_keeps_sign_and_size() {
-        assert_eq!(floored(0.9, 2.0, 2.0, 0.5), 0.9);
-        assert_eq!(floored(-3.0, 2.0, 2.0, 0.5), 0.5);
-        assert_eq!(floored(0.1, -1.0, 2.0, 0.5), 1.0);
-        assert_eq!(floored(f64::NEG_INFINITY, 1.0, 1.0, 0.25), 0.25);
-        assert_eq!(floored(1e9, 1.0, 1.0, 0.25), 4.0);
-        assert_eq!(floored(1e9, 1.0, 1.0, 0.0), 1e9);
+        assert_eq!(floored(0.9, 1.0, 0.5), 0.9);
+        assert_eq!(floored(-3.0, 1.0, 0.5), 0.5);
+        assert_eq!(floored(0.1, -2.0, 0.5), 1.0);
+        assert_eq!(floored(f64::NEG_INFINITY, 1.0, 0.25), 0.25);
+        assert_eq!(floored(1e9, 1.0, 0.25), 4.0);
+        assert_eq!(floored(1e9, 1.0, 0.0), 1e9);
     }
 }

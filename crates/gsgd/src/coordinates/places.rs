@@ -23,10 +23,12 @@ pub(crate) struct Places {
     size: Factors,
     /// The size of Pin of the In edge's tail over that of the class itself.
     pub of_tail: Vec<f64>,
+    /// |path value| of the skeleton path at the start, for the floor guard.
+    at_start: Vec<f64>,
+    /// The same of the coordinate of the In edge.
+    pub in_value_at_start: Vec<f64>,
     /// A 1 per class.
     pub ones: Vec<f64>,
-    /// |path value| of the In edge at the start, for the floor guard.
-    pub at_start: Vec<f64>,
 }
 
 /// By class, a number for edges out of it and one for edges into it.
@@ -69,8 +71,9 @@ impl Places {
             sinks: of_kind(Kind::Sink),
             size: Factors::all(1.0, classes),
             of_tail: vec![1.0; classes],
-            ones: vec![1.0; classes],
             at_start: vec![1.0; classes],
+            in_value_at_start: vec![1.0; classes],
+            ones: vec![1.0; classes],
         }
     }
 
@@ -80,11 +83,32 @@ impl Places {
         let of_tail = pairs.map(|(tail, own)| size.tail[tail.index()] / own);
         self.of_tail = of_tail.collect();
         self.size = size;
+        self.measure_in_values();
     }
 
     /// The reference sizes; 1 in plain coordinates.
     pub fn size(&self) -> &Factors {
         &self.size
+    }
+
+    /// |path value| of every skeleton path at the start, for the floor guard.
+    pub fn take_values(&mut self, at_start: Vec<f64>) {
+        self.at_start = at_start;
+        self.measure_in_values();
+    }
+
+    /// What the floor guard knows of the start; 1 without it.
+    pub fn at_start(&self) -> &[f64] {
+        &self.at_start
+    }
+
+    /// The coordinate of an In edge is its path value by the sizes of Pin of its tail and of Pout.
+    fn measure_in_values(&mut self) {
+        let sizes = self.size.tail.iter().zip(&self.size.head);
+        let sizes = sizes.zip(&self.of_tail);
+        let values = self.at_start.iter().zip(sizes);
+        let values = values.map(|(value, ((pin, pout), of_tail))| value / (pin * of_tail * pout));
+        self.in_value_at_start = values.collect();
     }
 
     /// A list by skeleton edge, cut into In edges by head and Out edges by tail; both begin with the ground's, which has

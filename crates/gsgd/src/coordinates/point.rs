@@ -17,8 +17,6 @@ pub(crate) struct Point<'a> {
     /// Weights and u by skeleton edge.
     pub(super) weights: Vec<f64>,
     u: Vec<f64>,
-    /// Pin and Pout.
-    pub(super) products: Factors,
     /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
     pub inverse: Factors,
 }
@@ -58,12 +56,11 @@ impl<'a> Point<'a> {
         }
         let products = chart.fit_products(network.wiring, &weights)?;
         Ok(Self {
-            inverse: values::inverse_factors(&chart.places, &products),
+            inverse: values::inverse_factors(&chart.places, products),
             chart,
             network,
             weights,
             u,
-            products,
         })
     }
 

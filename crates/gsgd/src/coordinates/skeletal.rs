@@ -45,7 +45,8 @@ impl SkeletonChart {
             head: pout,
         } = self.products(network)?;
         let values = pin.iter().zip(&pout);
-        self.places.at_start = values.map(|(pin, pout)| (pin * pout).abs()).collect();
+        let at_start = values.map(|(pin, pout)| (pin * pout).abs());
+        self.places.take_values(at_start.collect());
         self.floor = Some(tau);
         Ok(self)
     }
@@ -93,7 +94,7 @@ impl SkeletonChart {
     /// As [`products`](Self::products).
     pub fn inverse_factors(&self, network: Network) -> Result<Factors, Error> {
         let products = self.products(network)?;
-        Ok(values::inverse_factors(&self.places, &products))
+        Ok(values::inverse_factors(&self.places, products))
     }
 
     /// The products of weights by skeleton edge, which must be fit to divide by.

@@ -33,15 +33,15 @@ pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
 }
 
 /// 1 / T and 1 / D, but those of sinks.
-pub(crate) fn inverse_factors(places: &Places, products: &Factors) -> Factors {
-    let ratios = |sizes: &[f64], products: &[f64]| {
-        let pairs = sizes.iter().zip(products);
-        pairs.map(|(size, product)| size / product).collect()
+pub(crate) fn inverse_factors(places: &Places, products: Factors) -> Factors {
+    let mut inverse = products;
+    let divide = |products: &mut [f64], sizes: &[f64]| {
+        for (product, size) in products.iter_mut().zip(sizes) {
+            *product = size / *product;
+        }
     };
-    let mut inverse = Factors {
-        tail: ratios(&places.size().tail, &products.tail),
-        head: ratios(&places.size().head, &products.head),
-    };
+    divide(&mut inverse.tail, &places.size().tail);
+    divide(&mut inverse.head, &places.size().head);
     for &b in &places.floating {
         inverse.head[b] = 1.0 / inverse.tail[b];
     }

@@ -45,7 +45,7 @@ impl<'a> Way<'a> {
             ..
         } = point.chart;
         let wiring = point.network.wiring;
-        let found = allocation::ratios(places, *floor, &point.products, &survey.per_value, change);
+        let found = allocation::ratios(places, *floor, &survey.per_value, change);
         let rho = found.map_err(|(b, value)| match tree.ins[b - 1] {
             Some(edge) => Error::Singular {
                 name: wiring.edges[edge.edges].name.clone(),

@@ -54,7 +54,7 @@ impl GSpace {
                 let places = &chart.places;
                 if let Some(tau) = chart.floor {
                     scalars.push(("floor.tau".into(), Scalar::from(tau)));
-                    tensors.push(numbers("floor.at_start", &places.at_start));
+                    tensors.push(numbers("floor.at_start", places.at_start()));
                 }
                 if chart.normalised {
                     tensors.push(numbers("normalisation.tail", &places.size().tail));
@@ -191,7 +191,8 @@ impl State {
         let mut chart = SkeletonChart::new(wiring, tree);
         if let Some(tau) = self.scalars.get("floor.tau") {
             let tau = f64::try_from(*tau).map_err(|_| unfit("floor.tau is no number"))?;
-            chart.places.at_start = self.numbers("floor.at_start", wiring)?;
+            let at_start = self.numbers("floor.at_start", wiring)?;
+            chart.places.take_values(at_start);
             chart.floor = Some(tau);
         }
         if self.tensors.contains_key("normalisation.tail") {
