@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::places::Factors;
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Passed, Power, Side};
@@ -43,7 +44,13 @@ impl<'a> Network<'a> {
         self.fit_times(slot, 1.0, tails, heads)
     }
 
-    /// The same, with one more factor for all of them.
+    /// The same from a factor per class for edges out of it and one for edges into it.
+    pub fn by_class<'f>(&self, slot: usize, by: &'f Factors) -> Result<Lines<'f>, Error> {
+        let edges = &self.wiring.edges[slot];
+        self.fit(slot, edges.by_tail(&by.tail), edges.by_head(&by.head))
+    }
+
+    /// The same from factors per line, with one more factor for all of them.
     pub fn fit_times<'f>(
         &self,
         slot: usize,

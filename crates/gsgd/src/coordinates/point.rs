@@ -7,15 +7,17 @@ use super::places::Factors;
 use super::skeletal::SkeletonChart;
 use super::survey::SkeletonSurvey;
 use super::values;
+use super::way::Origin;
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Lines, Matrix, Passed, all};
+use crate::kernels::{Entries, HeadSums, Matrix, Passed, all};
 
 /// Weights, gradients and path values of a skeleton; lists by class, the ground first.
+#[derive(Clone)]
 pub(crate) struct Point<'a> {
     pub(super) chart: &'a SkeletonChart,
     pub(super) network: Network<'a>,
     /// Weights and u by skeleton edge.
-    pub(super) weights: Vec<f64>,
+    weights: Vec<f64>,
     u: Vec<f64>,
     /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
     pub inverse: Factors,
@@ -98,7 +100,7 @@ impl<'a> Point<'a> {
             return Ok(Passing { matrices, sums });
         }
         let mut step = |(slot, g)| {
-            if !self.chart.reading[0].in_passing(slot) {
+            if !self.chart.passes(slot) {
                 return Ok(g);
             }
             let passed = pass(slot, g)?;
@@ -115,12 +117,15 @@ impl<'a> Point<'a> {
         })
     }
 
-    /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
-    pub fn gradient_lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
-        let edges = &self.network.wiring.edges[slot];
-        let Factors { tail, head } = &self.inverse;
-        self.network
-            .fit(slot, edges.by_tail(tail), edges.by_head(head))
+    /// What a way back begins with, and the [inverse factors](Self::inverse).
+    pub fn origin(self, per_value: Vec<f64>) -> (Origin<'a>, Factors) {
+        let origin = Origin {
+            chart: self.chart,
+            network: self.network,
+            weights: self.weights,
+            per_value,
+        };
+        (origin, self.inverse)
     }
 
     /// All sums, read from gradients where no pass has taken them.
@@ -133,7 +138,6 @@ impl<'a> Point<'a> {
         taken: Vec<Option<Vec<f64>>>,
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let (chart, network) = (self.chart, self.network);
-        let passed = taken.iter().map(Option::is_some).collect();
         let [least, any] = &chart.reading;
         let mut reading = least;
         let mut outgoing = least.sums(network, gradients, taken)?;
@@ -150,7 +154,6 @@ impl<'a> Point<'a> {
         Ok(SkeletonSurvey {
             in_gradients: gradient::in_edges(places, &self.u, outgoing, &incoming, &per_value),
             point: self,
-            passed,
             incoming,
             per_value,
             head_sums,

@@ -1,5 +1,7 @@
 //! The paper's chart: values of basis paths.
 
+use std::cell::LazyCell;
+
 use super::chart::Network;
 use super::parts::Part;
 use super::places::{Factors, Places};
@@ -125,6 +127,11 @@ impl SkeletonChart {
         (&part.moving_at, &part.moving)
     }
 
+    /// Whether a step's pass over a parameter is taken [before its sums are known](Point::pass).
+    pub fn passes(&self, slot: usize) -> bool {
+        self.reading[0].in_passing(slot)
+    }
+
     /// Reads weights and gradients once and computes all that is per class.
     ///
     /// # Errors
@@ -146,18 +153,17 @@ impl SkeletonChart {
         lr: &[f64],
     ) -> Result<Vec<Matrix>, Error> {
         let point = Point::of(self, network, &gradients)?;
-        let by = values::of_gradient(&point.inverse);
+        let by = LazyCell::new(|| values::of_gradient(point.inverse.clone()));
         let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
             let update = point.passing_update(slot, -lr[slot], &by)?;
             Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
         })?;
-        let survey = point.survey(&matrices, sums)?;
-        let way = survey.descent(lr, by)?;
+        let way = point.survey(&matrices, sums)?.descent(lr)?;
         let moved =
             matrices
                 .into_iter()
                 .enumerate()
-                .map(|(slot, matrix)| match survey.passed[slot] {
+                .map(|(slot, matrix)| match self.passes(slot) {
                     true => Ok(matrix.put(&way.fixed(slot))),
                     false => network.updated(slot, matrix, &way.update(slot)?),
                 });

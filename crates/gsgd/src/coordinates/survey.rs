@@ -4,16 +4,16 @@ use super::chart::{Survey, Update};
 use super::places::Factors;
 use super::point::Point;
 use super::reading::Reading;
+use super::values;
 use super::way::Way;
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
 use crate::wiring::Class;
 
 /// Basis path values around one network and gradient; lists by class, the ground first.
+#[derive(Clone)]
 pub(crate) struct SkeletonSurvey<'a> {
     pub(super) point: Point<'a>,
-    /// By parameter, whether a step's pass over it was taken before.
-    pub passed: Vec<bool>,
     /// Sum of u over all edges into the class, of floating classes and sinks.
     pub(super) incoming: Vec<f64>,
     /// Inverses of the coordinates of the In edges and, of those that move, dL/dv.
@@ -24,7 +24,7 @@ pub(crate) struct SkeletonSurvey<'a> {
     pub(super) reading: &'a Reading,
 }
 
-impl SkeletonSurvey<'_> {
+impl<'a> SkeletonSurvey<'a> {
     /// The number of classes, the ground among them.
     pub fn classes(&self) -> usize {
         self.per_value.len()
@@ -35,9 +35,9 @@ impl SkeletonSurvey<'_> {
         self.in_gradients[class.index()]
     }
 
-    /// Factors of a parameter that make dL/dv of dL/dw, but for In edges.
-    pub fn gradient_lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
-        self.point.gradient_lines(slot)
+    /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
+    pub fn inverse(&self) -> &Factors {
+        &self.point.inverse
     }
 
     /// A 0 per class; nothing where all are grounded.
@@ -69,7 +69,7 @@ impl SkeletonSurvey<'_> {
                 .enumerate()
             {
                 let b = head.index();
-                let (along, d) = (along[b], self.point.inverse.head[b]);
+                let (along, d) = (along[b], self.inverse().head[b]);
                 let v_v = sums.squares[line] / (d * d);
                 let v_g = sums.dots[line];
                 let g_g = sums.gradient_squares[line] * (d * d);
@@ -81,37 +81,35 @@ impl SkeletonSurvey<'_> {
         lengths
     }
 
-    /// The way back to weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter, where `by` is
-    /// what gradients are multiplied with, [as it was](super::values::of_gradient) before D of the sinks was known.
+    /// The way back to weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
     ///
     /// # Errors
     /// The step ends in a pole.
-    pub fn descent(&self, lr: &[f64], mut by: Factors) -> Result<Way<'_>, Error> {
-        let mut change = vec![0.0; self.classes()];
-        for (part, lr) in self.point.chart.parts.iter().zip(lr) {
-            for class in &part.moving {
-                change[class.index()] = -lr * self.in_gradients[class.index()];
-            }
-        }
+    pub fn descent(self, lr: &[f64]) -> Result<Way<'a>, Error> {
         let along = self.along();
         let lengths = self.lengths(lr, &along);
         let other = lr.iter().map(|lr| -lr).collect();
-        for &b in &self.point.chart.places.sinks {
-            by.head[b] = self.point.inverse.head[b].powi(2);
+        let mut change = self.in_gradients;
+        for (part, lr) in self.point.chart.parts.iter().zip(lr) {
+            for class in &part.moving {
+                change[class.index()] *= -lr;
+            }
         }
-        Way::new(self, change, &lengths, other, along, by)
+        let (origin, inverse) = self.point.origin(self.per_value);
+        let by = values::of_gradient(inverse);
+        Way::new(origin, change, &lengths, other, along, by)
     }
 
-    /// The way back where the In edge of every class changes by `change`, from weights and the change of path values, to
-    /// which sinks' rows have these squared lengths.
+    /// The way back where the In edges that move change by `change`, from weights and the change of path values, to which
+    /// sinks' rows have these squared lengths.
     ///
     /// # Errors
     /// The step ends in a pole.
-    pub fn after(&self, change: Vec<f64>, lengths: &[f64]) -> Result<Way<'_>, Error> {
-        let other = vec![1.0; self.passed.len()];
+    pub fn after(self, change: Vec<f64>, lengths: &[f64]) -> Result<Way<'a>, Error> {
+        let other = vec![1.0; self.head_sums.len()];
         let along = self.beyond_grounded();
-        let by = self.point.inverse.clone();
-        Way::new(self, change, lengths, other, along, by)
+        let (origin, by) = self.point.origin(self.per_value);
+        Way::new(origin, change, lengths, other, along, by)
     }
 }
 
@@ -123,7 +121,7 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
-        let Factors { tail, head } = &self.point.inverse;
+        let Factors { tail, head } = self.inverse();
         self.point
             .network
             .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
@@ -139,7 +137,7 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
-        let by = self.point.gradient_lines(slot)?;
+        let by = self.point.network.by_class(slot, self.inverse())?;
         let part = &self.point.chart.parts[slot];
         let mut values = vec![0.0; 2 * self.classes()];
         for class in &part.moving {
@@ -181,7 +179,7 @@ impl Survey for SkeletonSurvey<'_> {
                 }
             }
         }
-        let way = self.after(change, &lengths)?;
+        let way = self.clone().after(change, &lengths)?;
         let updates = (0..values.len()).map(|slot| Ok(way.update(slot)?.into_owned()));
         updates.collect()
     }

@@ -50,12 +50,11 @@ pub(crate) fn inverse_factors(places: &Places, products: Factors) -> Factors {
 
 /// What a gradient of weights is multiplied with in a step, 1 / T^2 and 1 / D^2: once to make it dL/dv and once on the way
 /// back.
-pub(crate) fn of_gradient(inverse: &Factors) -> Factors {
-    let squares = |list: &[f64]| list.iter().map(|factor| factor * factor).collect();
-    Factors {
-        tail: squares(&inverse.tail),
-        head: squares(&inverse.head),
-    }
+pub(crate) fn of_gradient(inverse: Factors) -> Factors {
+    let mut squares = inverse;
+    squares.tail.iter_mut().for_each(|factor| *factor *= *factor);
+    squares.head.iter_mut().for_each(|factor| *factor *= *factor);
+    squares
 }
 
 /// The inverses of the coordinates of the In edges: as `Pin(b) = Pin(tail) w`, they are `1 / (T(b) D(b))` times what the

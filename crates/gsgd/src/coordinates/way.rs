@@ -1,17 +1,27 @@
 //! The way back from path values to weights.
 
 use super::allocation;
-use super::chart::Update;
+use super::chart::{Network, Update};
 use super::places::Factors;
 use super::skeletal::{SkeletonChart, unfit};
-use super::survey::SkeletonSurvey;
 use crate::error::Error;
 use crate::kernels::Entries;
 use crate::wiring::Class;
 
+/// What a way back begins with.
+pub(crate) struct Origin<'a> {
+    pub chart: &'a SkeletonChart,
+    pub network: Network<'a>,
+    /// By skeleton edge.
+    pub weights: Vec<f64>,
+    /// Inverses of the coordinates of the In edges, by class.
+    pub per_value: Vec<f64>,
+}
+
 /// The way back to weights from moved path values; lists by class, the ground first.
 pub(crate) struct Way<'a> {
-    survey: &'a SkeletonSurvey<'a>,
+    chart: &'a SkeletonChart,
+    network: Network<'a>,
     /// New weights by skeleton edge: In edges by their ratio, others as they are.
     skeleton: Vec<f64>,
     /// Ratio of old to new Pin.
@@ -30,22 +40,27 @@ impl<'a> Way<'a> {
     /// The way where In edges change by `change`, and sinks' moved coordinates have the sums of squares `lengths`. The
     /// other matrix is multiplied with `other` and `by` first.
     pub fn new(
-        survey: &'a SkeletonSurvey<'a>,
+        origin: Origin<'a>,
         change: Vec<f64>,
         lengths: &[f64],
         other: Vec<f64>,
         along: Vec<f64>,
         mut by: Factors,
     ) -> Result<Self, Error> {
-        let point = &survey.point;
+        let Origin {
+            chart,
+            network,
+            weights: mut skeleton,
+            per_value,
+        } = origin;
         let SkeletonChart {
             places,
             floor,
             tree,
             ..
-        } = point.chart;
-        let wiring = point.network.wiring;
-        let found = allocation::ratios(places, *floor, &survey.per_value, change);
+        } = chart;
+        let wiring = network.wiring;
+        let found = allocation::ratios(places, *floor, &per_value, change);
         let rho = found.map_err(|(b, value)| match tree.ins[b - 1] {
             Some(edge) => Error::Singular {
                 name: wiring.edges[edge.edges].name.clone(),
@@ -55,13 +70,14 @@ impl<'a> Way<'a> {
             },
             None => unfit(wiring, None, value),
         })?;
-        let keep: Vec<f64> = rho.iter().map(|rho| 1.0 / rho).collect();
-        let mut skeleton = point.weights.clone();
-        for ((w, rho), tail) in skeleton.iter_mut().zip(&rho).zip(&places.in_tail) {
-            *w = *w * rho * keep[tail.index()];
+        // in memory that is done with
+        let mut keep = per_value;
+        for (keep, rho) in keep.iter_mut().zip(&rho) {
+            *keep = 1.0 / rho;
         }
-        for class in &places.still {
-            skeleton[class.index()] = point.weights[class.index()];
+        for class in chart.parts.iter().flat_map(|part| &part.moving) {
+            let b = class.index();
+            skeleton[b] = skeleton[b] * rho[b] * keep[places.in_tail[b].index()];
         }
         for (factor, keep) in by.tail.iter_mut().zip(&keep) {
             *factor *= keep;
@@ -73,14 +89,15 @@ impl<'a> Way<'a> {
                 back[b] = rho[b];
             }
             for &b in &places.sinks {
-                back[b] = point.chart.radius() / lengths[b].sqrt();
+                back[b] = chart.radius() / lengths[b].sqrt();
             }
             for (factor, back) in by.head.iter_mut().zip(&back) {
                 *factor *= back;
             }
         }
         Ok(Self {
-            survey,
+            chart,
+            network,
             skeleton,
             keep,
             back,
@@ -92,7 +109,7 @@ impl<'a> Way<'a> {
 
     /// The skeleton weights of a parameter after the step.
     pub fn fixed(&self, slot: usize) -> Entries<'_> {
-        self.survey.point.chart.parts[slot].entries(self.skeleton.as_slice())
+        self.chart.parts[slot].entries(self.skeleton.as_slice())
     }
 
     /// New weights of a parameter.
@@ -100,13 +117,12 @@ impl<'a> Way<'a> {
     /// # Errors
     /// Factors leave the range of the weights' type.
     pub fn update(&self, slot: usize) -> Result<Update<'_>, Error> {
-        let point = &self.survey.point;
-        let (network, other) = (point.network, self.other[slot]);
+        let (network, other) = (self.network, self.other[slot]);
         let edges = &network.wiring.edges[slot];
         let left = |c: &Class| (1.0 - other * self.along[c.index()]) * self.back[c.index()];
-        let heads = match point.chart.parts[slot].beyond_grounded {
+        let heads = match self.chart.parts[slot].beyond_grounded {
             true => edges.heads.iter().map(left).collect(),
-            false => edges.by_head(&point.chart.places.ones),
+            false => edges.by_head(&self.chart.places.ones),
         };
         let (tails, by_head) = (edges.by_tail(&self.by.tail), edges.by_head(&self.by.head));
         Ok(Update {

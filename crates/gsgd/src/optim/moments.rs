@@ -61,7 +61,7 @@ impl Moments {
             let pass = Pass {
                 weights: &network.weights[slot],
                 motion: motions[slot],
-                gradient: point.gradient_lines(slot)?,
+                gradient: network.by_class(slot, &point.inverse)?,
                 update: point.passing_update(slot, 1.0, &point.inverse)?,
                 fixed_moments: &vec![Vec::new(); self.rule.moments()],
                 dots: Some(network.heads(slot)),
@@ -88,10 +88,11 @@ impl Moments {
             }
         }
 
+        let inverse = survey.inverse().clone();
         let way = survey.after(change, &[])?;
         self.time = time;
         let step = |(slot, matrix): (usize, Matrix)| {
-            if survey.passed[slot] {
+            if chart.passes(slot) {
                 let skeleton = way.fixed(slot);
                 self.of[slot] = put(std::mem::take(&mut self.of[slot]), &skeleton, &fixed);
                 return Ok(matrix.put(&skeleton));
@@ -99,7 +100,7 @@ impl Moments {
             let pass = Pass {
                 weights: &network.weights[slot],
                 motion: motions[slot],
-                gradient: survey.gradient_lines(slot)?,
+                gradient: network.by_class(slot, &inverse)?,
                 update: way.update(slot)?,
                 fixed_moments: &fixed,
                 dots: None,
