@@ -58,16 +58,35 @@ impl<'a> Network<'a> {
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
     ) -> Result<Lines<'f>, Error> {
+        self.fitted(slot, self.arranged(slot, times, tails, heads))
+    }
+
+    /// Factors of one parameter's lines brought into the range of its floating point type.
+    pub fn fitted<'f>(&self, slot: usize, lines: Lines<'f>) -> Result<Lines<'f>, Error> {
+        let fit = lines.fit(self.weights[slot].dtype());
+        fit.ok_or_else(|| Error::OutOfRange {
+            name: self.wiring.edges[slot].name.clone(),
+        })
+    }
+
+    /// A factor per tail line, one per head line and one for all of them, as they are.
+    pub fn arranged<'f>(
+        &self,
+        slot: usize,
+        times: f64,
+        tails: impl Into<Cow<'f, [f64]>>,
+        heads: impl Into<Cow<'f, [f64]>>,
+    ) -> Lines<'f> {
         let (tails, heads) = (tails.into(), heads.into());
-        let edges = &self.wiring.edges[slot];
-        let (rows, columns) = match edges.layout.tails {
+        let (rows, columns) = match self.wiring.edges[slot].layout.tails {
             Side::Rows => (tails, heads),
             Side::Columns => (heads, tails),
         };
-        let lines = Lines::fit(rows, columns, times, self.weights[slot].dtype());
-        lines.ok_or_else(|| Error::OutOfRange {
-            name: edges.name.clone(),
-        })
+        Lines {
+            rows,
+            columns,
+            times,
+        }
     }
 
     /// Whether all weights of a parameter are finite.

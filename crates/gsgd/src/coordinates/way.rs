@@ -5,7 +5,7 @@ use super::chart::{Network, Update};
 use super::places::Factors;
 use super::skeletal::{SkeletonChart, unfit};
 use crate::error::Error;
-use crate::kernels::Entries;
+use crate::kernels::{Entries, all, is_ordinary};
 use crate::wiring::Class;
 
 /// What a way back begins with.
@@ -34,6 +34,8 @@ pub(crate) struct Way<'a> {
     by: Factors,
     /// How much of `other` times its coordinates is taken from a sink's row.
     along: Vec<f64>,
+    /// Whether all of `keep` and `by` are of ordinary size, as parts of them are then.
+    ordinary: bool,
 }
 
 impl<'a> Way<'a> {
@@ -95,7 +97,9 @@ impl<'a> Way<'a> {
                 *factor *= back;
             }
         }
+        let ordinary = |list: &[f64]| all(list, is_ordinary);
         Ok(Self {
+            ordinary: ordinary(&keep) && ordinary(&by.tail) && ordinary(&by.head),
             chart,
             network,
             skeleton,
@@ -119,15 +123,21 @@ impl<'a> Way<'a> {
     pub fn update(&self, slot: usize) -> Result<Update<'_>, Error> {
         let (network, other) = (self.network, self.other[slot]);
         let edges = &network.wiring.edges[slot];
+        let beyond_grounded = self.chart.parts[slot].beyond_grounded;
         let left = |c: &Class| (1.0 - other * self.along[c.index()]) * self.back[c.index()];
-        let heads = match self.chart.parts[slot].beyond_grounded {
+        let left = match beyond_grounded {
             true => edges.heads.iter().map(left).collect(),
             false => edges.by_head(&self.chart.places.ones),
         };
-        let (tails, by_head) = (edges.by_tail(&self.by.tail), edges.by_head(&self.by.head));
+        let (tails, heads) = (edges.by_tail(&self.by.tail), edges.by_head(&self.by.head));
+        let ordinary = self.ordinary && is_ordinary(other) && !beyond_grounded;
+        let fit = |lines| match ordinary {
+            true => Ok(lines),
+            false => network.fitted(slot, lines),
+        };
         Ok(Update {
-            of_weights: network.fit(slot, edges.by_tail(&self.keep), heads)?,
-            of_other: network.fit_times(slot, other, tails, by_head)?,
+            of_weights: fit(network.arranged(slot, 1.0, edges.by_tail(&self.keep), left))?,
+            of_other: fit(network.arranged(slot, other, tails, heads))?,
             fixed: self.fixed(slot),
         })
     }

@@ -21,19 +21,16 @@ pub(crate) struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// Factors brought into the range of `dtype` by moving a power of two from rows to columns, which changes no
     /// product. `None` where no such power of two exists, or a factor is not finite.
-    pub fn fit(
-        mut rows: Cow<'a, [f64]>,
-        mut columns: Cow<'a, [f64]>,
-        times: f64,
-        dtype: DType,
-    ) -> Option<Self> {
-        if is_comfortable(times) && all(&rows, is_comfortable) && all(&columns, is_comfortable) {
-            return Some(Self {
-                rows,
-                columns,
-                times,
-            });
+    pub fn fit(self, dtype: DType) -> Option<Self> {
+        let ordinary = |list: &[f64]| all(list, is_ordinary);
+        if is_ordinary(self.times) && ordinary(&self.rows) && ordinary(&self.columns) {
+            return Some(self);
         }
+        let Self {
+            mut rows,
+            mut columns,
+            times,
+        } = self;
         if times != 1.0 {
             rows.to_mut().iter_mut().for_each(|row| *row *= times);
         }
@@ -93,7 +90,7 @@ impl<'a> Lines<'a> {
 
 /// Whether a factor is of ordinary size. Where all are, nothing needs to be moved.
 #[inline(always)]
-fn is_comfortable(factor: f64) -> bool {
+pub(crate) fn is_ordinary(factor: f64) -> bool {
     const LIMIT: f64 = (1u64 << 32) as f64;
     (factor.abs() <= LIMIT) & (factor.abs() >= 1.0 / LIMIT)
 }
@@ -145,7 +142,12 @@ mod tests {
     #[test]
     fn factors_out_of_range_are_moved_or_refused() {
         let lines = |rows: &[f64], columns: &[f64], dtype| {
-            Lines::fit(rows.to_vec().into(), columns.to_vec().into(), 1.0, dtype)
+            let lines = Lines {
+                rows: rows.into(),
+                columns: columns.into(),
+                times: 1.0,
+            };
+            lines.fit(dtype).map(Lines::into_owned)
         };
         let fit = lines(&[1e60, 2e60], &[1e-60, 3e-60], DType::F32).unwrap();
         assert!(fit.rows[0] < 1e30 && fit.columns[0] > 1e-30);
@@ -155,7 +157,12 @@ mod tests {
         assert_eq!(lines(&[1.0, -f64::INFINITY], &[1.0], DType::F64), None);
         assert!(lines(&[0.0, 1e-300], &[1e300, 0.0], DType::F32).is_some());
         let times = |times| {
-            let fit = Lines::fit(vec![2.0].into(), vec![3.0].into(), times, DType::F32)?;
+            let lines = Lines {
+                rows: vec![2.0].into(),
+                columns: vec![3.0].into(),
+                times,
+            };
+            let fit = lines.fit(DType::F32)?;
             Some((fit.rows[0], fit.times))
         };
         assert_eq!(times(0.5), Some((2.0, 0.5)));

@@ -14,7 +14,7 @@ mod rule;
 #[cfg(feature = "flex")]
 mod stream;
 
-pub(crate) use lines::Lines;
+pub(crate) use lines::{Lines, is_ordinary};
 pub(crate) use matrix::Matrix;
 pub(crate) use rule::{Motion, Rule};
 
