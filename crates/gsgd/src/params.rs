@@ -161,8 +161,10 @@ pub(crate) fn replace<M: Module>(model: M, wiring: &Wiring, matrices: Vec<Matrix
             let edges = &self.wiring.edges[slot];
             let matrix = self.matrices[slot].take();
             let matrix = matrix.expect("a parameter is mapped once");
-            changed(param, |old| {
-                reshaped(Tensor::from(matrix), edges.dims(), old.dims())
+            let shape = edges.shape.as_slice().try_into();
+            let shape: [usize; D] = shape.expect("a parameter of this shape was read");
+            changed(param, |_| {
+                reshaped(Tensor::from(matrix), edges.dims(), shape)
             })
         }
     }

@@ -158,16 +158,24 @@ impl Grid {
         gathered(dots, blocks.enumerate().map(run).collect())
     }
 
-    /// A number per row: `of(row, line)`.
+    /// A number per row: `of(row, line of x, line of y)`.
     #[inline(always)]
-    pub fn per_row(self, of: impl Fn(usize) -> f64 + Sync) -> Vec<f64> {
+    pub fn per_row<E: Real>(
+        self,
+        x: &[E],
+        y: &[E],
+        of: impl Fn(usize, &[E], &[E]) -> f64 + Sync,
+    ) -> Vec<f64> {
         let blocks = self.blocks(self.rows_for(Some(Side::Rows)), |rows| {
             vectorised(
                 #[inline(always)]
                 || {
                     let mut totals = Vec::with_capacity(rows.len());
-                    for row in rows.clone() {
-                        totals.push(of(row));
+                    let part = rows.start * self.columns..rows.end * self.columns;
+                    let x = x[part.clone()].chunks_exact(self.columns);
+                    let y = y[part.clone()].chunks_exact(self.columns);
+                    for (at, (x, y)) in x.zip(y).enumerate() {
+                        totals.push(of(rows.start + at, x, y));
                     }
                     totals
                 },

@@ -66,8 +66,10 @@ pub fn line_sums(
 fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
     if side == Side::Rows {
         return grid.per_row(
+            w,
+            g,
             #[inline(always)]
-            |row| sum_along(&w[grid.line(row)], &g[grid.line(row)], |w, g| w * g),
+            |_, w, g| sum_along(w, g, |w, g| w * g),
         );
     }
     let blocks = grid.blocks(grid.rows_for(Some(side)), |rows| {
@@ -135,13 +137,17 @@ fn rows_of_sums<E: Real>(grid: Grid, w: &[E], g: &[E], tails: &[f64], inverse: &
     let square = |x: E, factor: f64| (x.wide() * factor) * (x.wide() * factor);
     HeadSums {
         squares: grid.per_row(
+            w,
+            w,
             #[inline(always)]
-            |row| sum_along(&w[grid.line(row)], &tails[grid.columns_at(row)], square),
+            |row, w, _| sum_along(w, &tails[grid.columns_at(row)], square),
         ),
         dots: line_dots(grid, w, g, Side::Rows),
         gradient_squares: grid.per_row(
+            g,
+            g,
             #[inline(always)]
-            |row| sum_along(&g[grid.line(row)], &inverse[grid.columns_at(row)], square),
+            |row, g, _| sum_along(g, &inverse[grid.columns_at(row)], square),
         ),
     }
 }
@@ -152,8 +158,10 @@ pub fn powers(w: &FlexTensor, side: Side, groups: usize, others: &[f64], p: Powe
         let w = w.storage::<E>();
         match side {
             Side::Rows => grid.per_row(
+                w,
+                w,
                 #[inline(always)]
-                |row| sum_along(&w[grid.line(row)], &others[grid.columns_at(row)], |w, c| c * power(w, p)),
+                |row, w, _| sum_along(w, &others[grid.columns_at(row)], |w, c| c * power(w, p)),
             ),
             Side::Columns => {
                 let [totals] = grid.per_column(
@@ -177,9 +185,11 @@ pub fn maxima(w: &FlexTensor, side: Side, groups: usize, others: &[f64]) -> Vec<
         let w = w.storage::<E>();
         match side {
             Side::Rows => grid.per_row(
+                w,
+                w,
                 #[inline(always)]
-                |row| {
-                    let line = w[grid.line(row)].iter().zip(&others[grid.columns_at(row)]);
+                |row, w, _| {
+                    let line = w.iter().zip(&others[grid.columns_at(row)]);
                     line.fold(0.0, |most, (w, c)| most.max(c * w.wide().abs()))
                 },
             ),
