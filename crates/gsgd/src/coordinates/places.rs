@@ -104,10 +104,10 @@ impl Places {
 
     /// The coordinate of an In edge is its path value by the sizes of Pin of its tail and of Pout.
     fn measure_in_values(&mut self) {
-        let sizes = self.size.tail.iter().zip(&self.size.head);
-        let sizes = sizes.zip(&self.of_tail);
-        let values = self.at_start.iter().zip(sizes);
-        let values = values.map(|(value, ((pin, pout), of_tail))| value / (pin * of_tail * pout));
+        let Factors { tail, head } = &self.size;
+        let pins = self.in_tail.iter().map(|class| tail[class.index()]);
+        let values = self.at_start.iter().zip(pins).zip(head);
+        let values = values.map(|((value, pin), pout)| value / (pin * pout));
         self.in_value_at_start = values.collect();
     }
 

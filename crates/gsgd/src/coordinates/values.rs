@@ -52,14 +52,11 @@ pub(crate) fn inverse_factors(places: &Places, products: Factors) -> Factors {
 /// back.
 pub(crate) fn of_gradient(inverse: Factors) -> Factors {
     let mut squares = inverse;
-    squares
-        .tail
-        .iter_mut()
-        .for_each(|factor| *factor *= *factor);
-    squares
-        .head
-        .iter_mut()
-        .for_each(|factor| *factor *= *factor);
+    for list in [&mut squares.tail, &mut squares.head] {
+        for factor in list {
+            *factor *= *factor;
+        }
+    }
     squares
 }
 
