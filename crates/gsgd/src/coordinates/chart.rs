@@ -41,24 +41,13 @@ impl<'a> Network<'a> {
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
     ) -> Result<Lines<'f>, Error> {
-        self.fit_times(slot, 1.0, tails, heads)
+        self.fitted(slot, self.arranged(slot, 1.0, tails, heads))
     }
 
     /// The same from a factor per class for edges out of it and one for edges into it.
     pub fn by_class<'f>(&self, slot: usize, by: &'f Factors) -> Result<Lines<'f>, Error> {
         let edges = &self.wiring.edges[slot];
         self.fit(slot, edges.by_tail(&by.tail), edges.by_head(&by.head))
-    }
-
-    /// The same from factors per line, with one more factor for all of them.
-    pub fn fit_times<'f>(
-        &self,
-        slot: usize,
-        times: f64,
-        tails: impl Into<Cow<'f, [f64]>>,
-        heads: impl Into<Cow<'f, [f64]>>,
-    ) -> Result<Lines<'f>, Error> {
-        self.fitted(slot, self.arranged(slot, times, tails, heads))
     }
 
     /// Factors of one parameter's lines brought into the range of its floating point type.

@@ -79,7 +79,7 @@ impl<'a> Point<'a> {
         let (tails, heads) = (edges.by_tail(&by.tail), edges.by_head(&by.head));
         Ok(Update {
             of_weights: network.fit(slot, edges.by_tail(ones), edges.by_head(ones))?,
-            of_other: network.fit_times(slot, other, tails, heads)?,
+            of_other: network.fitted(slot, network.arranged(slot, other, tails, heads))?,
             fixed: Entries::default(),
         })
     }
