@@ -11,7 +11,7 @@ use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix};
+use crate::kernels::{Arithmetic, Matrix, read};
 use crate::params;
 use crate::wiring::{Class, End, Kind, Taps, Wiring};
 
@@ -321,9 +321,10 @@ fn values(wiring: &Wiring, weights: &[Matrix], edges: &[Edge]) -> Vec<f64> {
     let runs = edges.chunk_by(|a, b| a.edges == b.edges);
     let of_run = |run: &[Edge]| {
         let at: Vec<usize> = run.iter().map(|&edge| wiring.flat(edge)).collect();
-        weights[run[0].edges].gather(&at)
+        ((), weights[run[0].edges].gather(&at))
     };
-    runs.flat_map(of_run).collect()
+    let lists = read(runs.map(of_run));
+    lists.flat_map(|(_, weights)| weights).collect()
 }
 
 /// The weights of a skeleton, of all In edges and then all Out edges. One near 0 makes steps along it large.

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use super::places::Factors;
 use super::{NormChart, SkeletonChart};
 use crate::error::Error;
-use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Passed, Power, Side};
+use crate::kernels::{
+    Combine, Entries, HeadSums, Lines, Matrix, Passed, Pending, Power, Side, read,
+};
 use crate::wiring::{Class, Layout, Wiring};
 
 /// A network at one point: its wiring and its weight matrices.
@@ -78,9 +80,15 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// Whether all weights of a parameter are finite.
-    pub fn is_finite(&self, slot: usize) -> bool {
-        self.weights[slot].is_finite()
+    /// The first parameter among `slots` that is not finite in these matrices.
+    pub fn first_not_finite(
+        matrices: &[Matrix],
+        slots: impl IntoIterator<Item = usize>,
+    ) -> Option<usize> {
+        let verdicts = slots.into_iter();
+        let verdicts = verdicts.map(|slot| (slot, matrices[slot].is_finite()));
+        let mut verdicts = read(verdicts);
+        verdicts.find_map(|(slot, finite)| (!finite).then_some(slot))
     }
 
     /// Refuses gradients of which a parameter among `slots` is not finite.
@@ -88,8 +96,8 @@ impl<'a> Network<'a> {
     /// # Errors
     /// The first of them.
     pub fn check(&self, gradients: &[Matrix], slots: &[usize]) -> Result<(), Error> {
-        match slots.iter().find(|&&slot| !gradients[slot].is_finite()) {
-            Some(&slot) => Err(self.not_finite(slot)),
+        match Self::first_not_finite(gradients, slots.iter().copied()) {
+            Some(slot) => Err(self.not_finite(slot)),
             None => Ok(()),
         }
     }
@@ -105,25 +113,32 @@ impl<'a> Network<'a> {
     }
 
     /// Sum of w g over the edges out of every tail line.
-    pub fn tail_dots(&self, slot: usize, g: &Matrix) -> Vec<f64> {
+    pub fn tail_dots(&self, slot: usize, g: &Matrix) -> Pending<Vec<f64>> {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
         self.weights[slot].dots(g, tails, groups)
     }
 
     /// Sum of w g over the edges into every head line.
-    pub fn head_dots(&self, slot: usize, g: &Matrix) -> Vec<f64> {
+    pub fn head_dots(&self, slot: usize, g: &Matrix) -> Pending<Vec<f64>> {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
         self.weights[slot].dots(g, tails.other(), groups)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
-    pub fn head_sums(&self, slot: usize, g: &Matrix, tails: &[f64]) -> HeadSums {
+    pub fn head_sums(&self, slot: usize, g: &Matrix, tails: &[f64]) -> Pending<HeadSums> {
         let Layout {
             tails: side,
             groups,
             ..
         } = self.wiring.edges[slot].layout;
         self.weights[slot].head_sums(g, side.other(), groups, tails)
+    }
+
+    /// Sum of squares over the edges into every head line.
+    pub fn squares_by_head(&self, slot: usize) -> Pending<Vec<f64>> {
+        let layout = self.wiring.edges[slot].layout;
+        let (heads, ones) = (layout.tails.other(), self.ones(slot));
+        self.weights[slot].powers(heads, layout.groups, &ones, Power::Two)
     }
 
     /// Sum of factor |w|^p over the edges into every head line, with a factor per tail line.
@@ -133,7 +148,9 @@ impl<'a> Network<'a> {
             groups,
             ..
         } = self.wiring.edges[slot].layout;
-        self.weights[slot].powers(side.other(), groups, tails, p)
+        self.weights[slot]
+            .powers(side.other(), groups, tails, p)
+            .read()
     }
 
     /// Sum of factor |w|^p over the edges out of every tail line, with a factor per head line.
@@ -143,19 +160,23 @@ impl<'a> Network<'a> {
             groups,
             ..
         } = self.wiring.edges[slot].layout;
-        self.weights[slot].powers(side, groups, heads, p)
+        self.weights[slot].powers(side, groups, heads, p).read()
     }
 
     /// Largest factor |w| of the edges into every head line, with a factor per tail line.
     pub fn maxima_by_head(&self, slot: usize, tails: &[f64]) -> Vec<f64> {
         let layout = self.wiring.edges[slot].layout;
-        self.weights[slot].maxima(layout.tails.other(), layout.groups, tails)
+        self.weights[slot]
+            .maxima(layout.tails.other(), layout.groups, tails)
+            .read()
     }
 
     /// Largest factor |w| of the edges out of every tail line, with a factor per head line.
     pub fn maxima_by_tail(&self, slot: usize, heads: &[f64]) -> Vec<f64> {
         let layout = self.wiring.edges[slot].layout;
-        self.weights[slot].maxima(layout.tails, layout.groups, heads)
+        self.weights[slot]
+            .maxima(layout.tails, layout.groups, heads)
+            .read()
     }
 
     /// `a w + b g` of a parameter by its update, in the memory of the gradient, so that weights stay as they are; and, if
@@ -170,41 +191,74 @@ impl<'a> Network<'a> {
         g.combine(&self.weights[slot], &by)
     }
 
-    /// The same, without dot products.
+    /// The same for all parameters, without dot products.
     ///
     /// # Errors
-    /// A weight or a gradient is not finite, or the sum overflows.
-    pub fn updated(&self, slot: usize, g: Matrix, update: &Update) -> Result<Matrix, Error> {
-        let passed = self.passed(slot, g, update, None);
-        match passed.finite {
-            true => Ok(passed.matrix),
-            false => Err(self.not_finite(slot)),
-        }
-    }
-
-    /// The same for all parameters.
-    ///
-    /// # Errors
-    /// As [`updated`](Self::updated).
+    /// A weight or a gradient is not finite, or a sum overflows.
     pub fn all_updated(
         &self,
         gradients: Vec<Matrix>,
         updates: &[Update],
     ) -> Result<Vec<Matrix>, Error> {
+        let mut unjudged = Unjudged::default();
         let pairs = gradients.into_iter().zip(updates).enumerate();
-        pairs
-            .map(|(slot, (g, update))| self.updated(slot, g, update))
-            .collect()
+        let moved = pairs.map(|(slot, (g, update))| {
+            let passed = self.passed(slot, g, update, None);
+            unjudged.add(slot, passed.finite, *self)?;
+            Ok(passed.matrix)
+        });
+        let moved = moved.collect::<Result<_, Error>>()?;
+        unjudged.judge(*self)?;
+        Ok(moved)
     }
 
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
     pub fn not_finite(&self, slot: usize) -> Error {
         let name = self.wiring.edges[slot].name.clone();
-        if self.is_finite(slot) {
+        if self.weights[slot].is_finite().read() {
             Error::NonFiniteGradient { name }
         } else {
             Error::NonFiniteWeight { name }
         }
+    }
+}
+
+/// Parameters whose passes were not known to be finite when they had been taken.
+#[derive(Default)]
+pub(crate) struct Unjudged(Vec<(usize, Pending<bool>)>);
+
+impl Unjudged {
+    /// Takes in whether a pass was finite.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn add(
+        &mut self,
+        slot: usize,
+        finite: Pending<bool>,
+        network: Network,
+    ) -> Result<(), Error> {
+        match finite {
+            Pending::Here(true) => Ok(()),
+            Pending::Here(false) => Err(network.not_finite(slot)),
+            waiting => {
+                self.0.push((slot, waiting));
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for all that was not known.
+    ///
+    /// # Errors
+    /// A pass was not finite.
+    pub fn judge(self, network: Network) -> Result<(), Error> {
+        for (slot, finite) in read(self.0) {
+            if !finite {
+                return Err(network.not_finite(slot));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@
 
 use super::chart::{Network, Survey, Update};
 use crate::error::Error;
-use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
+use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power, read};
 use crate::wiring::{Class, Kind, Wiring};
 
 /// Norm coordinates; all they need follows from the wiring.
@@ -106,7 +106,7 @@ impl NormChart {
         let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
         for &slot in &self.order {
             let tails = norms.tails(slot)?;
-            let of = network.head_sums(slot, &gradients[slot], &tails);
+            let of = network.head_sums(slot, &gradients[slot], &tails).read();
             if !of.dots.iter().all(|dot| dot.is_finite()) {
                 return Err(network.not_finite(slot));
             }
@@ -297,9 +297,8 @@ impl Survey for NormSurvey<'_> {
 
     fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
         let values = self.network.at(moved);
-        let squares: Vec<Vec<f64>> = (0..moved.len())
-            .map(|slot| values.powers_by_head(slot, &values.ones(slot), Power::Two))
-            .collect();
+        let squares = (0..moved.len()).map(|slot| (slot, values.squares_by_head(slot)));
+        let squares: Vec<Vec<f64>> = read(squares).map(|(_, squares)| squares).collect();
         let back = self.renormalisation(|slot, line, _| squares[slot][line]);
         (0..moved.len())
             .map(|slot| {

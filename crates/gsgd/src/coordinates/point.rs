@@ -1,6 +1,6 @@
 //! What a skeleton's own edges tell at one network and gradient, before any sum is taken.
 
-use super::chart::{Network, Update};
+use super::chart::{Network, Unjudged, Update};
 use super::gradient;
 use super::parts::Part;
 use super::places::Factors;
@@ -9,7 +9,7 @@ use super::survey::SkeletonSurvey;
 use super::values;
 use super::way::Origin;
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Matrix, Passed, all};
+use crate::kernels::{Entries, HeadSums, Matrix, Passed, Pending, all, pick, read};
 
 /// Weights, gradients and path values of a skeleton; lists by class, the ground first.
 #[derive(Clone)]
@@ -27,7 +27,8 @@ pub(crate) struct Point<'a> {
 pub(crate) struct Passing {
     /// New weights where there are sums, gradients elsewhere.
     pub matrices: Vec<Matrix>,
-    pub sums: Vec<Option<Vec<f64>>>,
+    pub sums: Vec<Option<Pending<Vec<f64>>>>,
+    pub unjudged: Unjudged,
 }
 
 impl<'a> Point<'a> {
@@ -42,10 +43,9 @@ impl<'a> Point<'a> {
     ) -> Result<Self, Error> {
         let classes = chart.places.classes();
         let (mut weights, mut u) = (vec![1.0; 2 * classes], vec![0.0; 2 * classes]);
-        let matrices = network.weights.iter().zip(gradients);
-        for ((w, g), part) in matrices.zip(&chart.parts) {
-            w.pick(g, part.picked(), &mut weights, &mut u);
-        }
+        let matrices = network.weights.iter().zip(gradients).zip(&chart.parts);
+        let picked = matrices.map(|((w, g), part)| (w, g, part.picked()));
+        pick(picked, &mut weights, &mut u);
         if !all(&u, f64::is_finite) {
             let finite = |part: &Part| {
                 part.picked()
@@ -95,25 +95,25 @@ impl<'a> Point<'a> {
         mut pass: impl FnMut(usize, Matrix) -> Result<Passed, Error>,
     ) -> Result<Passing, Error> {
         let mut sums = vec![None; gradients.len()];
-        if !self.chart.reading[0].passes() {
-            let matrices = gradients;
-            return Ok(Passing { matrices, sums });
+        let mut unjudged = Unjudged::default();
+        let mut matrices = gradients;
+        if self.chart.reading[0].passes() {
+            let step = |(slot, g)| {
+                if !self.chart.passes(slot) {
+                    return Ok(g);
+                }
+                let passed = pass(slot, g)?;
+                unjudged.add(slot, passed.finite, self.network)?;
+                sums[slot] = Some(passed.dots);
+                Ok(passed.matrix)
+            };
+            let moved = matrices.into_iter().enumerate().map(step);
+            matrices = moved.collect::<Result<_, Error>>()?;
         }
-        let mut step = |(slot, g)| {
-            if !self.chart.passes(slot) {
-                return Ok(g);
-            }
-            let passed = pass(slot, g)?;
-            if !passed.finite {
-                return Err(self.network.not_finite(slot));
-            }
-            sums[slot] = Some(passed.dots);
-            Ok(passed.matrix)
-        };
-        let matrices = gradients.into_iter().enumerate().map(&mut step);
         Ok(Passing {
-            matrices: matrices.collect::<Result<_, _>>()?,
+            matrices,
             sums,
+            unjudged,
         })
     }
 
@@ -135,7 +135,7 @@ impl<'a> Point<'a> {
     pub fn survey(
         mut self,
         gradients: &[Matrix],
-        taken: Vec<Option<Vec<f64>>>,
+        taken: Vec<Option<Pending<Vec<f64>>>>,
     ) -> Result<SkeletonSurvey<'a>, Error> {
         let (chart, network) = (self.chart, self.network);
         let [least, any] = &chart.reading;
@@ -170,25 +170,24 @@ impl<'a> Point<'a> {
         let (chart, network) = (self.chart, self.network);
         let mut incoming = vec![0.0; chart.places.classes()];
         let mut squares = incoming.clone();
+        let mut all = vec![None; gradients.len()];
         let parts = gradients.iter().enumerate().zip(&chart.parts);
-        let all = parts.map(|((slot, g), part)| {
-            if !part.beyond_grounded {
-                return Ok(None);
-            }
-            let edges = &network.wiring.edges[slot];
-            let tails = edges.tails.iter();
+        let parts = parts.filter(|(_, part)| part.beyond_grounded);
+        let sums = parts.map(|((slot, g), _)| {
+            let tails = network.wiring.edges[slot].tails.iter();
             let tails = tails.map(|c| 1.0 / self.inverse.tail[c.index()]);
-            let sums = network.head_sums(slot, g, &tails.collect::<Vec<_>>());
+            (slot, network.head_sums(slot, g, &tails.collect::<Vec<_>>()))
+        });
+        for (slot, sums) in read(sums) {
             if !sums.dots.iter().all(|dot| dot.is_finite()) {
                 return Err(network.not_finite(slot));
             }
-            for (line, head) in edges.heads.iter().enumerate() {
+            for (line, head) in network.wiring.edges[slot].heads.iter().enumerate() {
                 squares[head.index()] += sums.squares[line];
                 incoming[head.index()] += sums.dots[line];
             }
-            Ok(Some(sums))
-        });
-        let all = all.collect::<Result<_, Error>>()?;
+            all[slot] = Some(sums);
+        }
         for &b in &chart.places.sinks {
             self.inverse.head[b] = squares[b].sqrt() / chart.radius();
         }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::chart::Network;
 use crate::error::Error;
-use crate::kernels::{Matrix, all};
+use crate::kernels::{Matrix, Pending, all, read};
 use crate::wiring::{Class, Edges, End, Kind, Layout, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
@@ -125,28 +125,27 @@ impl Reading {
         &self,
         network: Network,
         gradients: &[Matrix],
-        taken: Vec<Option<Vec<f64>>>,
+        taken: Vec<Option<Pending<Vec<f64>>>>,
     ) -> Result<Vec<f64>, Error> {
         let mut sums = vec![0.0; self.classes];
-        for (slot, (g, taken)) in gradients.iter().zip(taken).enumerate() {
-            let mut add = |runs: &[Run], dots: Vec<f64>| {
-                for Run { lines, class } in runs {
-                    let of_lines = &dots[lines.clone()];
-                    for (sum, dot) in sums[*class..].iter_mut().zip(of_lines) {
-                        *sum += dot;
-                    }
+        let tails = gradients.iter().zip(&self.by_tail).enumerate();
+        let tails = tails.filter(|(_, (_, runs))| !runs.is_empty());
+        let tails = tails.map(|(slot, (g, runs))| ((slot, runs), network.tail_dots(slot, g)));
+        let heads = gradients.iter().zip(&self.by_head).zip(taken).enumerate();
+        let heads = heads.filter(|(_, ((_, runs), _))| !runs.is_empty());
+        let heads = heads.map(|(slot, ((g, runs), taken))| {
+            let dots = taken.unwrap_or_else(|| network.head_dots(slot, g));
+            ((slot, runs), dots)
+        });
+        for ((slot, runs), dots) in read(tails.chain(heads)) {
+            for Run { lines, class } in runs {
+                let of_lines = &dots[lines.clone()];
+                for (sum, dot) in sums[*class..].iter_mut().zip(of_lines) {
+                    *sum += dot;
                 }
-                match all(&dots, f64::is_finite) {
-                    true => Ok(()),
-                    false => Err(network.not_finite(slot)),
-                }
-            };
-            let (tails, heads) = (&self.by_tail[slot], &self.by_head[slot]);
-            if !tails.is_empty() {
-                add(tails, network.tail_dots(slot, g))?;
             }
-            if !heads.is_empty() {
-                add(heads, taken.unwrap_or_else(|| network.head_dots(slot, g)))?;
+            if !all(&dots, f64::is_finite) {
+                return Err(network.not_finite(slot));
             }
         }
         Ok(sums)
@@ -154,17 +153,20 @@ impl Reading {
 
     /// Whether the classes that are read on both sides have one sum.
     pub fn holds(&self, network: Network, gradients: &[Matrix], sums: &[f64]) -> bool {
-        self.probes.iter().all(|probe| {
-            let (mut sum, mut size) = (0.0, 0.0);
-            for end in &probe.outgoing {
-                let Layout { tails, groups, .. } = network.wiring.edges[end.edges].layout;
-                let (w, g) = (&network.weights[end.edges], &gradients[end.edges]);
-                let [of_line, absolute] = w.line_sums(g, tails, groups, end.line);
-                sum += of_line;
-                size += absolute;
-            }
-            (sum - sums[probe.class]).abs() <= DIFFER * size
-        })
+        let mut found = vec![[0.0; 2]; self.probes.len()];
+        let ends = self.probes.iter().enumerate();
+        let ends = ends.flat_map(|(at, probe)| probe.outgoing.iter().map(move |end| (at, end)));
+        let of_lines = ends.map(|(at, end)| {
+            let Layout { tails, groups, .. } = network.wiring.edges[end.edges].layout;
+            let (w, g) = (&network.weights[end.edges], &gradients[end.edges]);
+            (at, w.line_sums(g, tails, groups, end.line))
+        });
+        for (at, [sum, size]) in read(of_lines) {
+            found[at][0] += sum;
+            found[at][1] += size;
+        }
+        let mut pairs = self.probes.iter().zip(found);
+        pairs.all(|(probe, [sum, size])| (sum - sums[probe.class]).abs() <= DIFFER * size)
     }
 }
 

@@ -10,7 +10,7 @@ use super::reading::Reading;
 use super::survey::SkeletonSurvey;
 use super::values;
 use crate::error::Error;
-use crate::kernels::{Matrix, Picked, all};
+use crate::kernels::{Matrix, Picked, all, read};
 use crate::rescale;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Class, Wiring};
@@ -81,9 +81,12 @@ impl SkeletonChart {
     /// A skeleton weight is zero, or a product leaves the range of f64.
     pub fn products(&self, network: Network) -> Result<Factors, Error> {
         let mut weights = vec![1.0; 2 * self.places.classes()];
-        for (part, w) in self.parts.iter().zip(network.weights) {
+        let picked = self.parts.iter().zip(network.weights).map(|(part, w)| {
             let Picked { at, to } = part.picked();
-            for (&edge, w) in to.iter().zip(w.gather(at)) {
+            (to, w.gather(at))
+        });
+        for (to, found) in read(picked) {
+            for (&edge, w) in to.iter().zip(found) {
                 weights[edge as usize] = w;
             }
         }
@@ -154,20 +157,27 @@ impl SkeletonChart {
     ) -> Result<Vec<Matrix>, Error> {
         let point = Point::of(self, network, &gradients)?;
         let by = LazyCell::new(|| values::of_gradient(point.inverse.clone()));
-        let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
+        let Passing {
+            matrices,
+            sums,
+            mut unjudged,
+        } = point.pass(gradients, |slot, g| {
             let update = point.passing_update(slot, -lr[slot], &by)?;
             Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
         })?;
         let way = point.survey(&matrices, sums)?.descent(lr)?;
-        let moved =
-            matrices
-                .into_iter()
-                .enumerate()
-                .map(|(slot, matrix)| match self.passes(slot) {
-                    true => Ok(matrix.put(&way.fixed(slot))),
-                    false => network.updated(slot, matrix, &way.update(slot)?),
-                });
-        moved.collect()
+        let step = |(slot, matrix): (usize, Matrix)| {
+            if self.passes(slot) {
+                return Ok(matrix.put(&way.fixed(slot)));
+            }
+            let passed = network.passed(slot, matrix, &way.update(slot)?, None);
+            unjudged.add(slot, passed.finite, network)?;
+            Ok(passed.matrix)
+        };
+        let moved = matrices.into_iter().enumerate().map(step);
+        let moved = moved.collect::<Result<_, Error>>()?;
+        unjudged.judge(network)?;
+        Ok(moved)
     }
 }
 

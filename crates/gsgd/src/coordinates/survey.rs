@@ -7,7 +7,7 @@ use super::reading::Reading;
 use super::values;
 use super::way::Way;
 use crate::error::Error;
-use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power};
+use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, read};
 use crate::wiring::Class;
 
 /// Basis path values around one network and gradient; lists by class, the ground first.
@@ -167,16 +167,18 @@ impl Survey for SkeletonSurvey<'_> {
         let mut change = vec![0.0; self.classes()];
         let mut lengths = self.beyond_grounded();
         let network = self.point.network.at(values);
-        for (slot, part) in self.point.chart.parts.iter().enumerate() {
-            let moved = values[slot].gather(&part.moving_at);
+        let parts = &self.point.chart.parts;
+        let moving = parts.iter().zip(values);
+        let moving = moving.map(|(part, values)| (part, values.gather(&part.moving_at)));
+        for (part, moved) in read(moving) {
             for (class, value) in part.moving.iter().zip(moved) {
                 change[class.index()] = value - 1.0 / self.per_value[class.index()];
             }
-            if part.beyond_grounded {
-                let squares = network.powers_by_head(slot, &network.ones(slot), Power::Two);
-                for (head, square) in network.wiring.edges[slot].heads.iter().zip(squares) {
-                    lengths[head.index()] += square;
-                }
+        }
+        let beyond = (0..parts.len()).filter(|&slot| parts[slot].beyond_grounded);
+        for (slot, squares) in read(beyond.map(|slot| (slot, network.squares_by_head(slot)))) {
+            for (head, square) in network.wiring.edges[slot].heads.iter().zip(squares) {
+                lengths[head.index()] += square;
             }
         }
         let way = self.clone().after(change, &lengths)?;

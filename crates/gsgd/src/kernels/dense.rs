@@ -4,7 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Advance, Combine, Entries, HeadSums, Lines, Motion, Picked, Power, Side, entries_of};
+use super::{Advance, Combine, Entries, Lines, Motion, Pending, Power, Side, entries_of};
 
 /// A tensor in this shape, off the autodiff tape.
 pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Tensor<2> {
@@ -30,12 +30,15 @@ fn along(x: &Tensor<3>, side: Side, values: &[f64]) -> Tensor<3> {
 }
 
 /// Sum over the entries of every line of one side.
-fn sum(x: Tensor<3>, side: Side) -> Vec<f64> {
-    let sums = match side {
+fn sum(x: Tensor<3>, side: Side) -> Tensor<1> {
+    by_line(match side {
         Side::Rows => x.sum_dim(2),
         Side::Columns => x.sum_dim(1),
-    };
-    sums.into_data().iter::<f64>().collect()
+    })
+}
+
+fn by_line(x: Tensor<3>) -> Tensor<1> {
+    x.flatten(0, 2)
 }
 
 fn power(w: Tensor<3>, p: Power) -> Tensor<3> {
@@ -45,25 +48,27 @@ fn power(w: Tensor<3>, p: Power) -> Tensor<3> {
     }
 }
 
-pub fn is_finite(x: &Tensor<2>) -> bool {
-    x.clone().is_finite().all().into_scalar()
+/// The number of entries that are not finite: in fewer operations than there are in a conjunction over all entries.
+pub fn is_finite(x: &Tensor<2>) -> Tensor<1> {
+    let wrong = x.clone().is_nan().bool_or(x.clone().is_inf());
+    wrong.float().sum()
 }
 
-pub fn dots(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize) -> Vec<f64> {
+pub fn dots(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize) -> Tensor<1> {
     sum(grouped(&(w * g), groups), side)
 }
 
-pub fn pick(w: Tensor<2>, g: Tensor<2>, picked: Picked, weights: &mut [f64], products: &mut [f64]) {
-    let pairs = gather(&w, picked.at).into_iter().zip(gather(&g, picked.at));
-    for (&to, (w, g)) in picked.to.iter().zip(pairs) {
-        (weights[to as usize], products[to as usize]) = (w, w * g);
-    }
+/// Single weights and their gradients, one list after the other.
+pub fn pick(w: Tensor<2>, g: Tensor<2>, at: &[usize]) -> Tensor<1> {
+    let index = indices(&w, at);
+    let entries = [w, g].map(|x| flat(&x).select(0, index.clone()));
+    Tensor::cat(entries.to_vec(), 0)
 }
 
-pub fn line_sums(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize, line: usize) -> [f64; 2] {
+pub fn line_sums(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize, line: usize) -> Tensor<1> {
     let entries = entries_of(line, side, groups, w.dims());
     let u = w.slice(entries.clone()) * g.slice(entries);
-    [u.clone(), u.abs()].map(|u| u.sum().into_scalar())
+    Tensor::cat([u.clone(), u.abs()].map(Tensor::sum).to_vec(), 0)
 }
 
 pub fn head_sums(
@@ -72,45 +77,53 @@ pub fn head_sums(
     heads: Side,
     groups: usize,
     tails: &[f64],
-) -> HeadSums {
+) -> Tensor<1> {
     let (w, g) = (grouped(&w, groups), grouped(&g, groups));
     let factor = along(&w, heads.other(), tails);
-    HeadSums {
-        squares: sum(power(w.clone() * factor.clone(), Power::Two), heads),
-        dots: sum(w * g.clone(), heads),
-        gradient_squares: sum(power(g / factor, Power::Two), heads),
-    }
+    let squares = power(w.clone() * factor.clone(), Power::Two);
+    let gradient_squares = power(g.clone() / factor, Power::Two);
+    let sums = [squares, w * g, gradient_squares].map(|x| sum(x, heads));
+    Tensor::cat(sums.to_vec(), 0)
 }
 
-pub fn powers(w: &Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+pub fn powers(w: &Tensor<2>, side: Side, groups: usize, others: &[f64], p: Power) -> Tensor<1> {
     let w = grouped(w, groups);
     let factor = along(&w, side.other(), others);
     sum(power(w, p) * factor, side)
 }
 
-pub fn maxima(w: &Tensor<2>, side: Side, groups: usize, others: &[f64]) -> Vec<f64> {
+pub fn maxima(w: &Tensor<2>, side: Side, groups: usize, others: &[f64]) -> Tensor<1> {
     let w = grouped(w, groups);
     let factor = along(&w, side.other(), others);
     let sizes = w.abs() * factor;
-    let maxima = match side {
+    by_line(match side {
         Side::Rows => sizes.max_dim(2),
         Side::Columns => sizes.max_dim(1),
-    };
-    maxima.into_data().iter::<f64>().collect()
+    })
 }
 
 pub fn scale(x: &Tensor<2>, by: &Lines) -> Tensor<2> {
     let (shape, x) = (x.dims(), grouped(x, by.groups(x.dims()[1])));
-    let rows = along(&x, Side::Rows, &by.all_of_rows());
-    let columns = along(&x, Side::Columns, &by.columns);
-    (x * rows * columns).reshape(shape)
+    let x = scaled(x, Side::Rows, &by.all_of_rows());
+    scaled(x, Side::Columns, &by.columns).reshape(shape)
+}
+
+fn scaled(x: Tensor<3>, side: Side, factors: &[f64]) -> Tensor<3> {
+    if factors.iter().all(|&factor| factor == 1.0) {
+        return x;
+    }
+    let factors = along(&x, side, factors);
+    x * factors
 }
 
 fn sum_of(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
     scale(&x, of_x) + scale(&y, of_y)
 }
 
-pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> (Tensor<2>, bool, Vec<f64>) {
+/// A matrix, how many of its entries were not finite before single ones were set, and the sums that were asked for.
+type Passed = (Tensor<2>, Tensor<1>, Pending<Vec<f64>>);
+
+pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> Passed {
     let sums = dots_by(by.dots, &x, &y, by.of_x);
     let sum = sum_of(x, by.of_x, y, by.of_y);
     let finite = is_finite(&sum);
@@ -118,10 +131,12 @@ pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> (Tensor<2>, bool, Ve
 }
 
 /// The sums of products that are asked for, if any.
-fn dots_by(side: Option<Side>, x: &Tensor<2>, y: &Tensor<2>, lines: &Lines) -> Vec<f64> {
+fn dots_by(side: Option<Side>, x: &Tensor<2>, y: &Tensor<2>, lines: &Lines) -> Pending<Vec<f64>> {
     let groups = lines.groups(x.dims()[1]);
-    let sums = side.map(|side| dots(x.clone(), y.clone(), side, groups));
-    sums.unwrap_or_default()
+    match side {
+        Some(side) => dots(x.clone(), y.clone(), side, groups).into(),
+        None => Vec::new().into(),
+    }
 }
 
 pub fn allocate(
@@ -141,10 +156,8 @@ pub fn advance(
     w: Tensor<2>,
     mut moments: Vec<Tensor<2>>,
     by: &Advance,
-) -> (Tensor<2>, Vec<Tensor<2>>, bool, Vec<f64>) {
-    if !is_finite(&g) {
-        return (w, moments, false, Vec::new());
-    }
+) -> (Passed, Vec<Tensor<2>>) {
+    let (shape, wrong, before) = (g.dims(), is_finite(&g), moments.clone());
     let sums = dots_by(by.dots, &g, &w, by.of_weights);
     let g = scale(&g, by.gradient);
     let change = match by.motion {
@@ -169,16 +182,18 @@ pub fn advance(
         }
     };
     let moved = sum_of(w, by.of_weights, change, by.of_change);
-    let finite = is_finite(&moved);
-    let set = |(moment, values): (Tensor<2>, &Vec<f64>)| {
+    let right = wrong.clone().equal_elem(0.0).reshape([1, 1]).expand(shape);
+    let moments = before.into_iter().zip(moments).zip(by.fixed_moments);
+    let moments = moments.map(|((before, moment), values)| {
         let fixed = Entries {
             values: values.into(),
             ..by.fixed.clone()
         };
-        put(&moment, &fixed)
-    };
-    let moments = moments.into_iter().zip(by.fixed_moments).map(set);
-    (put(&moved, by.fixed), moments.collect(), finite, sums)
+        before.mask_where(right.clone(), put(&moment, &fixed))
+    });
+    let moments = moments.collect();
+    let wrong = wrong + is_finite(&moved);
+    ((put(&moved, by.fixed), wrong, sums), moments)
 }
 
 fn flat(x: &Tensor<2>) -> Tensor<1> {
@@ -191,9 +206,8 @@ fn indices(x: &Tensor<2>, at: &[usize]) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::from(at.as_slice()), &x.device())
 }
 
-pub fn gather(x: &Tensor<2>, at: &[usize]) -> Vec<f64> {
-    let entries = flat(x).select(0, indices(x, at));
-    entries.into_data().iter::<f64>().collect()
+pub fn gather(x: &Tensor<2>, at: &[usize]) -> Tensor<1> {
+    flat(x).select(0, indices(x, at))
 }
 
 pub fn put(x: &Tensor<2>, entries: &Entries) -> Tensor<2> {

@@ -7,7 +7,8 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "flex")]
 use super::stream;
 use super::{
-    Advance, Arithmetic, Combine, Entries, HeadSums, Lines, Passed, Picked, Power, Side, dense,
+    Advance, Arithmetic, Combine, Entries, HeadSums, Lines, Passed, Pending, Picked, Power, Side,
+    dense, pending,
 };
 
 /// A matrix of weights, gradients or path values, ready for the operations below.
@@ -71,39 +72,38 @@ impl Matrix {
     }
 
     /// Whether all entries are finite.
-    pub fn is_finite(&self) -> bool {
+    pub fn is_finite(&self) -> Pending<bool> {
         dispatch!(is_finite(self))
     }
 
     /// Sum of w g over every line of a side.
-    pub fn dots(&self, g: &Self, side: Side, groups: usize) -> Vec<f64> {
+    pub fn dots(&self, g: &Self, side: Side, groups: usize) -> Pending<Vec<f64>> {
         dispatch!(dots(self, g; side, groups))
     }
 
-    /// Puts single weights into one list and their products with g into another.
-    pub fn pick(&self, g: &Self, picked: Picked, weights: &mut [f64], products: &mut [f64]) {
-        if !picked.at.is_empty() {
-            dispatch!(pick(self, g; picked, weights, products))
-        }
-    }
-
     /// Sums of w g and of its absolute values over one line of a side.
-    pub fn line_sums(&self, g: &Self, side: Side, groups: usize, line: usize) -> [f64; 2] {
+    pub fn line_sums(&self, g: &Self, side: Side, groups: usize, line: usize) -> Pending<[f64; 2]> {
         dispatch!(line_sums(self, g; side, groups, line))
     }
 
     /// Squares and dot products by head, with a factor per tail; see [`HeadSums`].
-    pub fn head_sums(&self, g: &Self, heads: Side, groups: usize, tails: &[f64]) -> HeadSums {
+    pub fn head_sums(
+        &self,
+        g: &Self,
+        heads: Side,
+        groups: usize,
+        tails: &[f64],
+    ) -> Pending<HeadSums> {
         dispatch!(head_sums(self, g; heads, groups, tails))
     }
 
     /// Sum of factor |w|^p over every line of a side, with a factor per line of the other side; p is 1 or 2.
-    pub fn powers(&self, side: Side, groups: usize, others: &[f64], p: Power) -> Vec<f64> {
+    pub fn powers(&self, side: Side, groups: usize, others: &[f64], p: Power) -> Pending<Vec<f64>> {
         dispatch!(powers(self, side, groups, others, p))
     }
 
     /// Largest factor |w| on every line of a side, with a factor per line of the other side.
-    pub fn maxima(&self, side: Side, groups: usize, others: &[f64]) -> Vec<f64> {
+    pub fn maxima(&self, side: Side, groups: usize, others: &[f64]) -> Pending<Vec<f64>> {
         dispatch!(maxima(self, side, groups, others))
     }
 
@@ -151,15 +151,15 @@ impl Matrix {
             return ((x, finite, dots).into(), moments);
         }
         let moments = moments.into_iter().map(Tensor::from).collect();
-        let (x, moments, finite, dots) = dense::advance(self.into(), w.clone().into(), moments, by);
+        let (passed, moments) = dense::advance(self.into(), w.clone().into(), moments, by);
         let moments = moments.into_iter().map(Self::from).collect();
-        ((x, finite, dots).into(), moments)
+        (passed.into(), moments)
     }
 
     /// Single entries, by index into the row-major matrix.
-    pub fn gather(&self, at: &[usize]) -> Vec<f64> {
+    pub fn gather(&self, at: &[usize]) -> Pending<Vec<f64>> {
         if at.is_empty() {
-            return Vec::new();
+            return Vec::new().into();
         }
         dispatch!(gather(self, at))
     }
@@ -173,12 +173,42 @@ impl Matrix {
     }
 }
 
-impl<T: Into<Matrix>> From<(T, bool, Vec<f64>)> for Passed {
-    fn from((matrix, finite, dots): (T, bool, Vec<f64>)) -> Self {
+/// Puts single weights of matrices into one list and their products with gradients into another.
+pub(crate) fn pick<'a>(
+    all: impl Iterator<Item = (&'a Matrix, &'a Matrix, Picked<'a>)>,
+    weights: &mut [f64],
+    products: &mut [f64],
+) {
+    let mut waiting = Vec::new();
+    for (w, g, picked) in all.filter(|(.., picked)| !picked.at.is_empty()) {
+        match (w, g) {
+            #[cfg(feature = "flex")]
+            (Matrix::Memory(w), Matrix::Memory(g)) => stream::pick(w, g, picked, weights, products),
+            (w, g) => {
+                let pairs = dense::pick(w.clone().into(), g.clone().into(), picked.at);
+                waiting.push((picked.to, Pending::<Vec<f64>>::from(pairs)));
+            }
+        }
+    }
+    for (to, lists) in pending::read(waiting) {
+        let (w, g) = lists.split_at(to.len());
+        for (&to, (w, g)) in to.iter().zip(w.iter().zip(g)) {
+            (weights[to as usize], products[to as usize]) = (*w, w * g);
+        }
+    }
+}
+
+impl<M, F, D> From<(M, F, D)> for Passed
+where
+    M: Into<Matrix>,
+    F: Into<Pending<bool>>,
+    D: Into<Pending<Vec<f64>>>,
+{
+    fn from((matrix, finite, dots): (M, F, D)) -> Self {
         Self {
             matrix: matrix.into(),
-            finite,
-            dots,
+            finite: finite.into(),
+            dots: dots.into(),
         }
     }
 }

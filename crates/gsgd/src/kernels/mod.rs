@@ -10,12 +10,14 @@ use std::ops::Range;
 mod dense;
 mod lines;
 mod matrix;
+mod pending;
 mod rule;
 #[cfg(feature = "flex")]
 mod stream;
 
 pub(crate) use lines::{Lines, is_ordinary};
-pub(crate) use matrix::Matrix;
+pub(crate) use matrix::{Matrix, pick};
+pub(crate) use pending::{Pending, read};
 pub(crate) use rule::{Motion, Rule};
 
 /// How whole-matrix operations are carried out.
@@ -123,9 +125,9 @@ pub(crate) struct Combine<'a> {
 pub(crate) struct Passed {
     pub matrix: Matrix,
     /// Whether all was finite, before single entries were set.
-    pub finite: bool,
+    pub finite: Pending<bool>,
     /// The sums that were asked for.
-    pub dots: Vec<f64>,
+    pub dots: Pending<Vec<f64>>,
 }
 
 /// A step of moments in path space and its way back to weights, for the gradient g of weights w:
@@ -224,18 +226,18 @@ mod tests {
                     };
                     let sums = |how| {
                         let (w, g) = pair(how);
-                        w.head_sums(&g, side, groups, others)
+                        w.head_sums(&g, side, groups, others).read()
                     };
                     agree(&|how| {
                         let (w, g) = pair(how);
-                        w.dots(&g, side, groups)
+                        w.dots(&g, side, groups).read()
                     });
                     agree(&|how| sums(how).squares);
                     agree(&|how| sums(how).dots);
                     agree(&|how| sums(how).gradient_squares);
-                    agree(&|how| pair(how).0.maxima(side, groups, others));
+                    agree(&|how| pair(how).0.maxima(side, groups, others).read());
                     for p in [Power::One, Power::Two] {
-                        agree(&|how| pair(how).0.powers(side, groups, others, p));
+                        agree(&|how| pair(how).0.powers(side, groups, others, p).read());
                     }
                 }
                 agree(&|how| pair(how).0.scale(&a).to_vec());
@@ -250,7 +252,7 @@ mod tests {
                             dots,
                         };
                         let passed = w.combine(&g, &by);
-                        [passed.matrix.to_vec(), passed.dots].concat()
+                        [passed.matrix.to_vec(), passed.dots.read()].concat()
                     });
                 }
                 agree(&|how| {
@@ -284,9 +286,11 @@ mod tests {
                             dots,
                         };
                         let (passed, moments) = g.advance(&w, moments, &by);
-                        assert!(passed.finite);
+                        assert!(passed.finite.read());
                         let all = std::iter::once(&passed.matrix).chain(&moments);
-                        all.flat_map(Matrix::to_vec).chain(passed.dots).collect()
+                        all.flat_map(Matrix::to_vec)
+                            .chain(passed.dots.read())
+                            .collect()
                     });
                 }
                 agree(&|how| {
@@ -296,7 +300,7 @@ mod tests {
                         to: &[2, 0],
                     };
                     let (mut weights, mut products) = (vec![1.0; 3], vec![0.0; 3]);
-                    w.pick(&g, picked, &mut weights, &mut products);
+                    pick([(&w, &g, picked)].into_iter(), &mut weights, &mut products);
                     [weights, products].concat()
                 });
                 for side in [Side::Rows, Side::Columns] {
@@ -307,11 +311,11 @@ mod tests {
                     for line in [0, count - 1] {
                         agree(&|how| {
                             let (w, g) = pair(how);
-                            w.line_sums(&g, side, groups, line).to_vec()
+                            w.line_sums(&g, side, groups, line).read().to_vec()
                         });
                     }
                 }
-                agree(&|how| pair(how).0.gather(&fixed.at));
+                agree(&|how| pair(how).0.gather(&fixed.at).read());
                 agree(&|how| pair(how).0.put(&fixed).to_vec());
             }
         }
@@ -363,14 +367,14 @@ mod tests {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
                 let matrix = || Matrix::of(random([9, 70], dtype), [9, 70], how);
                 let y = matrix().put(&Entries::new(vec![(333, wrong)]));
-                assert_eq!(y.is_finite(), wrong == 1.0);
+                assert_eq!(y.is_finite().read(), wrong == 1.0);
                 let by = Combine {
                     of_x: &by,
                     of_y: &by,
                     fixed: &none,
                     dots: None,
                 };
-                assert_eq!(matrix().combine(&y, &by).finite, wrong == 1.0);
+                assert_eq!(matrix().combine(&y, &by).finite.read(), wrong == 1.0);
             }
         }
     }
@@ -396,10 +400,10 @@ mod tests {
             };
             let advance = |g: Matrix| g.advance(&matrix(), vec![matrix()], &by);
             let (passed, moments) = advance(matrix().put(&wrong));
-            assert!(!passed.finite);
+            assert!(!passed.finite.read());
             assert_eq!(moments[0].to_vec()[333], matrix().to_vec()[333]);
-            assert!(moments[0].is_finite());
-            assert!(advance(matrix()).0.finite);
+            assert!(moments[0].is_finite().read());
+            assert!(advance(matrix()).0.finite.read());
         }
     }
 

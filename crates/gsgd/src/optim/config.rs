@@ -280,7 +280,7 @@ fn is_plain(chart: &Chart, wiring: &Wiring) -> bool {
 }
 
 fn check_finite(network: Network) -> Result<(), Error> {
-    match (0..network.weights.len()).find(|&slot| !network.is_finite(slot)) {
+    match Network::first_not_finite(network.weights, 0..network.weights.len()) {
         Some(slot) => Err(Error::NonFiniteWeight {
             name: network.wiring.edges[slot].name.clone(),
         }),
@@ -314,7 +314,9 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
         out.push(means(sums, heads.len() / groups));
     }
     let check = |edge: Edge, mean_square: f64| {
-        let weight = balanced.weights[edge.edges].gather(&[wiring.flat(edge)])[0];
+        let weight = balanced.weights[edge.edges]
+            .gather(&[wiring.flat(edge)])
+            .read()[0];
         let ratio = weight.abs() / mean_square.sqrt();
         if ratio >= LEAST {
             return Ok(());

@@ -9,7 +9,7 @@ use super::gradients::{self, Matrices};
 use super::moments::Moments;
 use crate::coordinates::{Chart, Network, Survey, Update};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Matrix, Power};
+use crate::kernels::{Arithmetic, Matrix, read};
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::Wiring;
@@ -155,16 +155,14 @@ impl Space {
             return Ok(gradients);
         }
         let network = self.network(weights);
-        let scaled = gradients.into_iter().enumerate().map(|(slot, g)| {
-            if !self.wiring.edges[slot].before_norm {
-                return Ok(g);
-            }
-            let ones = network.ones(slot);
-            let squares = network.powers_by_head(slot, &ones, Power::Two);
+        let normed = (0..weights.len()).filter(|&slot| self.wiring.edges[slot].before_norm);
+        let mut gradients: Vec<Option<Matrix>> = gradients.into_iter().map(Some).collect();
+        for (slot, squares) in read(normed.map(|slot| (slot, network.squares_by_head(slot)))) {
             let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
-            Ok(g.scale(&network.fit(slot, ones, norms)?))
-        });
-        scaled.collect()
+            let by = network.fit(slot, network.ones(slot), norms)?;
+            gradients[slot] = gradients[slot].take().map(|g| g.scale(&by));
+        }
+        Ok(gradients.into_iter().flatten().collect())
     }
 
     /// The survey of gradients that are known to be finite altogether.
@@ -318,8 +316,8 @@ impl Space {
         };
         let gradients: Vec<Matrix> = path_space.iter().map(|(_, g)| g.clone()).collect();
         let network = self.network(&gradients);
-        let squares = (0..gradients.len())
-            .flat_map(|slot| network.powers_by_head(slot, &network.ones(slot), Power::Two));
+        let squares = (0..gradients.len()).map(|slot| (slot, network.squares_by_head(slot)));
+        let squares = read(squares).flat_map(|(_, squares)| squares);
         let norm = squares.sum::<f64>().sqrt();
         if norm > largest {
             for (_, gradient) in path_space {

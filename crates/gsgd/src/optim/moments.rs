@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use crate::coordinates::{Network, Passing, Point, SkeletonChart, Update};
 use crate::error::Error;
-use crate::kernels::{Advance, Entries, Lines, Matrix, Motion, Passed, Rule, Side};
+use crate::kernels::{Advance, Entries, Lines, Matrix, Motion, Passed, Rule, Side, read};
 
 /// A rule with its moments.
 #[derive(Clone)]
@@ -50,14 +50,20 @@ impl Moments {
         }
         let time = self.time.saturating_add(1);
         let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
-        let moving = self.of.iter().enumerate().map(|(slot, moments)| {
-            let (at, _) = chart.moving(slot);
-            moments.iter().map(|moment| moment.gather(at)).collect()
-        });
-        let moving: Vec<Vec<Vec<f64>>> = moving.collect();
+        let mut moving = vec![Vec::with_capacity(self.rule.moments()); self.of.len()];
+        let all = self.of.iter().enumerate();
+        let all = all.flat_map(|(slot, moments)| moments.iter().map(move |moment| (slot, moment)));
+        let all = all.map(|(slot, moment)| (slot, moment.gather(chart.moving(slot).0)));
+        for (slot, list) in read(all) {
+            moving[slot].push(list);
+        }
 
         let point = Point::of(chart, network, &gradients)?;
-        let Passing { matrices, sums } = point.pass(gradients, |slot, g| {
+        let Passing {
+            matrices,
+            sums,
+            mut unjudged,
+        } = point.pass(gradients, |slot, g| {
             let pass = Pass {
                 weights: &network.weights[slot],
                 motion: motions[slot],
@@ -106,12 +112,13 @@ impl Moments {
                 dots: None,
             };
             let passed = pass.over(matrix, &mut self.of[slot]);
-            match passed.finite {
-                true => Ok(passed.matrix),
-                false => Err(network.not_finite(slot)),
-            }
+            unjudged.add(slot, passed.finite, network)?;
+            Ok(passed.matrix)
         };
-        matrices.into_iter().enumerate().map(step).collect()
+        let moved = matrices.into_iter().enumerate().map(step);
+        let moved = moved.collect::<Result<_, Error>>()?;
+        unjudged.judge(network)?;
+        Ok(moved)
     }
 }
 

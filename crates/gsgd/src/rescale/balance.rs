@@ -134,7 +134,7 @@ pub fn imbalances<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Option<f6
     let mut incoming = vec![0.0; wiring.hidden() + 1];
     let mut outgoing = incoming.clone();
     for (slot, edges) in wiring.edges.iter().enumerate() {
-        let sums = network.powers_by_head(slot, &network.ones(slot), Power::Two);
+        let sums = network.squares_by_head(slot).read();
         for (head, sum) in edges.heads.iter().zip(sums) {
             incoming[head.index()] += sum;
         }

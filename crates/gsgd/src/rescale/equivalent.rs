@@ -69,8 +69,8 @@ pub fn equivalent<A: Module, B: Module>(
                 .filter_map(|tail| edges.flat(tail, line))
                 .collect();
             // line by line: a copy of a large matrix in f64 would be twice its size
-            let pairs = a_weights[slot].gather(&at).into_iter();
-            let pairs = pairs.zip(b_weights[slot].gather(&at));
+            let pairs = a_weights[slot].gather(&at).read().into_iter();
+            let pairs = pairs.zip(b_weights[slot].gather(&at).read());
             for (tail, (a, found)) in tails.zip(pairs) {
                 let factor = scaling.factor(head) / scaling.factor(edges.tails[tail]);
                 let expected = a * factor;

@@ -1,0 +1,129 @@
+//! What operations gave: on a device it has still to be waited for, for all of them at once, as every wait there is for
+//! all the work before it.
+
+use burn::tensor::{Tensor, TensorData, Transaction};
+
+use super::HeadSums;
+
+/// Something that an operation gave, or the numbers on a device that it is made of.
+#[derive(Debug, Clone)]
+pub(crate) enum Pending<T> {
+    Here(T),
+    There(Box<Tensor<1>>),
+}
+
+/// What numbers from a device stand for.
+pub(crate) trait OfNumbers {
+    fn of(numbers: Vec<f64>) -> Self;
+}
+
+impl OfNumbers for Vec<f64> {
+    fn of(numbers: Vec<f64>) -> Self {
+        numbers
+    }
+}
+
+/// A verdict, from the number of entries that are at fault.
+impl OfNumbers for bool {
+    fn of(numbers: Vec<f64>) -> Self {
+        numbers == [0.0]
+    }
+}
+
+impl<const N: usize> OfNumbers for [f64; N] {
+    fn of(numbers: Vec<f64>) -> Self {
+        numbers.try_into().expect("there are as many numbers")
+    }
+}
+
+/// Its lists one after the other.
+impl OfNumbers for HeadSums {
+    fn of(numbers: Vec<f64>) -> Self {
+        let mut lists = numbers.chunks(numbers.len() / 3).map(<[f64]>::to_vec);
+        let [squares, dots, gradient_squares] =
+            std::array::from_fn(|_| lists.next().expect("there are three"));
+        Self {
+            squares,
+            dots,
+            gradient_squares,
+        }
+    }
+}
+
+impl<T: OfNumbers> Pending<T> {
+    /// Waits for this alone.
+    pub fn read(self) -> T {
+        match self {
+            Self::Here(given) => given,
+            Self::There(numbers) => T::of(list(numbers.into_data())),
+        }
+    }
+}
+
+impl<T: OfNumbers> From<T> for Pending<T> {
+    fn from(given: T) -> Self {
+        Self::Here(given)
+    }
+}
+
+impl<T> From<Tensor<1>> for Pending<T> {
+    fn from(numbers: Tensor<1>) -> Self {
+        Self::There(Box::new(numbers))
+    }
+}
+
+/// What operations gave, each with its key: first what is in CPU memory, one by one, then what has to be waited for.
+pub(crate) fn read<K, T: OfNumbers>(
+    all: impl IntoIterator<Item = (K, Pending<T>)>,
+) -> impl Iterator<Item = (K, T)> {
+    let mut all = all.into_iter().fuse();
+    let (mut waiting, mut came) = (Waiting::default(), None);
+    std::iter::from_fn(move || {
+        for (key, pending) in all.by_ref() {
+            match pending {
+                Pending::Here(given) => return Some((key, given)),
+                Pending::There(numbers) => waiting.push(key, *numbers),
+            }
+        }
+        let came = came.get_or_insert_with(|| std::mem::take(&mut waiting).read());
+        came.next().map(|(key, numbers)| (key, T::of(numbers)))
+    })
+}
+
+/// Tensors to be read, each with its key.
+struct Waiting<K> {
+    keys: Vec<K>,
+    tensors: Vec<Tensor<1>>,
+}
+
+impl<K> Default for Waiting<K> {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            tensors: Vec::new(),
+        }
+    }
+}
+
+impl<K> Waiting<K> {
+    fn push(&mut self, key: K, tensor: Tensor<1>) {
+        self.keys.push(key);
+        self.tensors.push(tensor);
+    }
+
+    /// Reads all those of one device that are next to each other at once.
+    fn read(self) -> impl Iterator<Item = (K, Vec<f64>)> {
+        let same_device = |a: &Tensor<1>, b: &Tensor<1>| a.device() == b.device();
+        let mut lists = Vec::with_capacity(self.keys.len());
+        for tensors in self.tensors.chunk_by(same_device) {
+            let all = tensors.iter().cloned();
+            let all = all.fold(Transaction::default(), Transaction::register);
+            lists.extend(all.execute().into_iter().map(list));
+        }
+        self.keys.into_iter().zip(lists)
+    }
+}
+
+fn list(data: TensorData) -> Vec<f64> {
+    data.iter::<f64>().collect()
+}
