@@ -7,10 +7,18 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{DType, Device, DeviceKind};
 use common::{Batch, Mlp, close, grads, values};
-use gsgd::{Coordinates, GSpaceConfig, Scaling, Wiring};
+use gsgd::{Coordinates, Error, GSpaceConfig, Scaling, Wiring};
 
 /// Of the second, the first layer's pass gives the sums of its heads.
 const WIDTHS: [[usize; 4]; 2] = [[6, 16, 9, 3], [6, 300, 280, 3]];
+
+fn batch(seed: u64, device: &Device) -> Batch {
+    let batch = Batch::random(seed, 16, WIDTHS[0][0], WIDTHS[0][3], DType::F32);
+    Batch {
+        x: batch.x.to_device(device),
+        y: batch.y.to_device(device),
+    }
+}
 
 /// Logits after every tenth of 40 steps on a device.
 fn trajectory(model: Mlp, config: &GSpaceConfig, lr: f64, device: &Device) -> Vec<f64> {
@@ -18,11 +26,7 @@ fn trajectory(model: Mlp, config: &GSpaceConfig, lr: f64, device: &Device) -> Ve
     let mut optim = config.init(&model).unwrap();
     let mut logits = Vec::new();
     for at in 0..40 {
-        let batch = Batch::random(at % 20, 16, WIDTHS[0][0], WIDTHS[0][3], DType::F32);
-        let batch = Batch {
-            x: batch.x.to_device(device),
-            y: batch.y.to_device(device),
-        };
+        let batch = batch(at % 20, device);
         let output = model.forward(batch.x.clone());
         if at % 10 == 9 {
             logits.extend(values(output.clone()));
@@ -70,6 +74,32 @@ fn powers_of_two_leave_every_bit_on_a_gpu() {
         for (config, lr) in configs() {
             let run = |model: &Mlp| trajectory(model.clone(), &config, lr, &gpu);
             assert_eq!(run(&model), run(&twin));
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_refused_on_a_gpu() {
+    let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
+    for widths in WIDTHS {
+        let model = Mlp::he(3, &widths, true, DType::F32).fork(&gpu);
+        let weight = &model.layers[1].weight;
+        let batch = batch(0, &gpu);
+        for (config, lr) in configs() {
+            for wrong in [f32::NAN, f32::INFINITY] {
+                let mut optim = config.init(&model).unwrap();
+                let mut grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
+                let gradient = grads.remove::<2>(weight.id).unwrap();
+                grads.register(weight.id, gradient.slice_fill([2..3, 3..4], wrong));
+                let rejected = optim.step(lr, model.clone(), grads).unwrap_err();
+                let refused = matches!(
+                    &rejected.error,
+                    Error::NonFiniteGradient { name } if name == "layers.1.weight"
+                );
+                assert!(refused, "{}", rejected.error);
+                let left = values(rejected.model.layers[1].weight.val());
+                assert_eq!(left, values(weight.val()));
+            }
         }
     }
 }

@@ -112,16 +112,9 @@ impl<'a> Network<'a> {
         self.wiring.edges[slot].layout.tails.other()
     }
 
-    /// Sum of w g over the edges out of every tail line.
-    pub fn tail_dots(&self, slot: usize, g: &Matrix) -> Pending<Vec<f64>> {
-        let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
-        self.weights[slot].dots(g, tails, groups)
-    }
-
-    /// Sum of w g over the edges into every head line.
-    pub fn head_dots(&self, slot: usize, g: &Matrix) -> Pending<Vec<f64>> {
-        let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
-        self.weights[slot].dots(g, tails.other(), groups)
+    /// Sum of w g over every line on a side of a parameter.
+    pub fn dots(&self, slot: usize, g: &Matrix, side: Side) -> Pending<Vec<f64>> {
+        self.weights[slot].dots(g, side, self.wiring.edges[slot].layout.groups)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::chart::Network;
 use crate::error::Error;
-use crate::kernels::{Matrix, Pending, all, read};
+use crate::kernels::{Matrix, Pending, Side, all, read};
 use crate::wiring::{Class, Edges, End, Kind, Layout, Wiring};
 
 /// Outgoing weights of a class from which on its incoming ones are looked at.
@@ -25,13 +25,19 @@ const DIFFER: f64 = 1e-4;
 /// Which sums are read of which parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reading {
-    /// By parameter, the tail lines that are read for the sums of their classes, and the head lines.
-    by_tail: Vec<Vec<Run>>,
-    by_head: Vec<Vec<Run>>,
+    of: Vec<Lines>,
     /// By parameter, whether its sums can be taken by a step's own pass over it.
     passing: Vec<bool>,
     classes: usize,
     probes: Vec<Probe>,
+}
+
+/// The lines on one side of a parameter that are read for the sums of their classes.
+#[derive(Debug, Clone, PartialEq)]
+struct Lines {
+    slot: usize,
+    side: Side,
+    runs: Vec<Run>,
 }
 
 /// Lines of a parameter that are next to each other, and so are their classes, of which this is the first.
@@ -72,25 +78,30 @@ impl Reading {
     }
 
     fn of(wiring: &Wiring, from_incoming: Vec<bool>) -> Self {
-        let of = |classes: &[Class], incoming: bool| {
+        let runs = |classes: &[Class], incoming: bool| {
             let lines = classes.iter().map(|class| class.index()).enumerate();
             runs(lines.filter(|&(_, b)| b > 0 && from_incoming[b] == incoming))
         };
-        let edges = wiring.edges.iter();
-        let (by_tail, by_head): (_, Vec<Vec<Run>>) = edges
-            .map(|edges| (of(&edges.tails, false), of(&edges.heads, true)))
-            .unzip();
-        let passing = wiring.edges.iter().zip(&by_head);
-        let passing = passing.map(|(edges, by_head)| !by_head.is_empty() && leaves_ground(edges));
+        let mut of = Vec::new();
+        let mut passing = vec![false; wiring.edges.len()];
+        for (slot, edges) in wiring.edges.iter().enumerate() {
+            let tails = edges.layout.tails;
+            let sides = [
+                (tails, runs(&edges.tails, false)),
+                (tails.other(), runs(&edges.heads, true)),
+            ];
+            passing[slot] = leaves_ground(edges) && !sides[1].1.is_empty();
+            let sides = sides.into_iter().filter(|(_, runs)| !runs.is_empty());
+            of.extend(sides.map(|(side, runs)| Lines { slot, side, runs }));
+        }
         let classes: Vec<usize> = (1..from_incoming.len())
             .filter(|&b| from_incoming[b])
             .collect();
         let every = classes.len().div_ceil(PROBES).max(1);
         let probes = classes.iter().step_by(every);
         Self {
-            passing: passing.collect(),
-            by_tail,
-            by_head,
+            of,
+            passing,
             probes: probes
                 .map(|&class| Probe {
                     class,
@@ -103,7 +114,7 @@ impl Reading {
 
     /// Whether nothing is read of a parameter but single entries.
     pub fn leaves_out(&self, slot: usize) -> bool {
-        self.by_tail[slot].is_empty() && self.by_head[slot].is_empty()
+        self.of.iter().all(|lines| lines.slot != slot)
     }
 
     /// Whether a step's own pass over a parameter can take the sums that are read of it: what the step does to edges from
@@ -125,27 +136,24 @@ impl Reading {
         &self,
         network: Network,
         gradients: &[Matrix],
-        taken: Vec<Option<Pending<Vec<f64>>>>,
+        mut taken: Vec<Option<Pending<Vec<f64>>>>,
     ) -> Result<Vec<f64>, Error> {
         let mut sums = vec![0.0; self.classes];
-        let tails = gradients.iter().zip(&self.by_tail).enumerate();
-        let tails = tails.filter(|(_, (_, runs))| !runs.is_empty());
-        let tails = tails.map(|(slot, (g, runs))| ((slot, runs), network.tail_dots(slot, g)));
-        let heads = gradients.iter().zip(&self.by_head).zip(taken).enumerate();
-        let heads = heads.filter(|(_, ((_, runs), _))| !runs.is_empty());
-        let heads = heads.map(|(slot, ((g, runs), taken))| {
-            let dots = taken.unwrap_or_else(|| network.head_dots(slot, g));
-            ((slot, runs), dots)
+        let dots = self.of.iter().map(|lines| {
+            let &Lines { slot, side, .. } = lines;
+            let taken = taken[slot].take();
+            let dots = taken.unwrap_or_else(|| network.dots(slot, &gradients[slot], side));
+            (lines, dots)
         });
-        for ((slot, runs), dots) in read(tails.chain(heads)) {
-            for Run { lines, class } in runs {
+        for (of, dots) in read(dots) {
+            for Run { lines, class } in &of.runs {
                 let of_lines = &dots[lines.clone()];
                 for (sum, dot) in sums[*class..].iter_mut().zip(of_lines) {
                     *sum += dot;
                 }
             }
             if !all(&dots, f64::is_finite) {
-                return Err(network.not_finite(slot));
+                return Err(network.not_finite(of.slot));
             }
         }
         Ok(sums)

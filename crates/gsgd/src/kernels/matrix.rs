@@ -169,7 +169,11 @@ impl Matrix {
         if entries.at.is_empty() {
             return self;
         }
-        dispatch!(put(self, entries))
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Memory(x) => stream::put(x, entries).into(),
+            Self::Tensor(x) => dense::put(*x, entries).into(),
+        }
     }
 }
 

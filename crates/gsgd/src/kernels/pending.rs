@@ -23,10 +23,10 @@ impl OfNumbers for Vec<f64> {
     }
 }
 
-/// A verdict, from the number of entries that are at fault.
+/// A verdict: whether the number is finite.
 impl OfNumbers for bool {
     fn of(numbers: Vec<f64>) -> Self {
-        numbers == [0.0]
+        numbers.iter().all(|number| number.is_finite())
     }
 }
 
@@ -77,51 +77,34 @@ pub(crate) fn read<K, T: OfNumbers>(
     all: impl IntoIterator<Item = (K, Pending<T>)>,
 ) -> impl Iterator<Item = (K, T)> {
     let mut all = all.into_iter().fuse();
-    let (mut waiting, mut came) = (Waiting::default(), None);
+    let (mut waiting, mut came) = (Vec::new(), None);
     std::iter::from_fn(move || {
         for (key, pending) in all.by_ref() {
             match pending {
                 Pending::Here(given) => return Some((key, given)),
-                Pending::There(numbers) => waiting.push(key, *numbers),
+                Pending::There(numbers) => waiting.push((key, numbers)),
             }
         }
-        let came = came.get_or_insert_with(|| std::mem::take(&mut waiting).read());
+        if waiting.is_empty() && came.is_none() {
+            return None;
+        }
+        let came = came.get_or_insert_with(|| wait(std::mem::take(&mut waiting)));
         came.next().map(|(key, numbers)| (key, T::of(numbers)))
     })
 }
 
-/// Tensors to be read, each with its key.
-struct Waiting<K> {
-    keys: Vec<K>,
-    tensors: Vec<Tensor<1>>,
-}
-
-impl<K> Default for Waiting<K> {
-    fn default() -> Self {
-        Self {
-            keys: Vec::new(),
-            tensors: Vec::new(),
-        }
+/// Reads those tensors of one device that are next to each other at once.
+#[cold]
+fn wait<K>(waiting: Vec<(K, Box<Tensor<1>>)>) -> std::vec::IntoIter<(K, Vec<f64>)> {
+    let (keys, tensors): (Vec<K>, Vec<Box<Tensor<1>>>) = waiting.into_iter().unzip();
+    let mut lists = Vec::with_capacity(keys.len());
+    for tensors in tensors.chunk_by(|a, b| a.device() == b.device()) {
+        let all = tensors.iter().map(|tensor| (**tensor).clone());
+        let all = all.fold(Transaction::default(), Transaction::register);
+        lists.extend(all.execute().into_iter().map(list));
     }
-}
-
-impl<K> Waiting<K> {
-    fn push(&mut self, key: K, tensor: Tensor<1>) {
-        self.keys.push(key);
-        self.tensors.push(tensor);
-    }
-
-    /// Reads all those of one device that are next to each other at once.
-    fn read(self) -> impl Iterator<Item = (K, Vec<f64>)> {
-        let same_device = |a: &Tensor<1>, b: &Tensor<1>| a.device() == b.device();
-        let mut lists = Vec::with_capacity(self.keys.len());
-        for tensors in self.tensors.chunk_by(same_device) {
-            let all = tensors.iter().cloned();
-            let all = all.fold(Transaction::default(), Transaction::register);
-            lists.extend(all.execute().into_iter().map(list));
-        }
-        self.keys.into_iter().zip(lists)
-    }
+    let pairs: Vec<(K, Vec<f64>)> = keys.into_iter().zip(lists).collect();
+    pairs.into_iter()
 }
 
 fn list(data: TensorData) -> Vec<f64> {
