@@ -183,18 +183,31 @@ pub(crate) fn pick<'a>(
     weights: &mut [f64],
     products: &mut [f64],
 ) {
-    let mut waiting = Vec::new();
-    for (w, g, picked) in all.filter(|(.., picked)| !picked.at.is_empty()) {
+    let mut on_devices = Vec::new();
+    for (w, g, picked) in all {
         match (w, g) {
             #[cfg(feature = "flex")]
             (Matrix::Memory(w), Matrix::Memory(g)) => stream::pick(w, g, picked, weights, products),
-            (w, g) => {
-                let pairs = dense::pick(w.clone().into(), g.clone().into(), picked.at);
-                waiting.push((picked.to, Pending::<Vec<f64>>::from(pairs)));
-            }
+            pair => on_devices.push((pair, picked)),
         }
     }
-    for (to, lists) in pending::read(waiting) {
+    if !on_devices.is_empty() {
+        pick_on_devices(&on_devices, weights, products);
+    }
+}
+
+#[cold]
+fn pick_on_devices(
+    all: &[((&Matrix, &Matrix), Picked)],
+    weights: &mut [f64],
+    products: &mut [f64],
+) {
+    let all = all.iter().filter(|(_, picked)| !picked.at.is_empty());
+    let pairs = all.map(|((w, g), picked)| {
+        let pairs = dense::pick((*w).clone().into(), (*g).clone().into(), picked.at);
+        (picked.to, Pending::<Vec<f64>>::from(pairs))
+    });
+    for (to, lists) in pending::read(pairs) {
         let (w, g) = lists.split_at(to.len());
         for (&to, (w, g)) in to.iter().zip(w.iter().zip(g)) {
             (weights[to as usize], products[to as usize]) = (*w, w * g);
