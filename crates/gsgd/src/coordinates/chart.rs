@@ -193,16 +193,8 @@ impl<'a> Network<'a> {
         gradients: Vec<Matrix>,
         updates: &[Update],
     ) -> Result<Vec<Matrix>, Error> {
-        let mut unjudged = Unjudged::default();
-        let pairs = gradients.into_iter().zip(updates).enumerate();
-        let moved = pairs.map(|(slot, (g, update))| {
-            let passed = self.passed(slot, g, update, None);
-            unjudged.add(slot, passed.finite, *self)?;
-            Ok(passed.matrix)
-        });
-        let moved = moved.collect::<Result<_, Error>>()?;
-        unjudged.judge(*self)?;
-        Ok(moved)
+        let pass = |slot: usize, g| Ok(self.passed(slot, g, &updates[slot], None));
+        Unjudged::default().all(*self, gradients, pass)
     }
 
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
@@ -241,17 +233,28 @@ impl Unjudged {
         }
     }
 
-    /// Waits for all that was not known.
+    /// Passes over all matrices, and waits for all that is not known.
     ///
     /// # Errors
-    /// A pass was not finite.
-    pub fn judge(self, network: Network) -> Result<(), Error> {
+    /// A pass was not finite, or of `pass`.
+    pub fn all(
+        mut self,
+        network: Network,
+        matrices: Vec<Matrix>,
+        mut pass: impl FnMut(usize, Matrix) -> Result<Passed, Error>,
+    ) -> Result<Vec<Matrix>, Error> {
+        let moved = matrices.into_iter().enumerate().map(|(slot, matrix)| {
+            let passed = pass(slot, matrix)?;
+            self.add(slot, passed.finite, network)?;
+            Ok(passed.matrix)
+        });
+        let moved = moved.collect::<Result<_, Error>>()?;
         for (slot, finite) in read(self.0) {
             if !finite {
                 return Err(network.not_finite(slot));
             }
         }
-        Ok(())
+        Ok(moved)
     }
 }
 

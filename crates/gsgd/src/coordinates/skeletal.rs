@@ -160,24 +160,18 @@ impl SkeletonChart {
         let Passing {
             matrices,
             sums,
-            mut unjudged,
+            unjudged,
         } = point.pass(gradients, |slot, g| {
             let update = point.passing_update(slot, -lr[slot], &by)?;
             Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
         })?;
         let way = point.survey(&matrices, sums)?.descent(lr)?;
-        let step = |(slot, matrix): (usize, Matrix)| {
-            if self.passes(slot) {
-                return Ok(matrix.put(&way.fixed(slot)));
-            }
-            let passed = network.passed(slot, matrix, &way.update(slot)?, None);
-            unjudged.add(slot, passed.finite, network)?;
-            Ok(passed.matrix)
-        };
-        let moved = matrices.into_iter().enumerate().map(step);
-        let moved = moved.collect::<Result<_, Error>>()?;
-        unjudged.judge(network)?;
-        Ok(moved)
+        unjudged.all(network, matrices, |slot, matrix| {
+            Ok(match self.passes(slot) {
+                true => matrix.put(&way.fixed(slot)).into(),
+                false => network.passed(slot, matrix, &way.update(slot)?, None),
+            })
+        })
     }
 }
 

@@ -198,15 +198,15 @@ pub fn advance(
         }
     };
     let moved = sum_of(w, by.of_weights, change, by.of_change);
-    let finite = verdict.clone().abs().lower_equal_elem(f32::MAX);
-    let finite = finite.reshape([1, 1]).expand(shape);
+    let wrong = verdict.clone().is_nan().bool_or(verdict.clone().is_inf());
+    let wrong = wrong.reshape([1, 1]).expand(shape);
     let moments = before.into_iter().zip(moments).zip(by.fixed_moments);
     let moments = moments.map(|((before, moment), values)| {
         let fixed = Entries {
             values: values.into(),
             ..by.fixed.clone()
         };
-        before.mask_where(finite.clone(), put(moment, &fixed))
+        put(moment, &fixed).mask_where(wrong.clone(), before)
     });
     let moments = moments.collect();
     let verdict = verdict + is_finite(&moved);

@@ -215,6 +215,13 @@ fn pick_on_devices(
     }
 }
 
+/// A matrix that nothing was asked about.
+impl From<Matrix> for Passed {
+    fn from(matrix: Matrix) -> Self {
+        (matrix, true, Vec::new()).into()
+    }
+}
+
 impl<M, F, D> From<(M, F, D)> for Passed
 where
     M: Into<Matrix>,

@@ -404,6 +404,11 @@ mod tests {
             assert_eq!(moments[0].to_vec()[333], matrix().to_vec()[333]);
             assert!(moments[0].is_finite().read());
             assert!(advance(matrix()).0.finite.read());
+            let large = Matrix::of(random([9, 70], DType::F64) * 1e200, [9, 70], how);
+            let moment = large.clone().scale(&lines([9, 70], 1, 0.3));
+            let (passed, moments) = large.clone().advance(&large, vec![moment.clone()], &by);
+            assert!(passed.finite.read());
+            assert_ne!(moments[0].to_vec(), moment.to_vec());
         }
     }
 

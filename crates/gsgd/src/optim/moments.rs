@@ -62,7 +62,7 @@ impl Moments {
         let Passing {
             matrices,
             sums,
-            mut unjudged,
+            unjudged,
         } = point.pass(gradients, |slot, g| {
             let pass = Pass {
                 weights: &network.weights[slot],
@@ -97,11 +97,11 @@ impl Moments {
         let inverse = survey.inverse().clone();
         let way = survey.after(change, &[])?;
         self.time = time;
-        let step = |(slot, matrix): (usize, Matrix)| {
+        unjudged.all(network, matrices, |slot, matrix| {
             if chart.passes(slot) {
                 let skeleton = way.fixed(slot);
                 self.of[slot] = put(std::mem::take(&mut self.of[slot]), &skeleton, &fixed);
-                return Ok(matrix.put(&skeleton));
+                return Ok(matrix.put(&skeleton).into());
             }
             let pass = Pass {
                 weights: &network.weights[slot],
@@ -111,14 +111,8 @@ impl Moments {
                 fixed_moments: &fixed,
                 dots: None,
             };
-            let passed = pass.over(matrix, &mut self.of[slot]);
-            unjudged.add(slot, passed.finite, network)?;
-            Ok(passed.matrix)
-        };
-        let moved = matrices.into_iter().enumerate().map(step);
-        let moved = moved.collect::<Result<_, Error>>()?;
-        unjudged.judge(network)?;
-        Ok(moved)
+            Ok(pass.over(matrix, &mut self.of[slot]))
+        })
     }
 }
 
