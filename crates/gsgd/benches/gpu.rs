@@ -145,14 +145,14 @@ fn compare(mut runs: [Run; 2]) -> String {
         let [burns, ours] = &mut runs;
         times.push([burns.turn(), ours.turn()]);
     }
-    let [burns, ours] = [0, 1].map(|at| median(times.iter().map(|turn| 1e6 * turn[at]).collect()));
-    let mut ratios: Vec<f64> = times.iter().map(|[burns, ours]| ours / burns).collect();
-    ratios.sort_by(f64::total_cmp);
-    let [low, middle, high] = [1, 2, 3].map(|quarter| ratios[quarter * (ratios.len() - 1) / 4]);
+    let [[_, burns, _], [_, ours, _]] =
+        [0, 1].map(|at| quartiles(times.iter().map(|turn| 1e6 * turn[at])));
+    let [low, middle, high] = quartiles(times.iter().map(|[burns, ours]| ours / burns));
     format!("{burns:.0} and {ours:.0} us, {middle:.2} ({low:.2} to {high:.2})")
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[quarter * (values.len() - 1) / 4])
 }

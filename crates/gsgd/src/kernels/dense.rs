@@ -29,8 +29,8 @@ fn along(x: &Tensor<3>, side: Side, values: &[f64]) -> Tensor<3> {
     )
 }
 
-/// Sum over the entries of every line of one side. Columns are summed up in pieces first: on a GPU there are few columns for
-/// that many threads, and the sum takes an eighth of the time.
+/// Sum over the entries of every line of one side. Columns are summed up in pieces first: on a GPU they alone are too
+/// few for its threads.
 fn sum(x: Tensor<3>, side: Side) -> Tensor<1> {
     let [groups, rows, columns] = x.dims();
     by_line(match side {

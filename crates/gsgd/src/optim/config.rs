@@ -307,9 +307,9 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
     let (mut into, mut out): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
     for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads = vec![1.0; edges.heads.len()];
-        let (tails, groups) = (balanced.ones(slot), edges.layout.groups);
-        let sums = balanced.powers_by_head(slot, &tails, Power::Two);
-        into.push(means(sums, tails.len() / groups));
+        let groups = edges.layout.groups;
+        let sums = balanced.squares_by_head(slot).read();
+        into.push(means(sums, edges.tails.len() / groups));
         let sums = balanced.powers_by_tail(slot, &heads, Power::Two);
         out.push(means(sums, heads.len() / groups));
     }
