@@ -3,16 +3,18 @@
 //! Forward, backward and step on a batch of 128 random inputs. Burn's SGD, momentum or Adam and ours on path values take
 //! turns of some steps, each until the device has done them; a ratio is the median over all turns, with its quartiles.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
-use burn::nn::{Linear, LinearConfig};
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, SgdConfig};
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, DeviceKind, Distribution, Int, Tensor, TensorData};
-use gsgd::{Channels, GSpace, GSpaceConfig, Homogeneous, WiringBuilder};
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::{DType, Device, DeviceKind, Distribution, Int, Tensor, TensorData};
+use common::{Mlp, grads};
+use gsgd::{GSpace, GSpaceConfig};
 
 const NETWORKS: [[usize; 4]; 3] = [
     [49, 64, 64, 10],
@@ -25,38 +27,6 @@ const LR: f64 = 1e-4;
 const STEPS: usize = 10;
 /// Measured time of a pair.
 const BUDGET: Duration = Duration::from_secs(3);
-
-#[derive(Module, Debug)]
-struct Mlp {
-    layers: Vec<Linear>,
-}
-
-impl Mlp {
-    fn new(widths: &[usize], device: &Device) -> Self {
-        let pairs = widths.windows(2);
-        let layers = pairs.map(|pair| LinearConfig::new(pair[0], pair[1]).init(device));
-        Self {
-            layers: layers.collect(),
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut layers = self.layers.iter();
-        let first = layers.next().expect("there is a layer").forward(x);
-        layers.fold(first, |x, layer| layer.forward(relu(x)))
-    }
-}
-
-impl Homogeneous for Mlp {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
-        let mut layers = self.layers.iter();
-        let first = w.linear(x, layers.next().expect("there is a layer"));
-        layers.fold(first, |x, layer| {
-            let x = w.relu(x);
-            w.linear(x, layer)
-        })
-    }
-}
 
 enum Optimiser {
     Burns(ModuleOptimizer),
@@ -72,14 +42,13 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(widths: &[usize], device: &'a Device, optim: impl Fn(&Mlp) -> Optimiser) -> Self {
-        let model = Mlp::new(widths, device);
-        let classes = widths[widths.len() - 1];
+    fn new(model: &Mlp, widths: [usize; 4], device: &'a Device, optim: Optimiser) -> Self {
+        let classes = widths[3];
         let y: Vec<i64> = (0..BATCH).map(|at| (at % classes) as i64).collect();
         let normal = Distribution::Normal(0.0, 1.0);
         Self {
-            optim: optim(&model),
-            model: Some(model),
+            optim,
+            model: Some(model.clone()),
             x: Tensor::random([BATCH, widths[0]], normal, device),
             y: Tensor::from_data(TensorData::from(y.as_slice()), device),
             device,
@@ -90,7 +59,7 @@ impl<'a> Run<'a> {
         let model = self.model.take().expect("there is a model between steps");
         let loss = CrossEntropyLossConfig::new().init(self.device);
         let loss = loss.forward(model.forward(self.x.clone()), self.y.clone());
-        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        let grads = grads(&model, loss);
         self.model = Some(match &mut self.optim {
             Optimiser::Burns(optim) => optim.step(LR, model, grads),
             Optimiser::Ours(optim) => optim.step(LR, model, grads).expect("the step is sound"),
@@ -124,13 +93,15 @@ fn main() {
         GSpaceConfig::adam(),
     );
     for widths in NETWORKS {
+        let model = Mlp::he(0, &widths, true, DType::F32).fork(&device);
         for (name, burns, ours) in pairs.iter().chain([&adam]) {
-            let ours = |model: &Mlp| ours.init(model).expect("the network suits");
-            let burns = Run::new(&widths, &device, |_| Optimiser::Burns(burns.clone()));
-            let ours = Run::new(&widths, &device, |model| {
-                Optimiser::Ours(Box::new(ours(model)))
-            });
-            println!("{widths:?} {name}: {}", compare([burns, ours]));
+            let ours = ours.init(&model).expect("the network suits");
+            let optims = [
+                Optimiser::Burns(burns.clone()),
+                Optimiser::Ours(Box::new(ours)),
+            ];
+            let runs = optims.map(|optim| Run::new(&model, widths, &device, optim));
+            println!("{widths:?} {name}: {}", compare(runs));
         }
     }
 }
