@@ -414,22 +414,28 @@ mod tests {
 
     #[test]
     fn columns_of_ones_give_the_same_bits() {
-        let w = random([9, 21], DType::F32);
-        let matrix = || Matrix::of(w.clone(), [9, 21], Arithmetic::Streamed);
-        let (mut ones, other) = (lines([9, 21], 1, 0.2), lines([9, 21], 1, 0.7));
-        ones.columns.to_mut().fill(1.0);
-        let scaled = matrix().scale(&ones).to_vec();
-        let added = matrix().scale(&other).to_vec();
-        let expected = scaled.iter().zip(added);
-        let expected: Vec<f64> = expected
-            .map(|(&a, b)| (a as f32 + b as f32).into())
-            .collect();
-        let by = Combine {
-            of_x: &other,
-            of_y: &ones,
-            fixed: &Entries::default(),
-            dots: None,
-        };
-        assert_eq!(matrix().combine(&matrix(), &by).matrix.to_vec(), expected);
+        for columns in [1, 7, 8, 10, 15, 16, 17, 21] {
+            let w = random([9, columns], DType::F32);
+            let matrix = || Matrix::of(w.clone(), [9, columns], Arithmetic::Streamed);
+            let line = |seed| lines([9, columns], 1, seed);
+            let (mut ones, other) = (line(0.2), line(0.7));
+            ones.columns.to_mut().fill(1.0);
+            let scaled = matrix().scale(&ones).to_vec();
+            let added = matrix().scale(&other).to_vec();
+            let expected = scaled.iter().zip(added);
+            let expected: Vec<f64> = expected
+                .map(|(&a, b)| (a as f32 + b as f32).into())
+                .collect();
+            let by = Combine {
+                of_x: &other,
+                of_y: &ones,
+                fixed: &Entries::default(),
+                dots: None,
+            };
+            assert_eq!(matrix().combine(&matrix(), &by).matrix.to_vec(), expected);
+            let wrong = Entries::new(vec![(8 * columns + columns - 1, f64::NAN)]);
+            let passed = matrix().put(&wrong).combine(&matrix(), &by);
+            assert!(!passed.finite.read());
+        }
     }
 }

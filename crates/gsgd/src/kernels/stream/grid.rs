@@ -74,8 +74,8 @@ impl Grid {
         (0..count).map(block).collect()
     }
 
-    /// `work(row, line of x, lines of the moments, line of y)` on every row of these lines, of which this is the first;
-    /// whether all said yes.
+    /// `work(row, columns, line of x, lines of the moments, line of y)` on every row of these lines, of which this is the
+    /// first, with the row's part of a list with an entry per column of every group; whether all said yes.
     #[inline(always)]
     pub fn each<E, const N: usize>(
         self,
@@ -83,15 +83,23 @@ impl Grid {
         x: &mut [E],
         mut moments: [&mut [E]; N],
         y: &[E],
-        mut work: impl FnMut(usize, &mut [E], [&mut [E]; N], &[E]) -> bool,
+        mut work: impl FnMut(usize, Range<usize>, &mut [E], [&mut [E]; N], &[E]) -> bool,
     ) -> bool {
         let mut good = true;
         let lines = x
             .chunks_exact_mut(self.columns)
             .zip(y.chunks_exact(self.columns));
-        for (at, (x, y)) in lines.enumerate() {
-            let moments = moments.each_mut().map(|m| &mut m[self.line(at)]);
-            good &= work(first + at, x, moments, y);
+        let (mut row, end) = (first, first + lines.len());
+        let mut lines = lines.enumerate();
+        // group by group: else every row looks for its own
+        while row < end {
+            let columns = self.columns_at(row);
+            let next = end.min(columns.end / self.columns * (self.rows / self.groups));
+            for (at, (x, y)) in lines.by_ref().take(next - row) {
+                let moments = moments.each_mut().map(|m| &mut m[self.line(at)]);
+                good &= work(first + at, columns.clone(), x, moments, y);
+            }
+            row = next;
         }
         good
     }
@@ -128,7 +136,7 @@ impl Grid {
                         moments,
                         y,
                         #[inline(always)]
-                        |row, x, moments, y| {
+                        |row, _, x, moments, y| {
                             products.add(row, x, y);
                             work(row, x, moments, y)
                         },
