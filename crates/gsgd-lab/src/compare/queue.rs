@@ -32,7 +32,8 @@ pub trait Observer: Sync {
     fn ended(&self, job: &Job, ending: &Ending);
 }
 
-/// Runs all jobs that have not ended, `workers` at a time; false where `stop` was raised before they were through.
+/// Runs all jobs that have not ended, `workers` at a time, [seed by seed](seed_by_seed); false where `stop` was raised before
+/// they were through.
 ///
 /// A run that diverges or fails is a result, and the others go on.
 ///
@@ -45,7 +46,7 @@ pub fn run(
     stop: &AtomicBool,
     observer: &impl Observer,
 ) -> Result<bool> {
-    let waiting: Mutex<VecDeque<&Job>> = Mutex::new(jobs.iter().collect());
+    let waiting = Mutex::new(seed_by_seed(jobs));
     let next = || waiting.lock().ok()?.pop_front();
     let work = || -> Result<()> {
         while let Some(job) = next() {
@@ -68,6 +69,13 @@ pub fn run(
             })
     })?;
     Ok(!stop.load(Ordering::SeqCst))
+}
+
+/// All ways with one seed, then with the next: a machine that grows slower meanwhile does so for all ways alike.
+fn seed_by_seed(jobs: &[Job]) -> VecDeque<&Job> {
+    let mut jobs: Vec<&Job> = jobs.iter().collect();
+    jobs.sort_by_key(|job| job.seed);
+    jobs.into()
 }
 
 /// How the job ended; `None` where it was stopped.
@@ -177,4 +185,20 @@ fn table(settings: &Settings) -> Result<toml::Table> {
 fn epochs(folder: &Path) -> usize {
     let text = fs::read(folder.join("metrics.jsonl")).unwrap_or_default();
     text.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::plan::Plan;
+
+    #[test]
+    fn ways_take_turns() {
+        let plan = "seeds = [0, 1]\nlrs = [0.1, 1.0]\nways = [{ name = \"a\" }, { name = \"b\" }]";
+        let jobs = Plan::parse(plan).unwrap().jobs().unwrap();
+        let order = seed_by_seed(&jobs);
+        let order: Vec<_> = order.iter().map(|job| (job.seed, job.way)).collect();
+        let seed = |seed| [0, 0, 1, 1].map(|way| (seed, way));
+        assert_eq!(order, [seed(0), seed(1)].concat());
+    }
 }
