@@ -32,7 +32,7 @@ pub trait Observer: Sync {
     fn ended(&self, job: &Job, ending: &Ending);
 }
 
-/// Runs all jobs that have not ended, `workers` at a time, [seed by seed](seed_by_seed); false where `stop` was raised before
+/// Runs all jobs that have not ended, `workers` at a time, seed by seed; false where `stop` was raised before
 /// they were through.
 ///
 /// A run that diverges or fails is a result, and the others go on.
