@@ -58,6 +58,7 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (boo
             let (xr, yr, xc, yc) = (&of_x.rows[..], &of_y.rows[..], &xc[..], &yc[..]);
             let (xt, yt) = (of_x.times, of_y.times);
             let factors = |row: usize| (E::of(xr[row] * xt), E::of(yr[row] * yt));
+            // a loop of its own: in one with the other it takes more instructions for every row
             if plain {
                 return grid.each(
                     first,
@@ -88,12 +89,13 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (boo
 
 #[inline(always)]
 fn combine_plain<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) -> bool {
-    if let Some(finite) = combine_short(x, y, xc, xr, yr) {
+    let sum = |x: E, y: E, xc: E| (x * xr) * xc + y * yr;
+    if let Some(finite) = combine_short(x, y, xc, sum) {
         return finite;
     }
     let mut greatest = Greatest::default();
     for ((x, &y), &xc) in x.iter_mut().zip(y).zip(xc) {
-        *x = (*x * xr) * xc + y * yr;
+        *x = sum(*x, y, xc);
         greatest = greatest.with(*x);
     }
     greatest.is_finite()
@@ -102,13 +104,18 @@ fn combine_plain<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) -> bool 
 /// A row of 8 to 15 entries, such as ten classes have, as two vectors that overlap, its first and its last eight: a loop
 /// would take one entry after the other at its end.
 #[inline(always)]
-fn combine_short<E: Real>(x: &mut [E], y: &[E], xc: &[E], xr: E, yr: E) -> Option<bool> {
+fn combine_short<E: Real>(
+    x: &mut [E],
+    y: &[E],
+    xc: &[E],
+    sum: impl Fn(E, E, E) -> E,
+) -> Option<bool> {
     if x.len() > 15 {
         return None;
     }
     let eight = |mut x: [E; 8], y: &[E; 8], xc: &[E; 8]| {
         for ((x, &y), &xc) in x.iter_mut().zip(y).zip(xc) {
-            *x = (*x * xr) * xc + y * yr;
+            *x = sum(*x, y, xc);
         }
         x
     };
