@@ -178,12 +178,12 @@ impl Grid {
             vectorised(
                 #[inline(always)]
                 || {
-                    let mut totals = Vec::with_capacity(rows.len());
+                    let mut totals = vec![0.0; rows.len()];
                     let part = rows.start * self.columns..rows.end * self.columns;
                     let x = x[part.clone()].chunks_exact(self.columns);
                     let y = y[part.clone()].chunks_exact(self.columns);
-                    for (at, (x, y)) in x.zip(y).enumerate() {
-                        totals.push(of(rows.start + at, x, y));
+                    for (at, ((total, x), y)) in totals.iter_mut().zip(x).zip(y).enumerate() {
+                        *total = of(rows.start + at, x, y);
                     }
                     totals
                 },

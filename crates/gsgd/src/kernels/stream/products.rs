@@ -79,6 +79,30 @@ pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
     of: impl Fn(A, B) -> T,
 ) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut four = four_along(a, b, &of);
+    if a_rest.is_empty() {
+        return one_of(four).wide();
+    }
+    let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());
+    for (a, b) in a.iter().zip(b) {
+        for ((total, &a), &b) in four.iter_mut().zip(a).zip(b) {
+            *total += of(a, b);
+        }
+    }
+    let four = one_of(four);
+    let mut rest = T::ZERO;
+    for (&a, &b) in a_rest.iter().zip(b_rest) {
+        rest += of(a, b);
+    }
+    (four + rest).wide()
+}
+
+#[inline(always)]
+fn four_along<A: Copy, B: Copy, T: Real>(
+    a: &[[A; LANES]],
+    b: &[[B; LANES]],
+    of: impl Fn(A, B) -> T,
+) -> [T; 4] {
     let mut totals = [T::ZERO; LANES];
     for (a, b) in a.iter().zip(b) {
         for ((total, &a), &b) in totals.iter_mut().zip(a).zip(b) {
@@ -88,16 +112,11 @@ pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
     // else the loop above is cut into the pairs that are added here
     let totals = std::hint::black_box(totals);
     let eight: [T; 8] = std::array::from_fn(|at| totals[at] + totals[at + 8]);
-    let mut four: [T; 4] = std::array::from_fn(|at| eight[at] + eight[at + 4]);
-    let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());
-    for (a, b) in a.iter().zip(b) {
-        for ((total, &a), &b) in four.iter_mut().zip(a).zip(b) {
-            *total += of(a, b);
-        }
-    }
-    let mut rest = T::ZERO;
-    for (&a, &b) in a_rest.iter().zip(b_rest) {
-        rest += of(a, b);
-    }
-    ((four[0] + four[2]) + (four[1] + four[3]) + rest).wide()
+    std::array::from_fn(|at| eight[at] + eight[at + 4])
+}
+
+#[inline(always)]
+fn one_of<T: Real>(four: [T; 4]) -> T {
+    let four = std::hint::black_box(four);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
