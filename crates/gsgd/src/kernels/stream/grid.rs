@@ -86,18 +86,17 @@ impl Grid {
         mut work: impl FnMut(usize, Range<usize>, &mut [E], [&mut [E]; N], &[E]) -> bool,
     ) -> bool {
         let mut good = true;
-        let lines = x
-            .chunks_exact_mut(self.columns)
-            .zip(y.chunks_exact(self.columns));
-        let (mut row, end) = (first, first + lines.len());
-        let mut lines = lines.enumerate();
+        let (mut row, end) = (first, first + y.len() / self.columns);
         // group by group: else every row looks for its own
         while row < end {
             let columns = self.columns_at(row);
             let next = end.min(columns.end / self.columns * (self.rows / self.groups));
-            for (at, (x, y)) in lines.by_ref().take(next - row) {
-                let moments = moments.each_mut().map(|m| &mut m[self.line(at)]);
-                good &= work(first + at, columns.clone(), x, moments, y);
+            let part = (row - first) * self.columns..(next - first) * self.columns;
+            let x = x[part.clone()].chunks_exact_mut(self.columns);
+            let y = y[part].chunks_exact(self.columns);
+            for (at, (x, y)) in (row..next).zip(x.zip(y)) {
+                let moments = moments.each_mut().map(|m| &mut m[self.line(at - first)]);
+                good &= work(at, columns.clone(), x, moments, y);
             }
             row = next;
         }
