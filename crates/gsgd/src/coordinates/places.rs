@@ -10,10 +10,8 @@ use crate::wiring::{Class, Kind, Wiring};
 pub(crate) struct Places {
     /// The class that the In edge comes from.
     pub in_tail: Vec<Class>,
-    /// The class that the Out edge leads to.
-    pub out_head: Vec<Class>,
-    /// Grounded classes such that every Out edge leads to an earlier one or the ground.
-    pub out_order: Vec<Class>,
+    /// Grounded classes and those that their Out edges lead to, in such an order that these are earlier ones or the ground.
+    pub outs: Vec<[Class; 2]>,
     /// Classes whose In edge is held fixed, as the Out edge of its tail or because the class is floating, and classes
     /// that have none; ascending.
     pub still: Vec<Class>,
@@ -58,14 +56,16 @@ impl Places {
         };
         let ins = tree.ins.iter();
         let tails = ins.map(|edge| edge.map_or(Class::GROUND, |edge| wiring.tail(edge)));
-        let outs = tree.outs.iter();
-        let heads = outs.map(|edge| edge.map_or(Class::GROUND, |edge| wiring.head(edge)));
+        let outs = wiring.out_order().into_iter();
+        let outs = outs.map(|class| {
+            let out = tree.out_edge(class);
+            [class, out.map_or(Class::GROUND, |edge| wiring.head(edge))]
+        });
         let still = wiring.hidden_classes();
         let still = still.filter(|&class| tree.in_is_free(wiring, class));
         Self {
             in_tail: std::iter::once(Class::GROUND).chain(tails).collect(),
-            out_head: std::iter::once(Class::GROUND).chain(heads).collect(),
-            out_order: wiring.out_order(),
+            outs: outs.collect(),
             still: still.collect(),
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),

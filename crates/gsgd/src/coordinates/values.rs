@@ -22,9 +22,9 @@ pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
         pin[b] = pin[tail.index()] * w;
     }
     let mut pout = vec![1.0; places.classes()];
-    for class in &places.out_order {
+    for [class, head] in &places.outs {
         let b = class.index();
-        pout[b] = pout[places.out_head[b].index()] * outs[b];
+        pout[b] = pout[head.index()] * outs[b];
     }
     Factors {
         tail: pin,

@@ -61,14 +61,23 @@ pub fn pick(
     weights: &mut [f64],
     products: &mut [f64],
 ) {
-    by_dtype!(w, E => {
-        // of one length each, which is checked once for both
-        let w = w.storage::<E>();
-        let g = &g.storage::<E>()[..w.len()];
-        let products = &mut products[..weights.len()];
-        for (&at, &to) in picked.at.iter().zip(picked.to) {
-            let (w, g, to) = (w[at].wide(), g[at].wide(), to as usize);
-            (weights[to], products[to]) = (w, w * g);
-        }
-    })
+    by_dtype!(w, E => pick_of::<E>(w.storage(), g.storage(), picked, weights, products))
+}
+
+/// On its own, with all it needs in registers.
+#[inline(never)]
+fn pick_of<E: Real>(
+    w: &[E],
+    g: &[E],
+    picked: Picked,
+    weights: &mut [f64],
+    products: &mut [f64],
+) {
+    // of one length each, which is checked once for both
+    let g = &g[..w.len()];
+    let products = &mut products[..weights.len()];
+    for (&at, &to) in picked.at.iter().zip(picked.to) {
+        let (w, g, to) = (w[at].wide(), g[at].wide(), to as usize);
+        (weights[to], products[to]) = (w, w * g);
+    }
 }
