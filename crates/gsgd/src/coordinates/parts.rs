@@ -1,7 +1,9 @@
 //! What the skeleton has in one parameter.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
+use super::places::ranges;
 use crate::kernels::{Entries, Picked};
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Class, Edges, Kind, Wiring};
@@ -13,6 +15,8 @@ pub(crate) struct Part {
     at: Vec<usize>,
     /// Where they stand in a list [by skeleton edge](super::places::Places::ins_and_outs).
     edge: Vec<u32>,
+    /// The classes whose In edges it has.
+    pub ins: Vec<Range<usize>>,
     /// In edges that have a coordinate: places and classes.
     pub moving_at: Vec<usize>,
     pub moving: Vec<Class>,
@@ -50,8 +54,12 @@ impl Part {
         let moving = moving.filter_map(|&(at, _, moving)| moving.map(|class| (at, class)));
         let (moving_at, moving) = moving.unzip();
         let free = list.iter().filter(|(.., moving)| moving.is_none());
+        let mut ins: Vec<usize> = list.iter().map(|&(_, edge, _)| edge).collect();
+        ins.retain(|&edge| edge <= wiring.hidden());
+        ins.sort_unstable();
         let mut heads = edges.heads.iter();
         Self {
+            ins: ranges(ins),
             at: list.iter().map(|&(at, ..)| at).collect(),
             edge: list.iter().map(|&(_, edge, _)| edge as u32).collect(),
             free: free.map(|&(at, ..)| at).collect(),

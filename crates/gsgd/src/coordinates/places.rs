@@ -1,5 +1,7 @@
 //! What the skeleton chart knows of every class from the start.
 
+use std::ops::Range;
+
 use crate::skeleton::Tree;
 use crate::wiring::{Class, Kind, Wiring};
 
@@ -12,6 +14,8 @@ pub(crate) struct Places {
     pub in_tail: Vec<Class>,
     /// Grounded classes and those that their Out edges lead to, in such an order that these are earlier ones or the ground.
     pub outs: Vec<[Class; 2]>,
+    /// Classes whose In edge moves.
+    pub moving: Vec<Range<usize>>,
     /// Classes whose In edge is held fixed, as the Out edge of its tail or because the class is floating, and classes
     /// that have none; ascending.
     pub still: Vec<Class>,
@@ -61,12 +65,14 @@ impl Places {
             let out = tree.out_edge(class);
             [class, out.map_or(Class::GROUND, |edge| wiring.head(edge))]
         });
-        let still = wiring.hidden_classes();
-        let still = still.filter(|&class| tree.in_is_free(wiring, class));
+        let (still, moving): (Vec<Class>, Vec<Class>) = wiring
+            .hidden_classes()
+            .partition(|&class| tree.in_is_free(wiring, class));
         Self {
             in_tail: std::iter::once(Class::GROUND).chain(tails).collect(),
             outs: outs.collect(),
-            still: still.collect(),
+            moving: ranges(moving.into_iter().map(Class::index)),
+            still,
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
             size: Factors::all(1.0, classes),
@@ -125,5 +131,28 @@ impl Places {
     /// Whether every class is grounded.
     pub fn all_grounded(&self) -> bool {
         self.floating.is_empty() && self.sinks.is_empty()
+    }
+}
+
+/// Ascending numbers, those that follow one another together.
+pub(super) fn ranges(numbers: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some(range) if range.end == number => range.end += 1,
+            _ => ranges.push(number..number + 1),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn numbers_that_follow_one_another_are_one_range() {
+        assert_eq!(ranges([1, 2, 3, 5, 8, 9]), [1..4, 5..6, 8..10]);
+        assert_eq!(ranges([]), []);
     }
 }

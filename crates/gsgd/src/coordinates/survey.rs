@@ -91,8 +91,8 @@ impl<'a> SkeletonSurvey<'a> {
         let other = lr.iter().map(|lr| -lr).collect();
         let mut change = self.in_gradients;
         for (part, lr) in self.point.chart.parts.iter().zip(lr) {
-            for class in &part.moving {
-                change[class.index()] *= -lr;
+            for classes in &part.ins {
+                change[classes.clone()].iter_mut().for_each(|g| *g *= -lr);
             }
         }
         let (origin, inverse) = self.point.origin(self.per_value);

@@ -77,9 +77,13 @@ impl<'a> Way<'a> {
         for (keep, rho) in keep.iter_mut().zip(&rho) {
             *keep = 1.0 / rho;
         }
-        for class in chart.parts.iter().flat_map(|part| &part.moving) {
-            let b = class.index();
-            skeleton[b] = skeleton[b] * rho[b] * keep[places.in_tail[b].index()];
+        for classes in &places.moving {
+            let ins = skeleton[classes.clone()]
+                .iter_mut()
+                .zip(&rho[classes.clone()]);
+            for ((w, rho), tail) in ins.zip(&places.in_tail[classes.clone()]) {
+                *w = *w * rho * keep[tail.index()];
+            }
         }
         for (factor, keep) in by.tail.iter_mut().zip(&keep) {
             *factor *= keep;

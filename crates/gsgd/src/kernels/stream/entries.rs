@@ -1,5 +1,7 @@
 //! Single entries of a matrix.
 
+use std::ops::Range;
+
 use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
@@ -25,13 +27,22 @@ impl<'a, const N: usize> Fixed<'a, N> {
         }
     }
 
-    /// Sets those that lie in a part of the matrix, which begins with its entry `start`.
+    /// Those that lie in a part of the matrix.
+    pub fn within(self, part: Range<usize>) -> Self {
+        let first = self.at.partition_point(|&at| at < part.start);
+        let end = self.at.partition_point(|&at| at < part.end);
+        Self {
+            at: &self.at[first..end],
+            of: &self.of[first..end],
+            ..self
+        }
+    }
+
+    /// Sets them in the part of the matrix that they lie in, which begins with its entry `start`.
     #[inline(always)]
     pub fn set<E: Real>(self, start: usize, x: &mut [E], mut moments: [&mut [E]; N]) {
-        let first = self.at.partition_point(|&at| at < start);
-        let end = self.at.partition_point(|&at| at < start + x.len());
         let set = |x: &mut [E], values: &[f64]| {
-            for (&at, &of) in self.at[first..end].iter().zip(&self.of[first..end]) {
+            for (&at, &of) in self.at.iter().zip(self.of) {
                 x[at - start] = E::of(values[of as usize]);
             }
         };
@@ -66,13 +77,7 @@ pub fn pick(
 
 /// On its own, with all it needs in registers.
 #[inline(never)]
-fn pick_of<E: Real>(
-    w: &[E],
-    g: &[E],
-    picked: Picked,
-    weights: &mut [f64],
-    products: &mut [f64],
-) {
+fn pick_of<E: Real>(w: &[E], g: &[E], picked: Picked, weights: &mut [f64], products: &mut [f64]) {
     // of one length each, which is checked once for both
     let g = &g[..w.len()];
     let products = &mut products[..weights.len()];

@@ -119,7 +119,7 @@ impl Grid {
         let Also { fixed, dots } = also;
         let step = self.rows_for(dots);
         let block = step * self.columns;
-        let run = |at: usize, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
+        let run = |at: usize, fixed: Fixed<N>, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
             let first = at * step;
             let (good, sums) = vectorised(
                 #[inline(always)]
@@ -147,14 +147,17 @@ impl Grid {
             (good, sums)
         };
         if y.len() <= block {
-            return run(0, x, moments, y);
+            return run(0, fixed, x, moments, y);
         }
         let mut parts = moments.each_mut().map(|m| m.chunks_mut(block));
         let blocks = x.chunks_mut(block).zip(y.chunks(block)).map(|(x, y)| {
             let moments = parts.each_mut().map(|part| part.next().unwrap_or_default());
             (x, moments, y)
         });
-        let run = |(at, (x, moments, y))| run(at, x, moments, y);
+        let run = |(at, (x, moments, y)): (usize, (&mut [E], _, &[E]))| {
+            let fixed = fixed.within(at * block..at * block + x.len());
+            run(at, fixed, x, moments, y)
+        };
         #[cfg(feature = "rayon")]
         if y.len() > 3 * block && several_cores() {
             use rayon::prelude::*;
