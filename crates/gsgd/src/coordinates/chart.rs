@@ -49,7 +49,7 @@ impl<'a> Network<'a> {
     /// The same from a factor per class for edges out of it and one for edges into it.
     pub fn by_class<'f>(&self, slot: usize, by: &'f Factors) -> Result<Lines<'f>, Error> {
         let edges = &self.wiring.edges[slot];
-        self.fit(slot, edges.by_tail(&by.tail), edges.by_head(&by.head))
+        self.fit(slot, edges.by_tail(by.tail()), edges.by_head(by.head()))
     }
 
     /// Factors of one parameter's lines brought into the range of its floating point type.

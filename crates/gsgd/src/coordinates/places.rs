@@ -33,19 +33,49 @@ pub(crate) struct Places {
     pub ones: Vec<f64>,
 }
 
-/// By class, a number for edges out of it and one for edges into it.
+/// By class, a number for edges out of it and one for edges into it: these after those, in one list.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Factors {
-    pub tail: Vec<f64>,
-    pub head: Vec<f64>,
+    list: Vec<f64>,
 }
 
 impl Factors {
     pub fn all(value: f64, classes: usize) -> Self {
         Self {
-            tail: vec![value; classes],
-            head: vec![value; classes],
+            list: vec![value; 2 * classes],
         }
+    }
+
+    /// From two lists by class.
+    pub fn of(tail: &[f64], head: &[f64]) -> Self {
+        Self {
+            list: [tail, head].concat(),
+        }
+    }
+
+    pub fn tail(&self) -> &[f64] {
+        self.tail_and_head().0
+    }
+
+    pub fn head(&self) -> &[f64] {
+        self.tail_and_head().1
+    }
+
+    pub fn tail_and_head(&self) -> (&[f64], &[f64]) {
+        self.list.split_at(self.list.len() / 2)
+    }
+
+    pub fn tail_and_head_mut(&mut self) -> (&mut [f64], &mut [f64]) {
+        let classes = self.list.len() / 2;
+        self.list.split_at_mut(classes)
+    }
+
+    pub fn list(&self) -> &[f64] {
+        &self.list
+    }
+
+    pub fn list_mut(&mut self) -> &mut [f64] {
+        &mut self.list
     }
 }
 
@@ -85,8 +115,8 @@ impl Places {
 
     /// |Pin| and |Pout| at the start in the balanced network, for normalised coordinates.
     pub fn take_sizes(&mut self, size: Factors) {
-        let pairs = self.in_tail.iter().zip(&size.tail);
-        let of_tail = pairs.map(|(tail, own)| size.tail[tail.index()] / own);
+        let pairs = self.in_tail.iter().zip(size.tail());
+        let of_tail = pairs.map(|(tail, own)| size.tail()[tail.index()] / own);
         self.of_tail = of_tail.collect();
         self.size = size;
         self.measure_in_values();
@@ -110,7 +140,7 @@ impl Places {
 
     /// The coordinate of an In edge is its path value by the sizes of Pin of its tail and of Pout.
     fn measure_in_values(&mut self) {
-        let Factors { tail, head } = &self.size;
+        let (tail, head) = self.size.tail_and_head();
         let pins = self.in_tail.iter().map(|class| tail[class.index()]);
         let values = self.at_start.iter().zip(pins).zip(head);
         let values = values.map(|((value, pin), pout)| value / (pin * pout));

@@ -76,7 +76,7 @@ impl<'a> Point<'a> {
     ) -> Result<Update<'f>, Error> {
         let edges = &self.network.wiring.edges[slot];
         let (ones, network) = (&self.chart.places.ones, self.network);
-        let (tails, heads) = (edges.by_tail(&by.tail), edges.by_head(&by.head));
+        let (tails, heads) = (edges.by_tail(by.tail()), edges.by_head(by.head()));
         Ok(Update {
             of_weights: network.fit(slot, edges.by_tail(ones), edges.by_head(ones))?,
             of_other: network.fitted(slot, network.arranged(slot, other, tails, heads))?,
@@ -175,7 +175,7 @@ impl<'a> Point<'a> {
         let parts = parts.filter(|(_, part)| part.beyond_grounded);
         let sums = parts.map(|((slot, g), _)| {
             let tails = network.wiring.edges[slot].tails.iter();
-            let tails = tails.map(|c| 1.0 / self.inverse.tail[c.index()]);
+            let tails = tails.map(|c| 1.0 / self.inverse.tail()[c.index()]);
             (slot, network.head_sums(slot, g, &tails.collect::<Vec<_>>()))
         });
         for (slot, sums) in read(sums) {
@@ -188,8 +188,9 @@ impl<'a> Point<'a> {
             }
             all[slot] = Some(sums);
         }
+        let (_, head) = self.inverse.tail_and_head_mut();
         for &b in &chart.places.sinks {
-            self.inverse.head[b] = squares[b].sqrt() / chart.radius();
+            head[b] = squares[b].sqrt() / chart.radius();
         }
         Ok((all, incoming))
     }

@@ -42,11 +42,9 @@ impl SkeletonChart {
 
     /// The guard with its reference taken at this network.
     pub fn with_floor(mut self, network: Network, tau: f64) -> Result<Self, Error> {
-        let Factors {
-            tail: pin,
-            head: pout,
-        } = self.products(network)?;
-        let values = pin.iter().zip(&pout);
+        let products = self.products(network)?;
+        let (pin, pout) = products.tail_and_head();
+        let values = pin.iter().zip(pout);
         let at_start = values.map(|(pin, pout)| (pin * pout).abs());
         self.places.take_values(at_start.collect());
         self.floor = Some(tau);
@@ -55,14 +53,15 @@ impl SkeletonChart {
 
     /// Normalised coordinates with their sizes taken at this network, balanced.
     pub fn with_normalisation(mut self, network: Network) -> Result<Self, Error> {
-        let Factors { mut tail, mut head } = self.products(network)?;
+        let mut sizes = self.products(network)?;
         let scaling = rescale::balancing(network, rescale::Balance::default())?.scaling;
-        let products = tail.iter_mut().zip(&mut head);
+        let (pin, pout) = sizes.tail_and_head_mut();
+        let products = pin.iter_mut().zip(pout);
         for (class, (pin, pout)) in network.wiring.classes().zip(products) {
             *pin = (*pin * scaling.factor(class)).abs();
             *pout = (*pout / scaling.factor(class)).abs();
         }
-        self.places.take_sizes(Factors { tail, head });
+        self.places.take_sizes(sizes);
         self.normalised = true;
         Ok(self)
     }
@@ -107,11 +106,11 @@ impl SkeletonChart {
         let products = values::products(&self.places, weights);
         // a product is not normal either where a weight on its way is zero
         let fit = |product: f64| (product.abs() >= f64::MIN_POSITIVE) & (product.abs() <= f64::MAX);
-        if all(&products.tail, fit) && all(&products.head, fit) {
+        if all(products.list(), fit) {
             return Ok(products);
         }
         let first = |products: &[f64]| products.iter().position(|&product| !fit(product));
-        let (into, out) = (first(&products.tail), first(&products.head));
+        let (into, out) = (first(products.tail()), first(products.head()));
         let (ins, outs) = Places::ins_and_outs(weights);
         Err(match (into, out) {
             (Some(b), out) if out.is_none_or(|out| b <= out) => {

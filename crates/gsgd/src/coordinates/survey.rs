@@ -69,7 +69,7 @@ impl<'a> SkeletonSurvey<'a> {
                 .enumerate()
             {
                 let b = head.index();
-                let (along, d) = (along[b], self.inverse().head[b]);
+                let (along, d) = (along[b], self.inverse().head()[b]);
                 let v_v = sums.squares[line] / (d * d);
                 let v_g = sums.dots[line];
                 let g_g = sums.gradient_squares[line] * (d * d);
@@ -121,7 +121,7 @@ impl Survey for SkeletonSurvey<'_> {
     }
 
     fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
-        let Factors { tail, head } = self.inverse();
+        let (tail, head) = self.inverse().tail_and_head();
         self.point
             .network
             .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
@@ -147,7 +147,7 @@ impl Survey for SkeletonSurvey<'_> {
         if !part.beyond_grounded {
             return Ok(g.scale(&by).put(&entries));
         }
-        let (Factors { tail, head }, along) = (&self.point.inverse, self.along());
+        let ((tail, head), along) = (self.inverse().tail_and_head(), self.along());
         let along = self.point.network.lines(
             slot,
             |c| 1.0 / tail[c.index()],

@@ -16,34 +16,28 @@ use super::places::{Factors, Places};
 /// product of the weights on the out-path to the ground, 1 of classes that are not grounded. From weights by skeleton edge.
 pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
     let (ins, outs) = Places::ins_and_outs(weights);
+    let mut products = Factors::all(1.0, places.classes());
+    let (pin, pout) = products.tail_and_head_mut();
     // the ground's own entry in both lists is itself and 1
-    let mut pin = vec![1.0; places.classes()];
     for (b, (tail, w)) in places.in_tail.iter().zip(ins).enumerate() {
         pin[b] = pin[tail.index()] * w;
     }
-    let mut pout = vec![1.0; places.classes()];
     for [class, head] in &places.outs {
         let b = class.index();
         pout[b] = pout[head.index()] * outs[b];
     }
-    Factors {
-        tail: pin,
-        head: pout,
-    }
+    products
 }
 
 /// 1 / T and 1 / D, but those of sinks.
 pub(crate) fn inverse_factors(places: &Places, products: Factors) -> Factors {
     let mut inverse = products;
-    let divide = |products: &mut [f64], sizes: &[f64]| {
-        for (product, size) in products.iter_mut().zip(sizes) {
-            *product = size / *product;
-        }
-    };
-    divide(&mut inverse.tail, &places.size().tail);
-    divide(&mut inverse.head, &places.size().head);
+    for (product, size) in inverse.list_mut().iter_mut().zip(places.size().list()) {
+        *product = size / *product;
+    }
+    let (tail, head) = inverse.tail_and_head_mut();
     for &b in &places.floating {
-        inverse.head[b] = 1.0 / inverse.tail[b];
+        head[b] = 1.0 / tail[b];
     }
     inverse
 }
@@ -52,10 +46,8 @@ pub(crate) fn inverse_factors(places: &Places, products: Factors) -> Factors {
 /// back.
 pub(crate) fn of_gradient(inverse: Factors) -> Factors {
     let mut squares = inverse;
-    for list in [&mut squares.tail, &mut squares.head] {
-        for factor in list {
-            *factor *= *factor;
-        }
+    for factor in squares.list_mut() {
+        *factor *= *factor;
     }
     squares
 }
@@ -63,6 +55,7 @@ pub(crate) fn of_gradient(inverse: Factors) -> Factors {
 /// The inverses of the coordinates of the In edges: as `Pin(b) = Pin(tail) w`, they are `1 / (T(b) D(b))` times what the
 /// size of Pin(tail) is of that of Pin(b).
 pub(crate) fn per_in_value(places: &Places, inverse: &Factors) -> Vec<f64> {
-    let classes = inverse.tail.iter().zip(&inverse.head).zip(&places.of_tail);
+    let (tail, head) = inverse.tail_and_head();
+    let classes = tail.iter().zip(head).zip(&places.of_tail);
     classes.map(|((t, d), of_tail)| t * d * of_tail).collect()
 }

@@ -85,7 +85,8 @@ impl<'a> Way<'a> {
                 *w = *w * rho * keep[tail.index()];
             }
         }
-        for (factor, keep) in by.tail.iter_mut().zip(&keep) {
+        let (by_tail, by_head) = by.tail_and_head_mut();
+        for (factor, keep) in by_tail.iter_mut().zip(&keep) {
             *factor *= keep;
         }
         let mut back = Vec::new();
@@ -97,13 +98,13 @@ impl<'a> Way<'a> {
             for &b in &places.sinks {
                 back[b] = chart.radius() / lengths[b].sqrt();
             }
-            for (factor, back) in by.head.iter_mut().zip(&back) {
+            for (factor, back) in by_head.iter_mut().zip(&back) {
                 *factor *= back;
             }
         }
         let ordinary = |list: &[f64]| all(list, is_ordinary);
         Ok(Self {
-            ordinary: ordinary(&keep) && ordinary(&by.tail) && ordinary(&by.head),
+            ordinary: ordinary(&keep) && ordinary(by.list()),
             chart,
             network,
             skeleton,
@@ -133,7 +134,7 @@ impl<'a> Way<'a> {
             true => edges.heads.iter().map(left).collect(),
             false => edges.by_head(&self.chart.places.ones),
         };
-        let (tails, heads) = (edges.by_tail(&self.by.tail), edges.by_head(&self.by.head));
+        let (tails, heads) = (edges.by_tail(self.by.tail()), edges.by_head(self.by.head()));
         let ordinary = self.ordinary && is_ordinary(other) && !beyond_grounded;
         let fit = |lines| match ordinary {
             true => Ok(lines),

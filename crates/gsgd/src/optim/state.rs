@@ -57,8 +57,8 @@ impl GSpace {
                     tensors.push(numbers("floor.at_start", places.at_start()));
                 }
                 if chart.normalised {
-                    tensors.push(numbers("normalisation.tail", &places.size().tail));
-                    tensors.push(numbers("normalisation.head", &places.size().head));
+                    tensors.push(numbers("normalisation.tail", places.size().tail()));
+                    tensors.push(numbers("normalisation.head", places.size().head()));
                 }
             }
         }
@@ -196,10 +196,9 @@ impl State {
             chart.floor = Some(tau);
         }
         if self.tensors.contains_key("normalisation.tail") {
-            chart.places.take_sizes(Factors {
-                tail: self.numbers("normalisation.tail", wiring)?,
-                head: self.numbers("normalisation.head", wiring)?,
-            });
+            let tail = self.numbers("normalisation.tail", wiring)?;
+            let head = self.numbers("normalisation.head", wiring)?;
+            chart.places.take_sizes(Factors::of(&tail, &head));
             chart.normalised = true;
         }
         Ok(Chart::Skeleton(Box::new(chart)))

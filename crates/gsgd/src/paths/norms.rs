@@ -46,10 +46,10 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
         .hidden_classes()
         .filter(|class| kind(class) == Kind::Sink);
     let mut total = sinks.count() as f64;
-    let tail = |class: &Class| 1.0 / inverse.tail[class.index()];
+    let tail = |class: &Class| 1.0 / inverse.tail()[class.index()];
     let head = |class: &Class| match kind(class) {
         Kind::Sink => 0.0,
-        _ => 1.0 / inverse.head[class.index()],
+        _ => 1.0 / inverse.head()[class.index()],
     };
     for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads: Vec<f64> = edges.heads.iter().map(|c| head(c).powi(2)).collect();
