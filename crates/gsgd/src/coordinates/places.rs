@@ -183,6 +183,6 @@ mod tests {
     #[test]
     fn numbers_that_follow_one_another_are_one_range() {
         assert_eq!(ranges([1, 2, 3, 5, 8, 9]), [1..4, 5..6, 8..10]);
-        assert_eq!(ranges([]), []);
+        assert!(ranges([]).is_empty());
     }
 }
