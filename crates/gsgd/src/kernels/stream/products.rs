@@ -97,6 +97,7 @@ pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
     (four + rest).wide()
 }
 
+/// Sums along whole chunks, added up in pairs until four are left.
 #[inline(always)]
 fn four_along<A: Copy, B: Copy, T: Real>(
     a: &[[A; LANES]],
@@ -115,8 +116,10 @@ fn four_along<A: Copy, B: Copy, T: Real>(
     std::array::from_fn(|at| eight[at] + eight[at + 4])
 }
 
+/// The sum of four, in pairs.
 #[inline(always)]
 fn one_of<T: Real>(four: [T; 4]) -> T {
+    // else what made them is cut into these pairs
     let four = std::hint::black_box(four);
     (four[0] + four[2]) + (four[1] + four[3])
 }
