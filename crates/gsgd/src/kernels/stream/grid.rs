@@ -180,6 +180,7 @@ impl Grid {
             vectorised(
                 #[inline(always)]
                 || {
+                    // in place: a push would ask for room after every row
                     let mut totals = vec![0.0; rows.len()];
                     let part = rows.start * self.columns..rows.end * self.columns;
                     let x = x[part.clone()].chunks_exact(self.columns);
