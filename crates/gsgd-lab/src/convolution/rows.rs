@@ -1,6 +1,7 @@
 //! Sums of shifted rows: the two loops that all time is spent in.
 //!
-//! Both keep a block of sums in vector registers, as many as the machine has.
+//! Both keep a block of sums in vector registers, as large as leaves room for what is multiplied: where one sum is kept in
+//! memory, a step waits for what the step before has written.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -32,8 +33,6 @@ pub struct Dots<'a> {
     pub length: usize,
 }
 
-/// Vectors of a row that [`Mix`] handles at a time.
-const VECTORS: usize = 3;
 /// Registers from which on the larger blocks fit.
 const MANY: usize = 32;
 
@@ -80,20 +79,20 @@ impl Mix<'_> {
     }
 
     #[inline(always)]
-    fn blocks<S: Simd, const M: usize>(self, simd: S) {
-        let step = VECTORS * S::F32_LANES;
+    fn blocks<S: Simd, const M: usize, const V: usize>(self, simd: S) {
+        let step = V * S::F32_LANES;
         debug_assert!(step <= OVERRUN);
         for p in (0..self.length).step_by(step) {
             let blocks = self.weights.values.chunks_exact(self.weights.sums * M);
             for (block, weights) in blocks.enumerate() {
-                let mut sums = [[simd.splat_f32s(0.0); VECTORS]; M];
+                let mut sums = [[simd.splat_f32s(0.0); V]; M];
                 for (&offset, weights) in self.offsets.iter().zip(weights.as_chunks::<M>().0) {
                     let source = &self.source[offset + p..offset + p + step];
                     let source = S::as_simd_f32s(source).0;
-                    let source = source.first_chunk::<VECTORS>().expect("cut to size");
+                    let source = source.first_chunk::<V>().expect("cut to size");
                     for m in 0..M {
                         let weight = simd.splat_f32s(weights[m]);
-                        for v in 0..VECTORS {
+                        for v in 0..V {
                             sums[m][v] = simd.mul_add_e_f32s(weight, source[v], sums[m][v]);
                         }
                     }
@@ -115,8 +114,8 @@ impl WithSimd for Mix<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self.weights.block {
-            8 => self.blocks::<S, 8>(simd),
-            _ => self.blocks::<S, 4>(simd),
+            8 => self.blocks::<S, 8, 3>(simd),
+            _ => self.blocks::<S, 4, 2>(simd),
         }
     }
 }
@@ -171,7 +170,7 @@ impl WithSimd for Dots<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         match S::REGISTER_COUNT >= MANY {
             true => self.blocks::<S, 4, 6>(simd),
-            false => self.blocks::<S, 3, 4>(simd),
+            false => self.blocks::<S, 4, 3>(simd),
         }
     }
 }
