@@ -118,7 +118,7 @@ def time_steps(arch, batch, optimizer, seconds):
         model, x = mlp(widths), torch.randn(batch, widths[0])
     else:
         model, x = plain(int(sizes)), torch.randn(batch, 3, 32, 32)
-    if optimizer == "gsgd":
+    if optimizer == "g-sgd":
         if name != "mlp":
             return None
         optim = GSgd(list(model.parameters()), 1e-4)
@@ -133,16 +133,16 @@ def time_steps(arch, batch, optimizer, seconds):
         nn.functional.cross_entropy(model(x), y).backward()
         optim.step()
         times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[1:])
+    return 1e3 * statistics.mean(times[1:])
 
 
 def ours(arch, threads):
-    """Milliseconds of our SGD and G-SGD on a network."""
-    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", f"training {arch} gsgd / sgd"]
+    """Mean milliseconds of our SGD and G-SGD on a network."""
+    command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", f"training {arch} g-sgd / sgd"]
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"gsgd / sgd +[\d.]+ us +([\d.]+) us +([\d.]+) us", text)
-    return {name: float(time) / 1e3 for name, time in zip(("sgd", "gsgd"), found.groups())}
+    found = re.findall(r"^\| training, \S+, (sgd|g-sgd) \| ([\d.]+) ±", text, re.MULTILINE)
+    return {name: float(microseconds) / 1e3 for name, microseconds in found}
 
 
 def check():
@@ -191,7 +191,7 @@ def main():
 
 def compare(arch, batch, threads, args):
     """Prints a row for every optimiser."""
-    pairs = {"sgd": [], "gsgd": []}
+    pairs = {"sgd": [], "g-sgd": []}
     for _ in range(args.rounds):
         own = ours(arch, threads)
         for optimizer, pair in pairs.items():

@@ -22,7 +22,7 @@ print(*sys.argv[1:], *([epoch["train_loss"], epoch["test_error"]] if done else [
 export -f one
 export out
 echo "optimizer,lr,seed,train_loss,test_error"
-for name in sgd momentum adam path-sgd balanced-sgd gsgd g-momentum g-adam; do
+for name in sgd momentum adam path-sgd balanced-sgd g-sgd g-momentum g-adam; do
     for lr in 0.0003 0.001 0.003 0.01 0.03 0.1 0.3 1 3; do
         for seed in 0 1; do echo "$name $lr $seed"; done
     done

@@ -27,7 +27,7 @@ ways=(
     'sgd|optimizer = "sgd"'
     "sgd from skeleton one|optimizer = \"sgd\"\n$paper"
     "g-sgd from skeleton one|optimizer = \"gsgd\"\n$paper"
-    'g-sgd, largest skeleton|optimizer = "gsgd"'
+    'g-sgd, largest skeleton|optimizer = "g-sgd"'
 )
 grid='3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1'
 for way in "${ways[@]}"; do echo "${way%%|*}|$grid|${way#*|}"; done | plan 1 3 > "$out/tune.toml"

@@ -83,7 +83,7 @@ fn measure() {
 
 /// On weights, ours, and the words a weight of both; ours reads some layers once more for sums.
 const ROWS: [(&str, Rule, &str, usize); 3] = [
-    ("sgd", Rule::Descent, "gsgd", 3),
+    ("sgd", Rule::Descent, "g-sgd", 3),
     ("momentum", BALL, "g-momentum", 5),
     ("adam", ADAM, "g-adam", 7),
 ];

@@ -3,7 +3,7 @@
 //!
 //! `step` is the optimiser step alone, on gradients made before; `training` is forward, backward and step on a batch
 //! of random images. Burn's SGD, momentum or Adam, the program's own on weights and one of ours on path values take turns,
-//! a few steps each, so that all see the same noise of the machine; a ratio is the median over all turns, with its quartiles.
+//! a few steps each, so that all see the same noise of the machine. The lines are those of the table in docs/performance.md.
 
 mod common;
 
@@ -27,8 +27,8 @@ const NETWORKS: [(&str, usize, usize); 5] = [
 
 /// A baseline, and one of ours by the flags of `gsgd train`.
 const PAIRS: [(&str, &str); 5] = [
-    ("sgd", "gsgd"),
-    ("sgd", "gsgd --coordinates=norm"),
+    ("sgd", "g-sgd"),
+    ("sgd", "g-sgd --coordinates=norm"),
     ("sgd", "path-sgd"),
     ("momentum", "g-momentum"),
     ("adam", "g-adam"),
@@ -41,10 +41,8 @@ fn main() {
 fn measure_all() {
     let words = std::env::args().skip(1);
     let words: Vec<String> = words.filter(|word| !word.starts_with("--")).collect();
-    println!(
-        "{:<58} Burn's  on weights        ours   ours / Burn's        ours / on weights",
-        ""
-    );
+    println!("| microseconds | mean ± s | min | max | relative to Burn's |");
+    println!("|---|---|---|---|---|");
     for what in ["step", "training"] {
         for (arch, batch, turn) in NETWORKS {
             for (baseline, ours) in PAIRS {
@@ -53,15 +51,24 @@ fn measure_all() {
                 let possible = arch.starts_with("mlp") || ours != "path-sgd";
                 if possible && words.iter().all(|word| name.contains(word.as_str())) {
                     let burns = Run::of_burn(arch, batch, baseline);
-                    let [own, ours] = [baseline, ours].map(|flags| Run::new(arch, batch, flags));
-                    println!("{name:<54} {}", compare([burns, own, ours], what, turn));
+                    let [own, lifted] = [baseline, ours].map(|flags| Run::new(arch, batch, flags));
+                    let times = measure([burns, own, lifted], what, turn);
+                    let names = [
+                        format!("{baseline} of Burn"),
+                        baseline.into(),
+                        ours.replace("--", ""),
+                    ];
+                    for (name, of) in names.iter().zip(&times) {
+                        println!("{}", row(&format!("{what}, {arch}, {name}"), of, &times[0]));
+                    }
                 }
             }
         }
     }
 }
 
-fn compare(mut runs: [Run; 3], what: &str, turn: usize) -> String {
+/// Seconds of a step, by optimiser and turn.
+fn measure(mut runs: [Run; 3], what: &str, turn: usize) -> [Vec<f64>; 3] {
     let measure = |run: &mut Run| match what {
         "step" => run.step(),
         _ => {
@@ -81,13 +88,22 @@ fn compare(mut runs: [Run; 3], what: &str, turn: usize) -> String {
             times.push(turns.sum::<f64>() / turn as f64);
         }
     }
-    let medians = times.clone().map(|times| 1e6 * quantile(times, 0.5));
-    let medians = medians.map(|median| format!("{median:>8.1} us"));
-    let ratios = [0, 1].map(|at| {
-        let pairs = times[2].iter().zip(&times[at]);
-        let ratios: Vec<f64> = pairs.map(|(ours, other)| ours / other).collect();
-        let [low, middle, high] = [0.25, 0.5, 0.75].map(|at| quantile(ratios.clone(), at));
-        format!("{middle:.3} ({low:.3} to {high:.3})")
-    });
-    format!("{}   {}", medians.join(" "), ratios.join("   "))
+    times
+}
+
+/// A line of the table: of a turn's steps, and the median of their ratios to the baseline's in the same turn, with its
+/// quartiles.
+fn row(name: &str, times: &[f64], baseline: &[f64]) -> String {
+    let count = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / count;
+    let squares: f64 = times.iter().map(|time| (time - mean).powi(2)).sum();
+    let deviation = (squares / (count - 1.0)).sqrt();
+    let [least, greatest] = [0.0, 1.0].map(|at| 1e6 * quantile(times.to_vec(), at));
+    let ratios: Vec<f64> = times.iter().zip(baseline).map(|(a, b)| a / b).collect();
+    let [low, middle, high] = [0.25, 0.5, 0.75].map(|at| quantile(ratios.clone(), at));
+    format!(
+        "| {name} | {:.1} ± {:.1} | {least:.1} | {greatest:.1} | {middle:.3} ({low:.3} to {high:.3}) |",
+        1e6 * mean,
+        1e6 * deviation
+    )
 }

@@ -13,7 +13,7 @@ fn wrong_flags_are_named_with_what_is_allowed() {
     fails(&["train", "--batch", "0"], &["--batch", "at least 1"]);
     fails(&["train", "--momentum", "1"], &["--momentum", "[0, 1)"]);
     fails(&["train", "--floor", "2"], &["--floor", "off"]);
-    fails(&["train", "--optimizer", "gsdg"], &["gsdg", "gsgd"]);
+    fails(&["train", "--optimizer", "gsdg"], &["gsdg", "g-sgd"]);
     fails(&["train", "--arch", "cnn"], &["--arch", "mlp:49-64-64-10"]);
     fails(
         &["train", "--arch", "mlp:49-0-10"],
@@ -120,7 +120,7 @@ fn runs_repeat_and_every_optimiser_learns() {
         "adam",
         "path-sgd",
         "balanced-sgd",
-        "gsgd",
+        "g-sgd",
         "g-momentum",
         "g-adam",
     ] {
@@ -138,6 +138,46 @@ fn runs_repeat_and_every_optimiser_learns() {
         let losses = column(&metrics, "train_loss");
         assert_eq!(losses.len(), 30);
         assert!(losses[29] < losses[0], "{optimizer}: {losses:?}");
+    }
+}
+
+#[test]
+fn what_people_type_first_works() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let config = |optimizer: &str, flags: &str| {
+        let args = format!(
+            "train --data tiny --arch mlp:4-6-2 --optimizer {optimizer} --epochs 1 --quiet --force --out run {flags}"
+        );
+        works(folder.path(), &args.split_whitespace().collect::<Vec<_>>());
+        let text = fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+        text.parse::<toml::Table>().unwrap()
+    };
+    let lr = |optimizer, flags| config(optimizer, flags)["lr"].as_float().unwrap();
+    assert_eq!((lr("adam", ""), lr("sgd", "")), (0.003, 0.3));
+    assert_eq!(lr("adam", "--lr 0.01"), 0.01);
+    // the name without the hyphen too, on the command line and in files
+    for name in ["g-sgd", "gsgd"] {
+        assert_eq!(config(name, "")["optimizer"].as_str(), Some("g-sgd"));
+    }
+    let run = folder.path().join("run/config.toml");
+    let text = fs::read_to_string(&run).unwrap();
+    fs::write(&run, text.replace("\"g-sgd\"", "\"gsgd\"")).unwrap();
+    works(folder.path(), &["train", "--resume", "run"]);
+}
+
+#[test]
+fn epoch_lines_fit_a_terminal() {
+    let folder = folder();
+    tiny_set(&folder.path().join("tiny"));
+    let args = "train --data tiny --arch mlp:4-6-2 --validation 8 --epochs 2 --out run";
+    let output = gsgd(folder.path(), &args.split_whitespace().collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "a head and a line per epoch: {said}");
+    assert!(lines[0].contains("validation loss"), "{said}");
+    for line in lines {
+        assert!(line.chars().count() <= 80, "{line}");
     }
 }
 

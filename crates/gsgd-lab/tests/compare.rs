@@ -26,9 +26,9 @@ fn a_comparison_is_the_runs_that_train_makes() {
     tiny_set(&folder.path().join("tiny"));
     let table = compare(
         folder.path(),
-        "--optimizers sgd,gsgd,g-adam --lrs 0.01,0.1 --seeds 3,4 --out runs/c",
+        "--optimizers sgd,g-sgd,g-adam --lrs 0.01,0.1 --seeds 3,4 --out runs/c",
     );
-    for name in ["sgd", "gsgd", "g-adam"] {
+    for name in ["sgd", "g-sgd", "g-adam"] {
         assert!(table.lines().any(|line| line.starts_with(name)), "{table}");
     }
     assert!(
@@ -36,11 +36,11 @@ fn a_comparison_is_the_runs_that_train_makes() {
         "{table}"
     );
 
-    let alone = format!("train {FLAGS} --optimizer gsgd --lr 0.1 --seed 4 --quiet --out alone");
+    let alone = format!("train {FLAGS} --optimizer g-sgd --lr 0.1 --seed 4 --quiet --out alone");
     works(folder.path(), &words(&alone));
     let metrics =
         |run: &str| fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap();
-    let (ours, alone) = (metrics("runs/c/runs/gsgd/lr-0.1-seed-4"), metrics("alone"));
+    let (ours, alone) = (metrics("runs/c/runs/g-sgd/lr-0.1-seed-4"), metrics("alone"));
     for key in ["train_loss", "validation_loss", "test_error", "path_norm"] {
         assert_eq!(column(&ours, key), column(&alone, key), "{key}");
     }
@@ -183,7 +183,7 @@ fn wrong_plans_and_flags_are_named() {
     fails_in(
         at,
         &["compare", "--optimizers", "sgd,gsdg"],
-        &["gsdg", "gsgd"],
+        &["gsdg", "g-sgd"],
     );
     fails_in(
         at,
@@ -194,7 +194,7 @@ fn wrong_plans_and_flags_are_named() {
     let all = [
         "compare",
         "--optimizers",
-        "gsgd",
+        "g-sgd",
         "--skeleton",
         "paper",
         "--lrs",
@@ -234,7 +234,7 @@ fn the_page_is_valid_and_needs_nothing_else() {
     tiny_set(&folder.path().join("tiny"));
     compare(
         folder.path(),
-        "--optimizers sgd,gsgd --lrs 0.01,0.1 --seeds 0,1 --out c --unbalance 1",
+        "--optimizers sgd,g-sgd --lrs 0.01,0.1 --seeds 0,1 --out c --unbalance 1",
     );
     let page = fs::read_to_string(folder.path().join("c/report.html")).unwrap();
     let elements = common::elements(&page);
@@ -271,7 +271,7 @@ fn the_page_renders_without_an_error() {
     tiny_set(&folder.path().join("tiny"));
     compare(
         folder.path(),
-        "--optimizers sgd,gsgd --lrs 0.1 --seeds 0,1 --out c",
+        "--optimizers sgd,g-sgd --lrs 0.1 --seeds 0,1 --out c",
     );
     let page = folder.path().join("c/report.html");
     let log = folder.path().join("net.json");
@@ -331,7 +331,7 @@ fn early_stopping_clipping_and_images_held_back() {
     assert_eq!(metrics("early").lines().count(), 4);
 
     // with a norm that is never reached nothing changes, with a small one no step is longer than lr x norm
-    for optimizer in ["sgd", "adam", "gsgd"] {
+    for optimizer in ["sgd", "adam", "g-sgd"] {
         for (norm, out) in [
             ("", "free"),
             ("--clip-norm 1e9", "wide"),

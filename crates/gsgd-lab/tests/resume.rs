@@ -89,7 +89,7 @@ fn killed_runs_go_on_bit_for_bit() {
     for (seed, optimizer) in [
         "g-adam",
         "adam",
-        "gsgd",
+        "g-sgd",
         "g-momentum",
         "momentum",
         "path-sgd",
@@ -205,7 +205,7 @@ fn two_processes_do_not_write_one_folder() {
     let folder = folder();
     let path = folder.path();
     tiny_set(&path.join("tiny"));
-    let long = begin("gsgd", "one").replace(&format!("--epochs {EPOCHS}"), "--epochs 1000000");
+    let long = begin("g-sgd", "one").replace(&format!("--epochs {EPOCHS}"), "--epochs 1000000");
     let mut child = spawn(path, &long);
     while !path.join("one/checkpoints").is_dir() {
         sleep(Duration::from_millis(1));

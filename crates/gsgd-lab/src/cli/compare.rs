@@ -24,7 +24,7 @@ pub struct Compare {
     #[arg(value_name = "PLAN")]
     plan: Option<PathBuf>,
     /// The optimisers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,gsgd")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "sgd,g-sgd")]
     optimizers: Vec<OptimizerName>,
     /// Their learning rates
     #[arg(long, value_delimiter = ',', default_value = "0.03,0.1,0.3")]

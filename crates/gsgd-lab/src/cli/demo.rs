@@ -26,21 +26,6 @@ pub struct Demo {
     out: PathBuf,
 }
 
-/// The lr of each optimiser: best training loss from the sane start on the grid of `results/lr-grid.csv`.
-fn lr(optimizer: OptimizerName) -> f64 {
-    use OptimizerName::*;
-    match optimizer {
-        Sgd => 0.3,
-        Momentum => 0.03,
-        Adam => 0.003,
-        PathSgd => 0.3,
-        BalancedSgd => 0.1,
-        Gsgd => 0.3,
-        GMomentum => 0.03,
-        GAdam => 0.003,
-    }
-}
-
 impl Demo {
     pub fn run(self) -> Result<()> {
         eprintln!(
@@ -68,7 +53,7 @@ impl Demo {
                 Way {
                     name: format!("{start} {name}"),
                     against: None,
-                    lrs: vec![lr(optimizer)],
+                    lrs: vec![optimizer.default_lr()],
                     settings: toml::Table::from_iter([
                         ("optimizer".to_string(), name.into()),
                         ("unbalance".to_string(), spread.into()),

@@ -181,23 +181,24 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// An epoch's figures as a line of a table, with its head before the first.
     fn show(&self, epoch: &Epoch) {
+        let training = Some(("training", epoch.train_loss, epoch.train_error));
         let held_back = epoch.validation_loss.zip(epoch.validation_error);
-        let held_back = held_back.map(|(loss, error)| {
-            format!(
-                "validation loss {loss:.4}  error {:>6.2} %  ",
-                100.0 * error
-            )
-        });
-        let line = format!(
-            "epoch {:>3}  training loss {:.4}  error {:>6.2} %  {}test loss {:.4}  error {:>6.2} %",
-            epoch.epoch,
-            epoch.train_loss,
-            100.0 * epoch.train_error,
-            held_back.unwrap_or_default(),
-            epoch.test_loss,
-            100.0 * epoch.test_error
-        );
+        let held_back = held_back.map(|(loss, error)| ("validation", loss, error));
+        let test = Some(("test", epoch.test_loss, epoch.test_error));
+        let (mut head, mut line) = ("epoch".to_string(), format!("{:>5}", epoch.epoch));
+        for (of, loss, error) in [training, held_back, test].into_iter().flatten() {
+            head.push_str(&format!("  {:>15}   error", format!("{of} loss")));
+            line.push_str(&format!("  {loss:>15.4} {:>6.2}%", 100.0 * error));
+        }
+        if self.last.is_none() {
+            self.say(&head);
+        }
+        self.say(&line);
+    }
+
+    fn say(&self, line: &str) {
         match self.quiet {
             true => {}
             false if self.bar.is_hidden() => eprintln!("{line}"),
@@ -210,7 +211,7 @@ fn bar(flags: &WatchFlags, steps: usize) -> ProgressBar {
     if flags.quiet || flags.plain || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = "{bar:30} {pos}/{len} steps, {msg}{eta} left";
+    let style = "{wide_bar} {pos}/{len} steps, {msg}{eta} left";
     let style =
         ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(steps as u64).with_style(style)
@@ -243,9 +244,8 @@ impl Watcher for Watch<'_> {
         self.show(figures);
         self.last = Some(figures.clone());
         self.bar.set_message(format!(
-            "loss {:.4}, accuracy {:.2} %, {:.0} examples/s, ",
-            figures.train_loss,
-            100.0 * (1.0 - figures.test_error),
+            "test error {:.2}%, {:.0} examples/s, ",
+            100.0 * figures.test_error,
             (figures.step * self.batch) as f64 / figures.seconds
         ));
         let due = match self.every {

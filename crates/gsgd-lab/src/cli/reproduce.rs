@@ -78,6 +78,10 @@ impl Reproduce {
             let page = reproduce::page(self.name, &experiment, &done);
             models::save_text(&out.join("report.html"), &page.into_string())?;
         }
+        if let Some(figure) = self.name.overview(&done) {
+            let path = out.join(format!("{}.svg", figure.name));
+            models::save_text(&path, &figure.svg_alone())?;
+        }
         eprintln!("report: {}", out.join("report.html").display());
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::train::{Settings, flags};
 ///
 /// [[ways]]
 /// name = "g-sgd as in the paper"
-/// optimizer = "gsgd"
+/// optimizer = "g-sgd"
 /// skeleton = "paper"
 /// init = "skeleton-one"
 /// ```
@@ -98,7 +98,7 @@ impl Plan {
         }
         Ok(Self {
             seeds: vec![run.seed],
-            lrs: vec![run.lr],
+            lrs: vec![run.lr()],
             settings: table,
             ways: vec![Way {
                 name: run.optimizer.as_str().into(),
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((jobs[0].settings.batch, jobs[5].settings.batch), (32, 16));
         assert_eq!(
             (
-                jobs[5].settings.lr,
+                jobs[5].settings.lr(),
                 jobs[5].settings.seed,
                 jobs[5].settings.epochs
             ),

@@ -172,7 +172,7 @@ impl Results {
             toml::from_str(&text).with_context(|| path.display().to_string())?;
         let plan = Plan::of_run(&settings).with_context(|| path.display().to_string())?;
         let rates = vec![Rate {
-            lr: settings.lr,
+            lr: settings.lr(),
             runs: vec![Run::read(folder, settings.seed)?],
         }];
         let validated = settings.validation > 0;

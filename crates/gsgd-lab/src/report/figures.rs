@@ -60,7 +60,7 @@ fn color(optimizer: OptimizerName) -> &'static str {
         OptimizerName::Adam => "#b3669b",
         OptimizerName::PathSgd => "#7f7f7f",
         OptimizerName::BalancedSgd => "#a08a00",
-        OptimizerName::Gsgd => "#d55e00",
+        OptimizerName::GSgd => "#d55e00",
         OptimizerName::GMomentum => "#e69f00",
         OptimizerName::GAdam => "#009e73",
     }
@@ -73,6 +73,14 @@ const LAYERS: [&str; 6] = [
 /// Dashes of the ways that share an optimiser.
 const DASHES: [&str; 4] = ["", "6 3", "2 3", "8 3 2 3"];
 
+/// How an optimiser looks after so many others of its name.
+pub fn style(optimizer: OptimizerName, before: usize) -> Style {
+    Style {
+        color: color(optimizer),
+        dashes: DASHES[before % DASHES.len()],
+    }
+}
+
 /// How every way looks.
 pub fn styles(results: &Results) -> Vec<Style> {
     let mut seen: Vec<OptimizerName> = Vec::new();
@@ -81,10 +89,7 @@ pub fn styles(results: &Results) -> Vec<Style> {
         let optimizer = way.settings.optimizer;
         let before = seen.iter().filter(|&&other| other == optimizer).count();
         seen.push(optimizer);
-        Style {
-            color: color(optimizer),
-            dashes: DASHES[before % DASHES.len()],
-        }
+        style(optimizer, before)
     })
     .collect()
 }
@@ -298,6 +303,12 @@ impl Figure {
             .layout(&plots)
             .with_theme(frame("currentColor", "#8886"));
         SvgBackend::new().render_scene(&render_multiple(plots, layout))
+    }
+
+    /// The plot as a drawing that stands alone.
+    pub fn svg_alone(&self) -> String {
+        let plots = self.plots().map(|plot| self.banded(plot));
+        SvgBackend::new().render_scene(&self.alone(plots, Theme::light()))
     }
 
     /// The plot as an image that stands alone.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::compare::Results;
 use crate::models::{save_text, write_whole};
 
-pub use figures::{Figure, Line, Style, figures};
+pub use figures::{Figure, Line, Style, figures, style};
 pub use html::page;
 pub use summary::{Row, rows};
 pub use text::{csv, markdown, table};
@@ -30,6 +30,8 @@ pub enum Format {
     Json,
     /// An image per plot: report-PLOT.png
     Png,
+    /// A drawing per plot: report-PLOT.svg
+    Svg,
 }
 
 /// Writes a comparison into its folder; the files' paths.
@@ -50,16 +52,26 @@ pub fn write(results: &Results, folder: &Path, format: Format) -> Result<Vec<Pat
             let json = serde_json::to_string_pretty(&summary::whole(results))?;
             text("report.json", json)
         }
-        Format::Png => {
-            let mut paths = Vec::new();
-            for figure in figures(results) {
-                let path = folder.join(format!("report-{}.png", figure.name));
-                save_png(&figure, &path)?;
-                paths.push(path);
-            }
-            Ok(paths)
-        }
+        Format::Png => each_figure(results, folder, "png", save_png),
+        Format::Svg => each_figure(results, folder, "svg", |figure, path| {
+            save_text(path, &figure.svg_alone())
+        }),
     }
+}
+
+/// Writes every plot with `save`; the files' paths.
+fn each_figure(
+    results: &Results,
+    folder: &Path,
+    kind: &str,
+    save: impl Fn(&Figure, &Path) -> Result<()>,
+) -> Result<Vec<PathBuf>> {
+    let written = figures(results).into_iter().map(|figure| {
+        let path = folder.join(format!("report-{}.{kind}", figure.name));
+        save(&figure, &path)?;
+        Ok(path)
+    });
+    written.collect()
 }
 
 /// Writes a plot as an image.

@@ -13,7 +13,7 @@ use crate::report::{Figure, Line, Style};
 const METHODS: [(&str, &str, &str); 3] = [
     ("sgd from he", "sgd", "he"),
     ("sgd from skeleton one", "sgd", "skeleton-one"),
-    ("g-sgd", "gsgd", "skeleton-one"),
+    ("g-sgd", "g-sgd", "skeleton-one"),
 ];
 const COLORS: [&str; 3] = ["#56b4e9", "#0072b2", "#d55e00"];
 

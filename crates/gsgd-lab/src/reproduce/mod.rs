@@ -3,6 +3,7 @@
 mod fig4;
 mod page;
 mod plans;
+mod unbalanced;
 
 use crate::compare::{Plan, Results};
 use crate::report::Figure;
@@ -87,7 +88,7 @@ impl Name {
             Self::Table1 => plans::table1(scale),
             Self::Fig7 => plans::fig7(scale),
             Self::Signs => plans::signs(scale),
-            Self::Unbalanced => plans::unbalanced(scale),
+            Self::Unbalanced => unbalanced::experiment(scale),
             Self::Skeletons => plans::skeletons(scale),
             Self::Overhead => plans::overhead(scale),
         }
@@ -99,6 +100,11 @@ impl Name {
             Self::Fig4 => fig4::figures(results),
             _ => Vec::new(),
         }
+    }
+
+    /// The figure over all parts, where the experiment has one.
+    pub fn overview(self, parts: &[(&Part, Results)]) -> Option<Figure> {
+        (self == Self::Unbalanced).then(|| unbalanced::figure(parts))
     }
 }
 

@@ -12,6 +12,10 @@ pub fn page(name: Name, experiment: &Experiment, parts: &[(&Part, Results)]) -> 
         p { (experiment.claim) }
         p.quiet { "Here: " (experiment.differs) }
         p.quiet { "gsgd " (crate::version()) }
+        @if let Some(overview) = name.overview(parts) {
+            (key_of(&overview))
+            div.plots { (plot(&overview)) }
+        }
         @for (part, results) in parts {
             h2 { (part.title) }
             @let figures = name.figures(results);

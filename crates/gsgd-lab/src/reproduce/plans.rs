@@ -53,7 +53,7 @@ pub fn fig5(scale: Scale) -> Experiment {
         ways.push(way(
             "gsgd from skeleton one",
             &[
-                ("optimizer", "gsgd".into()),
+                ("optimizer", "g-sgd".into()),
                 ("skeleton", "paper".into()),
                 ("init", "skeleton-one".into()),
             ],
@@ -112,15 +112,15 @@ fn deep_ways(residual: bool) -> Vec<Way> {
     let mut ways = vec![
         way("sgd", &[("optimizer", "sgd".into())]),
         way("sgd from skeleton one", &one("sgd", "paper", "block")),
-        way("g-sgd as in the paper", &one("gsgd", "paper", "block")),
-        way("g-sgd, exact batch norm", &one("gsgd", "exact", "block")),
+        way("g-sgd as in the paper", &one("g-sgd", "paper", "block")),
+        way("g-sgd, exact batch norm", &one("g-sgd", "exact", "block")),
     ];
     if residual {
-        ways.push(way("g-sgd, whole network", &one("gsgd", "exact", "whole")));
+        ways.push(way("g-sgd, whole network", &one("g-sgd", "exact", "whole")));
     }
     ways.push(way(
         "g-sgd, largest skeleton",
-        &[("optimizer", "gsgd".into())],
+        &[("optimizer", "g-sgd".into())],
     ));
     ways
 }
@@ -198,7 +198,7 @@ pub fn fig7(scale: Scale) -> Experiment {
         ],
     );
     let mut ways = Vec::new();
-    for (name, optimizer) in [("sgd", "sgd"), ("g-sgd", "gsgd")] {
+    for (name, optimizer) in [("sgd", "sgd"), ("g-sgd", "g-sgd")] {
         ways.push(way(
             &format!("{name}, none"),
             &[("optimizer", optimizer.into())],
@@ -245,7 +245,7 @@ pub fn signs(scale: Scale) -> Experiment {
         way(
             name,
             &[
-                ("optimizer", "gsgd".into()),
+                ("optimizer", "g-sgd".into()),
                 ("skeleton", "paper".into()),
                 ("init", init.into()),
             ],
@@ -282,51 +282,9 @@ pub fn signs(scale: Scale) -> Experiment {
     }
 }
 
-pub fn unbalanced(scale: Scale) -> Experiment {
-    let part = |spread: &str| {
-        let value = spread.parse::<f64>().unwrap_or_default();
-        let mut ways: Vec<Way> = OptimizerName::ALL
-            .iter()
-            .map(|o| way(o.as_str(), &[("optimizer", o.as_str().into())]))
-            .collect();
-        for name in ["sgd", "momentum", "adam"] {
-            ways.push(way(
-                &format!("{name}, balanced first"),
-                &[("optimizer", name.into()), ("balance_first", true.into())],
-            ));
-        }
-        Part {
-            name: format!("spread-{spread}"),
-            title: format!("units rescaled by 10^U(-{spread}, {spread})"),
-            plan: Plan {
-                seeds: (0..scale.pick(2, 5, 10)).collect(),
-                lrs: scale.pick(
-                    vec![0.003, 0.03, 0.3],
-                    vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
-                    vec![0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
-                ),
-                settings: table(&[
-                    ("epochs", Value::Integer(scale.pick(3, 10, 40))),
-                    ("validation", Value::Integer(5000)),
-                    ("unbalance", value.into()),
-                ]),
-                ways,
-            },
-            timed: false,
-        }
-    };
-    Experiment {
-        title: "Unbalanced starts",
-        claim: "Not in the paper: what its invariance is for. The starts compute the same function; only how it is spread \
-                over the weights differs.",
-        differs: "[49:64:64:10] on Fashion-MNIST 7x7; the lr is tuned anew for every start.".into(),
-        parts: ["0", "0.5", "1", "2"].map(part).to_vec(),
-    }
-}
-
 pub fn skeletons(scale: Scale) -> Experiment {
     let g = |name: &str, settings: &[(&str, &str)]| {
-        let mut all = vec![("optimizer", Value::from("gsgd"))];
+        let mut all = vec![("optimizer", Value::from("g-sgd"))];
         all.extend(
             settings
                 .iter()

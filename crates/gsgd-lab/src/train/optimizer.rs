@@ -26,7 +26,9 @@ pub enum OptimizerName {
     /// SGD on the balanced representative, rebalanced at every step
     BalancedSgd,
     /// SGD on basis path values (Meng et al. 2019)
-    Gsgd,
+    #[value(alias = "gsgd")]
+    #[serde(alias = "gsgd")]
+    GSgd,
     /// Heavy ball on basis path values
     GMomentum,
     /// Adam on basis path values
@@ -41,10 +43,21 @@ impl OptimizerName {
         Self::Adam,
         Self::PathSgd,
         Self::BalancedSgd,
-        Self::Gsgd,
+        Self::GSgd,
         Self::GMomentum,
         Self::GAdam,
     ];
+
+    /// The learning rate where none is given: the one with the least training loss on the side-by-side run's network and
+    /// data, of one grid for all (`results/lr-grid.csv`).
+    pub fn default_lr(self) -> f64 {
+        match self {
+            Self::Sgd | Self::PathSgd | Self::GSgd => 0.3,
+            Self::BalancedSgd => 0.1,
+            Self::Momentum | Self::GMomentum => 0.03,
+            Self::Adam | Self::GAdam => 0.003,
+        }
+    }
 
     /// The name on the command line.
     pub fn as_str(self) -> &'static str {
@@ -54,7 +67,7 @@ impl OptimizerName {
             Self::Adam => "adam",
             Self::PathSgd => "path-sgd",
             Self::BalancedSgd => "balanced-sgd",
-            Self::Gsgd => "gsgd",
+            Self::GSgd => "g-sgd",
             Self::GMomentum => "g-momentum",
             Self::GAdam => "g-adam",
         }
@@ -102,7 +115,7 @@ impl Stepper {
                     Unwired::Refuse,
                 )?))
             }
-            Gsgd | GMomentum | GAdam => Way::PathSpace(Box::new(lifted(settings).init(model)?)),
+            GSgd | GMomentum | GAdam => Way::PathSpace(Box::new(lifted(settings).init(model)?)),
         };
         Ok(Self {
             way,
@@ -140,7 +153,7 @@ impl Stepper {
                 }
                 Way::WeightSpace(optim)
             }
-            Gsgd | GMomentum | GAdam => {
+            GSgd | GMomentum | GAdam => {
                 Way::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
             }
             PathSgd | BalancedSgd => return Ok(Self::new(settings, model)?),
@@ -222,7 +235,7 @@ fn clip(model: &Model, grads: &mut GradientsParams, largest: f64) {
 fn lifted(settings: &Settings) -> GSpaceConfig {
     let decays = settings.weight_decay > 0.0;
     let config = match settings.optimizer {
-        OptimizerName::Gsgd if !decays => GSpaceConfig::sgd(),
+        OptimizerName::GSgd if !decays => GSpaceConfig::sgd(),
         OptimizerName::GMomentum if !decays => GSpaceConfig::momentum(settings.momentum),
         OptimizerName::GAdam if !decays => GSpaceConfig::adam(),
         _ => GSpaceConfig::new(inner(settings)),

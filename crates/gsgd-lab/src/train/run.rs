@@ -377,7 +377,7 @@ fn train_epoch(
         let warmth = settings
             .schedule
             .factor(progress.step, last, settings.warmup);
-        let current = match stepper.step(settings.lr * warmth, current, grads) {
+        let current = match stepper.step(settings.lr() * warmth, current, grads) {
             Ok(stepped) => stepped,
             Err(rejected) => {
                 ended = Ok(Some(Stop::Diverged(rejected.error.to_string())));

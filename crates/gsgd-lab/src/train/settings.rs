@@ -201,11 +201,11 @@ pub struct Settings {
     #[arg(long, default_value = "mlp:49-64-64-10")]
     pub arch: Arch,
     /// The optimiser
-    #[arg(long, value_enum, default_value = "gsgd")]
+    #[arg(long, value_enum, default_value = "g-sgd")]
     pub optimizer: OptimizerName,
-    /// Learning rate, > 0
-    #[arg(long, default_value_t = 0.1, value_parser = positive)]
-    pub lr: f64,
+    /// Learning rate, > 0 [default: the optimiser's best on the default network, such as 0.3 for sgd, 0.003 for adam]
+    #[arg(long, value_parser = positive)]
+    pub lr: Option<f64>,
     /// The lr from there on: constant, linear, cosine, or step:AT,AT,...@FACTOR
     #[arg(long, default_value = "constant")]
     pub schedule: Schedule,
@@ -272,6 +272,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The learning rate, the default filled in.
+    pub fn lr(&self) -> f64 {
+        self.lr.unwrap_or_else(|| self.optimizer.default_lr())
+    }
+
     /// The coordinates, the default filled in.
     pub fn coordinates(&self) -> CoordinatesName {
         self.coordinates.unwrap_or(match self.skeleton {
@@ -329,6 +334,7 @@ impl Settings {
     pub fn resolved(&self) -> Self {
         Self {
             coordinates: Some(self.coordinates()),
+            lr: Some(self.lr()),
             ..self.clone()
         }
     }
