@@ -84,7 +84,7 @@ fn powers_of_two_leave_every_bit_of_g_sgd_and_g_momentum() {
 }
 
 #[test]
-fn wide_layers_that_are_not_read_for_sums_keep_every_bit() {
+fn powers_of_two_leave_every_bit_of_wide_layers() {
     let widths = [6, 300, 280, 3];
     let model = Mlp::he(2, &widths, true, DType::F32);
     let wiring = Wiring::of(&model).unwrap();

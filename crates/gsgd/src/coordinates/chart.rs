@@ -91,12 +91,12 @@ impl<'a> Network<'a> {
         verdicts.find_map(|(slot, finite)| (!finite).then_some(slot))
     }
 
-    /// Refuses gradients of which a parameter among `slots` is not finite.
+    /// Refuses gradients of which one is not finite.
     ///
     /// # Errors
     /// The first of them.
-    pub fn check(&self, gradients: &[Matrix], slots: &[usize]) -> Result<(), Error> {
-        match Self::first_not_finite(gradients, slots.iter().copied()) {
+    pub fn check(&self, gradients: &[Matrix]) -> Result<(), Error> {
+        match Self::first_not_finite(gradients, 0..gradients.len()) {
             Some(slot) => Err(self.not_finite(slot)),
             None => Ok(()),
         }
@@ -107,14 +107,10 @@ impl<'a> Network<'a> {
         vec![1.0; self.wiring.edges[slot].tails.len()]
     }
 
-    /// The side of a parameter's matrix that the heads are on.
-    pub fn heads(&self, slot: usize) -> Side {
-        self.wiring.edges[slot].layout.tails.other()
-    }
-
-    /// Sum of w g over every line on a side of a parameter.
-    pub fn dots(&self, slot: usize, g: &Matrix, side: Side) -> Pending<Vec<f64>> {
-        self.weights[slot].dots(g, side, self.wiring.edges[slot].layout.groups)
+    /// Sum of w g over the edges out of every tail line.
+    pub fn dots_by_tail(&self, slot: usize, g: &Matrix) -> Pending<Vec<f64>> {
+        let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
+        self.weights[slot].dots(g, tails, groups)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
@@ -172,29 +168,52 @@ impl<'a> Network<'a> {
             .read()
     }
 
-    /// `a w + b g` of a parameter by its update, in the memory of the gradient, so that weights stay as they are; and, if
-    /// asked for, the dot products of w and g by lines of a side.
-    pub fn passed(&self, slot: usize, g: Matrix, update: &Update, dots: Option<Side>) -> Passed {
-        let by = Combine {
-            of_x: &update.of_other,
-            of_y: &update.of_weights,
-            fixed: &update.fixed,
-            dots,
-        };
-        g.combine(&self.weights[slot], &by)
-    }
-
-    /// The same for all parameters, without dot products.
+    /// New weights `a w + b g` by the update of every parameter, in the memory of the gradients, so that weights stay as
+    /// they are.
     ///
     /// # Errors
     /// A weight or a gradient is not finite, or a sum overflows.
-    pub fn all_updated(
+    pub fn updated<'u>(
         &self,
         gradients: Vec<Matrix>,
-        updates: &[Update],
+        updates: impl IntoIterator<Item = Update<'u>>,
     ) -> Result<Vec<Matrix>, Error> {
-        let pass = |slot: usize, g| Ok(self.passed(slot, g, &updates[slot], None));
-        Unjudged::default().all(*self, gradients, pass)
+        let passes = gradients.into_iter().zip(updates).enumerate();
+        let passes = passes.map(|(slot, (g, update))| {
+            let by = Combine {
+                of_x: &update.of_other,
+                of_y: &update.of_weights,
+                fixed: &update.fixed,
+            };
+            g.combine(&self.weights[slot], &by)
+        });
+        let (mut moved, mut verdicts) = (Vec::new(), Vec::new());
+        for (slot, Passed { matrix, finite }) in passes.enumerate() {
+            moved.push(matrix);
+            verdicts.push((slot, finite));
+        }
+        self.judge(verdicts).map(|()| moved)
+    }
+
+    /// Waits for whether the passes over parameters were finite.
+    ///
+    /// # Errors
+    /// The first that was not.
+    pub fn judge(&self, verdicts: Vec<(usize, Pending<bool>)>) -> Result<(), Error> {
+        match read(verdicts).find(|(_, finite)| !finite) {
+            Some((slot, _)) => Err(self.not_finite(slot)),
+            None => Ok(()),
+        }
+    }
+
+    /// Which of weight and gradient is not finite, once a step from them was found not to be; or that it overflows.
+    pub fn not_finite_in_step(&self, slot: usize, gradient: &Matrix) -> Error {
+        match self.weights[slot].is_finite().read() && gradient.is_finite().read() {
+            true => Error::OutOfRange {
+                name: self.wiring.edges[slot].name.clone(),
+            },
+            false => self.not_finite(slot),
+        }
     }
 
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
@@ -205,56 +224,6 @@ impl<'a> Network<'a> {
         } else {
             Error::NonFiniteWeight { name }
         }
-    }
-}
-
-/// Parameters whose passes were not known to be finite when they had been taken.
-#[derive(Default)]
-pub(crate) struct Unjudged(Vec<(usize, Pending<bool>)>);
-
-impl Unjudged {
-    /// Takes in whether a pass was finite.
-    ///
-    /// # Errors
-    /// It was not.
-    pub fn add(
-        &mut self,
-        slot: usize,
-        finite: Pending<bool>,
-        network: Network,
-    ) -> Result<(), Error> {
-        match finite {
-            Pending::Here(true) => Ok(()),
-            Pending::Here(false) => Err(network.not_finite(slot)),
-            waiting => {
-                self.0.push((slot, waiting));
-                Ok(())
-            }
-        }
-    }
-
-    /// Passes over all matrices, and waits for all that is not known.
-    ///
-    /// # Errors
-    /// A pass was not finite, or of `pass`.
-    pub fn all(
-        mut self,
-        network: Network,
-        matrices: Vec<Matrix>,
-        mut pass: impl FnMut(usize, Matrix) -> Result<Passed, Error>,
-    ) -> Result<Vec<Matrix>, Error> {
-        let moved = matrices.into_iter().enumerate().map(|(slot, matrix)| {
-            let passed = pass(slot, matrix)?;
-            self.add(slot, passed.finite, network)?;
-            Ok(passed.matrix)
-        });
-        let moved = moved.collect::<Result<_, Error>>()?;
-        for (slot, finite) in read(self.0) {
-            if !finite {
-                return Err(network.not_finite(slot));
-            }
-        }
-        Ok(moved)
     }
 }
 
@@ -281,9 +250,6 @@ impl Update<'_> {
 
 /// The coordinates around one network and gradient.
 pub(crate) trait Survey {
-    /// Parameters of which only single entries were read, so that whatever else is in them is not known to be finite.
-    fn unread(&self) -> Vec<usize>;
-
     /// `(T(tail), D(head))` of a parameter: `v = w T D`.
     fn lines(&self, slot: usize) -> Result<Lines<'_>, Error>;
 
@@ -331,7 +297,7 @@ impl Chart {
             Chart::Skeleton(chart) => chart.descend(network, gradients, lr),
             Chart::Norm(chart) => {
                 let updates = chart.survey(network, &gradients)?.descend(lr)?;
-                network.all_updated(gradients, &updates)
+                network.updated(gradients, updates)
             }
         }
     }

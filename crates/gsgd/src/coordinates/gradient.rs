@@ -13,10 +13,38 @@
 //! and, for edges into a sink, whose coordinates lie on a sphere of that radius, less the part along v:
 //! `- v_e (sum of u over the edges into the sink) / radius^2`. Nothing is divided by an ordinary weight.
 
+use super::chart::Network;
 use super::places::Places;
+use crate::error::Error;
+use crate::kernels::{Matrix, all, read};
+
+/// The sum of u over the edges out of every class.
+///
+/// It equals the sum over the edges into the class where the gradient is that of a loss of the network's outputs (the
+/// conservation law). Of other gradients, such as that of a penalty on some weights, it does not; this side is right for
+/// any.
+///
+/// # Errors
+/// A weight or gradient that is read is not finite.
+pub(crate) fn outgoing(network: Network, gradients: &[Matrix]) -> Result<Vec<f64>, Error> {
+    let wiring = network.wiring;
+    let mut sums = vec![0.0; wiring.hidden() + 1];
+    let hidden = wiring.edges.iter().zip(gradients).enumerate();
+    let hidden = hidden.filter(|(_, (edges, _))| !edges.leaves_ground());
+    let dots = hidden.map(|(slot, (_, g))| (slot, network.dots_by_tail(slot, g)));
+    for (slot, dots) in read(dots) {
+        if !all(&dots, f64::is_finite) {
+            return Err(network.not_finite(slot));
+        }
+        for (tail, dot) in wiring.edges[slot].tails.iter().zip(dots) {
+            sums[tail.index()] += dot;
+        }
+    }
+    Ok(sums)
+}
 
 /// dL/dv of the In edges that move, from the inverses of their coordinates, u by skeleton edge, and by class the sums of u
-/// over all edges out of it (or into it, where that is the same) and, for floating classes and sinks, into it.
+/// over all edges [out of it](outgoing) and, for floating classes and sinks, into it.
 pub(crate) fn in_edges(
     places: &Places,
     u: &[f64],

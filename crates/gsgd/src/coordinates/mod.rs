@@ -6,8 +6,7 @@
 //! - [`places`]: the classes' places in the skeleton;
 //! - [`values`]: the products along in- and out-paths, and the path values they give;
 //! - [`point`]: what the skeleton's own edges tell at one network and gradient;
-//! - [`reading`]: what sums are read from;
-//! - [`gradient`]: the inverse chain rule;
+//! - [`gradient`]: the sums by class and the inverse chain rule;
 //! - [`allocation`]: weight allocation and the floor guard;
 //! - [`way`]: the way back to weights;
 //! - [`norm`]: the second chart, without a skeleton.
@@ -21,7 +20,6 @@ pub(crate) mod norm;
 mod parts;
 mod places;
 mod point;
-mod reading;
 mod skeletal;
 mod survey;
 pub(crate) mod values;
@@ -30,7 +28,6 @@ mod way;
 pub(crate) use chart::{Chart, Network, Survey, Update};
 pub(crate) use norm::NormChart;
 pub(crate) use places::Factors;
-pub(crate) use point::{Passing, Point};
 pub(crate) use skeletal::SkeletonChart;
 
 /// The coordinates an optimiser works in.

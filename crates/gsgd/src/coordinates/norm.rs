@@ -265,10 +265,6 @@ impl NormSurvey<'_> {
 }
 
 impl Survey for NormSurvey<'_> {
-    fn unread(&self) -> Vec<usize> {
-        Vec::new()
-    }
-
     fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
         self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
     }
@@ -290,7 +286,6 @@ impl Survey for NormSurvey<'_> {
             of_x: &of_gradient,
             of_y: &of_weights,
             fixed: &Entries::default(),
-            dots: None,
         };
         Ok(g.combine(&self.network.weights[slot], &by).matrix)
     }

@@ -1,6 +1,6 @@
 //! What a skeleton's own edges tell at one network and gradient, before any sum is taken.
 
-use super::chart::{Network, Unjudged, Update};
+use super::chart::Network;
 use super::gradient;
 use super::parts::Part;
 use super::places::Factors;
@@ -9,7 +9,7 @@ use super::survey::SkeletonSurvey;
 use super::values;
 use super::way::Origin;
 use crate::error::Error;
-use crate::kernels::{Entries, HeadSums, Matrix, Passed, Pending, all, pick, read};
+use crate::kernels::{HeadSums, Matrix, all, pick, read};
 
 /// Weights, gradients and path values of a skeleton; lists by class, the ground first.
 #[derive(Clone)]
@@ -21,14 +21,6 @@ pub(crate) struct Point<'a> {
     u: Vec<f64>,
     /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
     pub inverse: Factors,
-}
-
-/// Gradients of which some have been passed over, and the sums by head line that these passes took.
-pub(crate) struct Passing {
-    /// New weights where there are sums, gradients elsewhere.
-    pub matrices: Vec<Matrix>,
-    pub sums: Vec<Option<Pending<Vec<f64>>>>,
-    pub unjudged: Unjudged,
 }
 
 impl<'a> Point<'a> {
@@ -66,57 +58,6 @@ impl<'a> Point<'a> {
         })
     }
 
-    /// The update of a parameter whose edges leave the ground, In edges aside, where the other matrix is multiplied with
-    /// `other` and with factors by class.
-    pub fn passing_update<'f>(
-        &'f self,
-        slot: usize,
-        other: f64,
-        by: &'f Factors,
-    ) -> Result<Update<'f>, Error> {
-        let edges = &self.network.wiring.edges[slot];
-        let (ones, network) = (&self.chart.places.ones, self.network);
-        let (tails, heads) = (edges.by_tail(by.tail()), edges.by_head(by.head()));
-        Ok(Update {
-            of_weights: network.fit(slot, edges.by_tail(ones), edges.by_head(ones))?,
-            of_other: network.fitted(slot, network.arranged(slot, other, tails, heads))?,
-            fixed: Entries::default(),
-        })
-    }
-
-    /// Takes those passes of a step that depend on no sum: `pass(slot, gradient)` gives the new weights and the dot
-    /// products by head line.
-    ///
-    /// # Errors
-    /// A weight or gradient is not finite, or of `pass`.
-    pub fn pass(
-        &self,
-        gradients: Vec<Matrix>,
-        mut pass: impl FnMut(usize, Matrix) -> Result<Passed, Error>,
-    ) -> Result<Passing, Error> {
-        let mut sums = vec![None; gradients.len()];
-        let mut unjudged = Unjudged::default();
-        let mut matrices = gradients;
-        if self.chart.reading[0].passes() {
-            let step = |(slot, g)| {
-                if !self.chart.passes(slot) {
-                    return Ok(g);
-                }
-                let passed = pass(slot, g)?;
-                unjudged.add(slot, passed.finite, self.network)?;
-                sums[slot] = Some(passed.dots);
-                Ok(passed.matrix)
-            };
-            let moved = matrices.into_iter().enumerate().map(step);
-            matrices = moved.collect::<Result<_, Error>>()?;
-        }
-        Ok(Passing {
-            matrices,
-            sums,
-            unjudged,
-        })
-    }
-
     /// What a way back begins with, and the [inverse factors](Self::inverse).
     pub fn origin(self, per_value: Vec<f64>) -> (Origin<'a>, Factors) {
         let origin = Origin {
@@ -128,23 +69,13 @@ impl<'a> Point<'a> {
         (origin, self.inverse)
     }
 
-    /// All sums, read from gradients where no pass has taken them.
+    /// All sums that the inverse chain rule takes.
     ///
     /// # Errors
     /// A weight or gradient that is read is not finite.
-    pub fn survey(
-        mut self,
-        gradients: &[Matrix],
-        taken: Vec<Option<Pending<Vec<f64>>>>,
-    ) -> Result<SkeletonSurvey<'a>, Error> {
-        let (chart, network) = (self.chart, self.network);
-        let [least, any] = &chart.reading;
-        let mut reading = least;
-        let mut outgoing = least.sums(network, gradients, taken)?;
-        if !least.holds(network, gradients, &outgoing) {
-            reading = any;
-            outgoing = any.sums(network, gradients, vec![None; gradients.len()])?;
-        }
+    pub fn survey(mut self, gradients: &[Matrix]) -> Result<SkeletonSurvey<'a>, Error> {
+        let chart = self.chart;
+        let outgoing = gradient::outgoing(self.network, gradients)?;
         let (mut head_sums, mut incoming) = (vec![None; gradients.len()], Vec::new());
         if !chart.places.all_grounded() {
             (head_sums, incoming) = self.head_sums(gradients)?;
@@ -157,7 +88,6 @@ impl<'a> Point<'a> {
             incoming,
             per_value,
             head_sums,
-            reading,
         })
     }
 

@@ -1,12 +1,9 @@
 //! The paper's chart: values of basis paths.
 
-use std::cell::LazyCell;
-
 use super::chart::Network;
 use super::parts::Part;
 use super::places::{Factors, Places};
-use super::point::{Passing, Point};
-use super::reading::Reading;
+use super::point::Point;
 use super::survey::SkeletonSurvey;
 use super::values;
 use crate::error::Error;
@@ -24,8 +21,6 @@ pub(crate) struct SkeletonChart {
     pub normalised: bool,
     pub places: Places,
     pub(super) parts: Vec<Part>,
-    /// What is read of a gradient that keeps the conservation law, and of any.
-    pub(super) reading: [Reading; 2],
 }
 
 impl SkeletonChart {
@@ -33,7 +28,6 @@ impl SkeletonChart {
         Self {
             places: Places::new(wiring, &tree),
             parts: Part::list(wiring, &tree),
-            reading: [Reading::least(wiring), Reading::outgoing(wiring)],
             tree,
             floor: None,
             normalised: false,
@@ -129,11 +123,6 @@ impl SkeletonChart {
         (&part.moving_at, &part.moving)
     }
 
-    /// Whether a step's pass over a parameter is taken [before its sums are known](Point::pass).
-    pub fn passes(&self, slot: usize) -> bool {
-        self.reading[0].in_passing(slot)
-    }
-
     /// Reads weights and gradients once and computes all that is per class.
     ///
     /// # Errors
@@ -143,8 +132,7 @@ impl SkeletonChart {
         network: Network<'a>,
         gradients: &[Matrix],
     ) -> Result<SkeletonSurvey<'a>, Error> {
-        let taken = vec![None; gradients.len()];
-        Point::of(self, network, gradients)?.survey(gradients, taken)
+        Point::of(self, network, gradients)?.survey(gradients)
     }
 
     /// The weights after `v' = v - lr dL/dv`; see [`Chart::descend`](super::Chart::descend).
@@ -154,23 +142,8 @@ impl SkeletonChart {
         gradients: Vec<Matrix>,
         lr: &[f64],
     ) -> Result<Vec<Matrix>, Error> {
-        let point = Point::of(self, network, &gradients)?;
-        let by = LazyCell::new(|| values::of_gradient(point.inverse.clone()));
-        let Passing {
-            matrices,
-            sums,
-            unjudged,
-        } = point.pass(gradients, |slot, g| {
-            let update = point.passing_update(slot, -lr[slot], &by)?;
-            Ok(network.passed(slot, g, &update, Some(network.heads(slot))))
-        })?;
-        let way = point.survey(&matrices, sums)?.descent(lr)?;
-        unjudged.all(network, matrices, |slot, matrix| {
-            Ok(match self.passes(slot) {
-                true => matrix.put(&way.fixed(slot)).into(),
-                false => network.passed(slot, matrix, &way.update(slot)?, None),
-            })
-        })
+        let way = self.survey(network, &gradients)?.descent(lr)?;
+        network.updated(gradients, way.updates()?)
     }
 }
 

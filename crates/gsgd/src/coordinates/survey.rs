@@ -3,7 +3,6 @@
 use super::chart::{Survey, Update};
 use super::places::Factors;
 use super::point::Point;
-use super::reading::Reading;
 use super::values;
 use super::way::Way;
 use crate::error::Error;
@@ -21,7 +20,6 @@ pub(crate) struct SkeletonSurvey<'a> {
     pub(super) in_gradients: Vec<f64>,
     /// Sums by head line of the parameters that lead to floating classes or sinks.
     pub(super) head_sums: Vec<Option<HeadSums>>,
-    pub(super) reading: &'a Reading,
 }
 
 impl<'a> SkeletonSurvey<'a> {
@@ -114,12 +112,6 @@ impl<'a> SkeletonSurvey<'a> {
 }
 
 impl Survey for SkeletonSurvey<'_> {
-    fn unread(&self) -> Vec<usize> {
-        let unread =
-            |&slot: &usize| self.reading.leaves_out(slot) && self.head_sums[slot].is_none();
-        (0..self.head_sums.len()).filter(unread).collect()
-    }
-
     fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
         let (tail, head) = self.inverse().tail_and_head();
         self.point
@@ -157,7 +149,6 @@ impl Survey for SkeletonSurvey<'_> {
             of_x: &by,
             of_y: &along,
             fixed: &entries,
-            dots: None,
         };
         let w = &self.point.network.weights[slot];
         Ok(g.combine(w, &by).matrix)
@@ -182,7 +173,7 @@ impl Survey for SkeletonSurvey<'_> {
             }
         }
         let way = self.clone().after(change, &lengths)?;
-        let updates = (0..values.len()).map(|slot| Ok(way.update(slot)?.into_owned()));
-        updates.collect()
+        let updates = way.updates()?.into_iter();
+        Ok(updates.map(Update::into_owned).collect())
     }
 }

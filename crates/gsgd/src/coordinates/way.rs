@@ -117,15 +117,20 @@ impl<'a> Way<'a> {
     }
 
     /// The skeleton weights of a parameter after the step.
-    pub fn fixed(&self, slot: usize) -> Entries<'_> {
+    fn fixed(&self, slot: usize) -> Entries<'_> {
         self.chart.parts[slot].entries(self.skeleton.as_slice())
     }
 
-    /// New weights of a parameter.
+    /// New weights of every parameter.
     ///
     /// # Errors
     /// Factors leave the range of the weights' type.
-    pub fn update(&self, slot: usize) -> Result<Update<'_>, Error> {
+    pub fn updates(&self) -> Result<Vec<Update<'_>>, Error> {
+        let slots = 0..self.network.weights.len();
+        slots.map(|slot| self.update(slot)).collect()
+    }
+
+    fn update(&self, slot: usize) -> Result<Update<'_>, Error> {
         let (network, other) = (self.network, self.other[slot]);
         let edges = &network.wiring.edges[slot];
         let beyond_grounded = self.chart.parts[slot].beyond_grounded;

@@ -4,7 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Advance, Combine, Entries, Lines, Motion, Pending, Power, Side, entries_of};
+use super::{Advance, Combine, Entries, Lines, Motion, Power, Side};
 
 /// A tensor in this shape, off the autodiff tape.
 pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Tensor<2> {
@@ -78,12 +78,6 @@ pub fn pick(w: Tensor<2>, g: Tensor<2>, at: &[usize]) -> Tensor<1> {
     Tensor::cat(entries.to_vec(), 0)
 }
 
-pub fn line_sums(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize, line: usize) -> Tensor<1> {
-    let entries = entries_of(line, side, groups, w.dims());
-    let u = w.slice(entries.clone()) * g.slice(entries);
-    Tensor::cat([u.clone(), u.abs()].map(Tensor::sum).to_vec(), 0)
-}
-
 pub fn head_sums(
     w: Tensor<2>,
     g: Tensor<2>,
@@ -136,55 +130,46 @@ fn sum_of(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
     scale(&x, of_x) + scale(&y, of_y)
 }
 
-/// A matrix, whether it was finite before single entries were set, and the sums that were asked for.
-type Passed = (Tensor<2>, Tensor<1>, Pending<Vec<f64>>);
+/// A matrix, and whether it was finite before single entries were set.
+type Passed = (Tensor<2>, Tensor<1>);
 
-pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> Passed {
-    let sums = dots_by(by.dots, &x, &y, by.of_x);
-    let sum = sum_of(x, by.of_x, y, by.of_y);
-    let finite = is_finite(&sum);
-    (put(sum, by.fixed), finite, sums)
+fn passed(x: Tensor<2>, fixed: &Entries) -> Passed {
+    let finite = is_finite(&x);
+    (put(x, fixed), finite)
 }
 
-/// The sums of products that are asked for, if any.
-fn dots_by(side: Option<Side>, x: &Tensor<2>, y: &Tensor<2>, lines: &Lines) -> Pending<Vec<f64>> {
-    let groups = lines.groups(x.dims()[1]);
-    match side {
-        Some(side) => dots(x.clone(), y.clone(), side, groups).into(),
-        None => Vec::new().into(),
-    }
+pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> Passed {
+    passed(sum_of(x, by.of_x, y, by.of_y), by.fixed)
 }
 
 pub fn allocate(
-    w: Tensor<2>,
     moved: Tensor<2>,
+    w: Tensor<2>,
     v: &Lines,
     of_w: &Lines,
     of_change: &Lines,
     fixed: &Entries,
-) -> Tensor<2> {
+) -> Passed {
     let change = moved - scale(&w, v);
-    put(sum_of(w, of_w, change, of_change), fixed)
+    passed(sum_of(w, of_w, change, of_change), fixed)
 }
 
-pub fn advance(
+/// Weights and moments after a step, no single entry set.
+fn advanced(
     g: Tensor<2>,
     w: Tensor<2>,
-    mut moments: Vec<Tensor<2>>,
+    moments: Vec<Tensor<2>>,
     by: &Advance,
-) -> (Passed, Vec<Tensor<2>>) {
-    let (shape, verdict, before) = (g.dims(), is_finite(&g).sum(), moments.clone());
-    let sums = dots_by(by.dots, &g, &w, by.of_weights);
+) -> (Tensor<2>, Vec<Tensor<2>>) {
     let g = scale(&g, by.gradient);
-    let change = match by.motion {
+    let (change, moments) = match by.motion {
         Motion::Ball {
             momentum,
             of_gradient,
             of_moment,
         } => {
             let m = moments[0].clone() * momentum + g.clone();
-            moments[0] = m.clone();
-            g * of_gradient + m * of_moment
+            (g * of_gradient + m.clone() * of_moment, vec![m])
         }
         Motion::Adam {
             betas: [one, two],
@@ -193,24 +178,42 @@ pub fn advance(
         } => {
             let m = moments[0].clone() * one + g.clone() * (1.0 - one);
             let s = moments[1].clone() * two + g.clone() * g * (1.0 - two);
-            moments = vec![m.clone(), s.clone()];
-            m * rate / (s.sqrt() + epsilon)
+            (m.clone() * rate / (s.clone().sqrt() + epsilon), vec![m, s])
         }
     };
-    let moved = sum_of(w, by.of_weights, change, by.of_change);
-    let wrong = verdict.clone().is_nan().bool_or(verdict.clone().is_inf());
-    let wrong = wrong.reshape([1, 1]).expand(shape);
-    let moments = before.into_iter().zip(moments).zip(by.fixed_moments);
-    let moments = moments.map(|((before, moment), values)| {
-        let fixed = Entries {
-            values: values.into(),
-            ..by.fixed.clone()
-        };
-        put(moment, &fixed).mask_where(wrong.clone(), before)
+    (sum_of(w, by.of_weights, change, by.of_change), moments)
+}
+
+pub fn advances_finitely(
+    g: Tensor<2>,
+    w: Tensor<2>,
+    moments: Vec<Tensor<2>>,
+    by: &Advance,
+) -> Tensor<1> {
+    let (moved, moments) = advanced(g, w, moments, by);
+    let verdicts = moments.iter().map(is_finite);
+    verdicts.fold(is_finite(&moved), |all, one| all + one)
+}
+
+pub fn advance(
+    g: Tensor<2>,
+    w: Tensor<2>,
+    moments: Vec<Tensor<2>>,
+    by: &Advance,
+) -> (Tensor<2>, Vec<Tensor<2>>) {
+    let (moved, moments) = advanced(g, w, moments, by);
+    let moments = moments.into_iter().zip(by.fixed_moments);
+    let moments = moments.map(|(moment, values)| {
+        let values = values.into();
+        put(
+            moment,
+            &Entries {
+                values,
+                ..by.fixed.clone()
+            },
+        )
     });
-    let moments = moments.collect();
-    let verdict = verdict + is_finite(&moved);
-    ((put(moved, by.fixed), verdict, sums), moments)
+    (put(moved, by.fixed), moments.collect())
 }
 
 fn indices(x: &Tensor<2>, at: &[usize]) -> Tensor<1, Int> {

@@ -81,11 +81,6 @@ impl Matrix {
         dispatch!(dots(self, g; side, groups))
     }
 
-    /// Sums of w g and of its absolute values over one line of a side.
-    pub fn line_sums(&self, g: &Self, side: Side, groups: usize, line: usize) -> Pending<[f64; 2]> {
-        dispatch!(line_sums(self, g; side, groups, line))
-    }
-
     /// Squares and dot products by head, with a factor per tail; see [`HeadSums`].
     pub fn head_sums(
         &self,
@@ -121,22 +116,43 @@ impl Matrix {
         }
     }
 
-    /// Weights for moved path values: `(w * a_rows) * a_columns + ((v' - v) * b_rows) * b_columns` where
-    /// `v = (w * rows) * columns`, then `fixed` entries set, in the memory of w where it is uniquely owned.
+    /// Weights for these moved path values, in their memory where it is uniquely owned:
+    /// `(w * a_rows) * a_columns + ((v' - v) * b_rows) * b_columns` where `v = (w * rows) * columns`, then `fixed` entries set.
     pub fn allocate(
         self,
-        moved: &Self,
+        w: &Self,
         v: &Lines,
         of_w: &Lines,
         of_change: &Lines,
         fixed: &Entries,
-    ) -> Self {
-        dispatch!(allocate(self, moved; v, of_w, of_change, fixed))
+    ) -> Passed {
+        match (self, w) {
+            #[cfg(feature = "flex")]
+            (Self::Memory(moved), Self::Memory(w)) => {
+                stream::allocate(moved, w, v, of_w, of_change, fixed).into()
+            }
+            (moved, w) => {
+                dense::allocate(moved.into(), w.clone().into(), v, of_w, of_change, fixed).into()
+            }
+        }
+    }
+
+    /// Whether [`advance`](Self::advance) gives weights and moments that are finite; nothing is changed.
+    pub fn advances_finitely(&self, w: &Self, moments: &[Self], by: &Advance) -> Pending<bool> {
+        #[cfg(feature = "flex")]
+        if let (Self::Memory(g), Self::Memory(w)) = (self, w) {
+            let moments: Option<Vec<&FlexTensor>> = moments.iter().map(Self::memory).collect();
+            if let Some(moments) = moments {
+                return stream::advances_finitely(g, w, &moments, by).into();
+            }
+        }
+        let moments = moments.iter().cloned().map(Tensor::from).collect();
+        dense::advances_finitely(self.clone().into(), w.clone().into(), moments, by).into()
     }
 
     /// Weights and moments after a step from this gradient, in its memory and that of the moments where they are
-    /// uniquely owned; see [`Advance`]. Moments of a gradient that is not finite are as they were.
-    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Passed, Vec<Self>) {
+    /// uniquely owned; see [`Advance`].
+    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Self, Vec<Self>) {
         #[cfg(feature = "flex")]
         if let (Self::Memory(w), Self::Memory(_)) = (w, &self)
             && moments.iter().all(|m| matches!(m, Self::Memory(_)))
@@ -146,14 +162,20 @@ impl Matrix {
                 Self::Tensor(_) => unreachable!("all are memory"),
             };
             let moments = moments.into_iter().map(memory).collect();
-            let (x, moments, finite, dots) = stream::advance(memory(self), w, moments, by);
-            let moments = moments.into_iter().map(Self::from).collect();
-            return ((x, finite, dots).into(), moments);
+            let (moved, moments) = stream::advance(memory(self), w, moments, by);
+            return (moved.into(), moments.into_iter().map(Self::from).collect());
         }
         let moments = moments.into_iter().map(Tensor::from).collect();
-        let (passed, moments) = dense::advance(self.into(), w.clone().into(), moments, by);
-        let moments = moments.into_iter().map(Self::from).collect();
-        (passed.into(), moments)
+        let (moved, moments) = dense::advance(self.into(), w.clone().into(), moments, by);
+        (moved.into(), moments.into_iter().map(Self::from).collect())
+    }
+
+    #[cfg(feature = "flex")]
+    fn memory(&self) -> Option<&FlexTensor> {
+        match self {
+            Self::Memory(x) => Some(x),
+            Self::Tensor(_) => None,
+        }
     }
 
     /// Single entries, by index into the row-major matrix.
@@ -215,24 +237,15 @@ fn pick_on_devices(
     }
 }
 
-/// A matrix that nothing was asked about.
-impl From<Matrix> for Passed {
-    fn from(matrix: Matrix) -> Self {
-        (matrix, true, Vec::new()).into()
-    }
-}
-
-impl<M, F, D> From<(M, F, D)> for Passed
+impl<M, F> From<(M, F)> for Passed
 where
     M: Into<Matrix>,
     F: Into<Pending<bool>>,
-    D: Into<Pending<Vec<f64>>>,
 {
-    fn from((matrix, finite, dots): (M, F, D)) -> Self {
+    fn from((matrix, finite): (M, F)) -> Self {
         Self {
             matrix: matrix.into(),
             finite: finite.into(),
-            dots: dots.into(),
         }
     }
 }

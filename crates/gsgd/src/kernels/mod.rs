@@ -5,7 +5,6 @@
 //! [`Matrix`]. All that is per unit, not per weight, is done elsewhere in f64.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 mod dense;
 mod lines;
@@ -54,22 +53,6 @@ pub(crate) struct Picked<'a> {
     pub to: &'a [u32],
 }
 
-/// The rows and columns that a line's entries lie in, in a matrix of so many rows and columns.
-fn entries_of(
-    line: usize,
-    side: Side,
-    groups: usize,
-    [rows, columns]: [usize; 2],
-) -> [Range<usize>; 2] {
-    match side {
-        Side::Rows => [line..line + 1, 0..columns],
-        Side::Columns => {
-            let (group, column, rows) = (line / columns, line % columns, rows / groups);
-            [group * rows..(group + 1) * rows, column..column + 1]
-        }
-    }
-}
-
 /// Whether all numbers are good. Looks at every one, many at a time: as a number a verdict keeps its place in a vector.
 pub(crate) fn all(numbers: &[f64], good: impl Fn(f64) -> bool) -> bool {
     let search = || numbers.iter().fold(0, |bad, &x| bad | u64::from(!good(x))) == 0;
@@ -116,8 +99,6 @@ pub(crate) struct Combine<'a> {
     pub of_x: &'a Lines<'a>,
     pub of_y: &'a Lines<'a>,
     pub fixed: &'a Entries<'a>,
-    /// The side by whose lines the products of x and y are summed up on the way.
-    pub dots: Option<Side>,
 }
 
 /// What a pass over a matrix gives.
@@ -126,8 +107,6 @@ pub(crate) struct Passed {
     pub matrix: Matrix,
     /// Whether all was finite, before single entries were set.
     pub finite: Pending<bool>,
-    /// The sums that were asked for.
-    pub dots: Pending<Vec<f64>>,
 }
 
 /// A step of moments in path space and its way back to weights, for the gradient g of weights w:
@@ -148,8 +127,6 @@ pub(crate) struct Advance<'a> {
     pub fixed: &'a Entries<'a>,
     /// Values of every moment for these entries, in the same places of lists.
     pub fixed_moments: &'a [Vec<f64>],
-    /// The side by whose lines the products of g and w are summed up on the way.
-    pub dots: Option<Side>,
 }
 
 /// Sums by head that norm coordinates need, from one pass.
@@ -241,23 +218,20 @@ mod tests {
                     }
                 }
                 agree(&|how| pair(how).0.scale(&a).to_vec());
-                let dots = [None, Some(Side::Rows), Some(Side::Columns)];
-                for dots in dots {
-                    agree(&|how| {
-                        let (w, g) = pair(how);
-                        let by = Combine {
-                            of_x: &a,
-                            of_y: &b,
-                            fixed: &fixed,
-                            dots,
-                        };
-                        let passed = w.combine(&g, &by);
-                        [passed.matrix.to_vec(), passed.dots.read()].concat()
-                    });
-                }
                 agree(&|how| {
                     let (w, g) = pair(how);
-                    w.allocate(&g, &a, &b, &c, &fixed).to_vec()
+                    let by = Combine {
+                        of_x: &a,
+                        of_y: &b,
+                        fixed: &fixed,
+                    };
+                    w.combine(&g, &by).matrix.to_vec()
+                });
+                agree(&|how| {
+                    let (w, g) = pair(how);
+                    let passed = g.allocate(&w, &a, &b, &c, &fixed);
+                    assert!(passed.finite.read());
+                    passed.matrix.to_vec()
                 });
                 let ball = Rule::HeavyBall {
                     momentum: 0.9,
@@ -268,7 +242,7 @@ mod tests {
                     beta_2: 0.99,
                     epsilon: 1e-8,
                 };
-                for (rule, dots) in [ball, adam].into_iter().flat_map(|r| dots.map(|d| (r, d))) {
+                for rule in [ball, adam] {
                     agree(&|how| {
                         let (w, g) = pair(how);
                         let mut moments = vec![g.clone().scale(&c); rule.moments()];
@@ -283,14 +257,11 @@ mod tests {
                             of_change: &b,
                             fixed: &fixed,
                             fixed_moments: &[vec![0.5, 0.25], vec![1.0, 0.0]],
-                            dots,
                         };
-                        let (passed, moments) = g.advance(&w, moments, &by);
-                        assert!(passed.finite.read());
-                        let all = std::iter::once(&passed.matrix).chain(&moments);
-                        all.flat_map(Matrix::to_vec)
-                            .chain(passed.dots.read())
-                            .collect()
+                        assert!(g.advances_finitely(&w, &moments, &by).read());
+                        let (moved, moments) = g.advance(&w, moments, &by);
+                        let all = std::iter::once(&moved).chain(&moments);
+                        all.flat_map(Matrix::to_vec).collect()
                     });
                 }
                 agree(&|how| {
@@ -303,18 +274,6 @@ mod tests {
                     pick([(&w, &g, picked)].into_iter(), &mut weights, &mut products);
                     [weights, products].concat()
                 });
-                for side in [Side::Rows, Side::Columns] {
-                    let count = match side {
-                        Side::Rows => shape[0],
-                        Side::Columns => groups * shape[1],
-                    };
-                    for line in [0, count - 1] {
-                        agree(&|how| {
-                            let (w, g) = pair(how);
-                            w.line_sums(&g, side, groups, line).read().to_vec()
-                        });
-                    }
-                }
                 agree(&|how| pair(how).0.gather(&fixed.at).read());
                 agree(&|how| pair(how).0.put(&fixed).to_vec());
             }
@@ -372,7 +331,6 @@ mod tests {
                     of_x: &by,
                     of_y: &by,
                     fixed: &none,
-                    dots: None,
                 };
                 assert_eq!(matrix().combine(&y, &by).finite.read(), wrong == 1.0);
             }
@@ -380,35 +338,44 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_that_is_not_finite_leaves_its_moments_as_they_are() {
+    fn a_step_of_moments_that_is_not_finite_is_known_before() {
         let (by, none) = (lines([9, 70], 1, 0.2), Entries::default());
-        let rule = Rule::HeavyBall {
+        let ball = Rule::HeavyBall {
             momentum: 0.9,
             nesterov: false,
         };
+        let adam = Rule::Adam {
+            beta_1: 0.9,
+            beta_2: 0.99,
+            epsilon: 1e-8,
+        };
         for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
             let matrix = || Matrix::of(random([9, 70], DType::F32), [9, 70], how);
-            let wrong = Entries::new(vec![(333, f64::NAN)]);
-            let by = Advance {
-                gradient: &by,
-                motion: rule.at(1, 0.1),
-                of_weights: &by,
-                of_change: &by,
-                fixed: &none,
-                fixed_moments: &[Vec::new()],
-                dots: None,
+            let all = |value: f64| {
+                let numbers = random([9, 70], DType::F32) * 0.0 + value;
+                Matrix::of(numbers, [9, 70], how)
             };
-            let advance = |g: Matrix| g.advance(&matrix(), vec![matrix()], &by);
-            let (passed, moments) = advance(matrix().put(&wrong));
-            assert!(!passed.finite.read());
-            assert_eq!(moments[0].to_vec()[333], matrix().to_vec()[333]);
-            assert!(moments[0].is_finite().read());
-            assert!(advance(matrix()).0.finite.read());
-            let large = Matrix::of(random([9, 70], DType::F64) * 1e200, [9, 70], how);
-            let moment = large.clone().scale(&lines([9, 70], 1, 0.3));
-            let (passed, moments) = large.clone().advance(&large, vec![moment.clone()], &by);
-            assert!(passed.finite.read());
-            assert_ne!(moments[0].to_vec(), moment.to_vec());
+            for rule in [ball, adam] {
+                let by = Advance {
+                    gradient: &by,
+                    motion: rule.at(1, 10.0),
+                    of_weights: &by,
+                    of_change: &by,
+                    fixed: &none,
+                    fixed_moments: &[Vec::new(), Vec::new()],
+                };
+                let finite = |g: Matrix, w: Matrix| {
+                    let moments = vec![all(0.0); rule.moments()];
+                    g.advances_finitely(&w, &moments, &by).read()
+                };
+                let with = |wrong| matrix().put(&Entries::new(vec![(333, wrong)]));
+                assert!(finite(with(1.0), matrix()));
+                for wrong in [f64::NAN, f64::INFINITY] {
+                    assert!(!finite(with(wrong), matrix()));
+                    assert!(!finite(matrix(), with(wrong)));
+                }
+                assert!(!finite(all(3e38), matrix()), "a sum overflows");
+            }
         }
     }
 
@@ -430,7 +397,6 @@ mod tests {
                 of_x: &other,
                 of_y: &ones,
                 fixed: &Entries::default(),
-                dots: None,
             };
             assert_eq!(matrix().combine(&matrix(), &by).matrix.to_vec(), expected);
             let wrong = Entries::new(vec![(8 * columns + columns - 1, f64::NAN)]);

@@ -27,17 +27,14 @@ pub(super) enum Inner {
 
 /// An optimiser in the positively scale-invariant space; made by [`GSpaceConfig`](crate::GSpaceConfig).
 ///
-/// Each step reads sums, O(H) of them, from some of the weights and gradients, changes coordinates from (w, dL/dw) to
-/// (v, dL/dv), lets the inner optimiser step v, and allocates the new path values back to the weights. For G-SGD,
-/// G-momentum and G-Adam the last three are one pass: 3, 5 and 7 memory words per weight, and two more of each layer that
-/// is read for sums before. (With batch norm the latter two take a pass for each.) Between steps it keeps O(H) numbers
-/// besides the inner optimiser's state.
+/// Each step reads sums, O(H) of them, from the weights and gradients of all layers but the first, changes coordinates from
+/// (w, dL/dw) to (v, dL/dv), lets the inner optimiser step v, and allocates the new path values back to the weights. For
+/// G-SGD the last three are one pass. G-momentum and G-Adam read all once more before theirs, to know that every number
+/// will be finite. (With batch norm these two take a pass for each.) Between steps it keeps O(H) numbers besides the inner
+/// optimiser's state.
 ///
-/// A class's sum is read from its incoming weights where those are far fewer than its outgoing ones, or where they leave
-/// the ground, so that the pass over them can take it on the way; for the two sums are equal where the loss depends on the
-/// network's outputs alone. A few classes are read on both sides in every step; where
-/// they disagree, as with a penalty on weights in the loss, all sums are read from outgoing weights, which is right for any
-/// gradient. (A penalty on path values belongs into the inner optimiser: it is scale-invariant.)
+/// dL/dv is right for any gradient, also for one that is not that of a loss of the network's outputs: with a penalty on
+/// some weights, masked, or clipped. (A penalty on path values belongs into the inner optimiser: it is scale-invariant.)
 ///
 /// The function's trajectory does not depend on how the network is scaled.
 #[derive(Clone)]
@@ -95,8 +92,8 @@ impl GSpace {
     /// are stepped in weight space (see [`Unwired`](crate::Unwired)).
     ///
     /// # Errors
-    /// A missing or non-finite gradient, a changed shape, a zero skeleton weight, a step into a pole. The model comes
-    /// back as it was. Moments may have taken the step, where the gradient was finite.
+    /// A missing or non-finite gradient, a changed shape, a zero skeleton weight, a step into a pole or out of the weights'
+    /// range. The model comes back as it was, and moments and the number of steps are as they were.
     ///
     /// # Panics
     /// As Burn's optimisers do, if `lr` has no group that matches a parameter.
@@ -110,7 +107,12 @@ impl GSpace {
         match &mut self.inner {
             Inner::Descent => self.space.descend(lr, model, grads),
             Inner::Moments(moments) => self.space.advance(moments, lr, model, grads),
-            Inner::Lifted(optim) => self.space.lift(optim, lr, model, grads),
+            Inner::Lifted(optim) => {
+                let mut stepped = optim.clone();
+                let model = self.space.lift(&mut stepped, lr, model, grads)?;
+                *optim = stepped;
+                Ok(model)
+            }
         }
     }
 
@@ -172,9 +174,8 @@ impl Space {
         gradients: &[Matrix],
     ) -> Result<Box<dyn Survey + 'a>, Error> {
         let network = self.network(weights);
-        let survey = self.chart.survey(network, gradients)?;
-        network.check(gradients, &survey.unread())?;
-        Ok(survey)
+        network.check(gradients)?;
+        self.chart.survey(network, gradients)
     }
 
     fn network<'a>(&'a self, weights: &'a [Matrix]) -> Network<'a> {
@@ -271,25 +272,23 @@ impl Space {
             let lines = (0..weights.len()).map(|slot| Ok(survey.lines(slot)?.into_owned()));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
             let updates = survey.allocate(&params::read(&moved, &self.wiring, self.how)?)?;
-            drop(survey);
-            Ok((moved, weights, updates, lines))
+            let mut verdicts = Vec::with_capacity(weights.len());
+            let allocate = |slot: usize, moved: Matrix| {
+                let Update {
+                    of_weights,
+                    of_other,
+                    fixed,
+                } = &updates[slot];
+                let passed =
+                    moved.allocate(&weights[slot], &lines[slot], of_weights, of_other, fixed);
+                verdicts.push((slot, passed.finite));
+                passed.matrix
+            };
+            let allocated = params::map(moved, &self.wiring, self.how, allocate);
+            self.network(&weights).judge(verdicts)?;
+            Ok(allocated)
         };
-        let (moved, weights, updates, lines) = match step(&mut grads) {
-            Ok(stepped) => stepped,
-            Err(error) => return Err(Rejected { model, error }),
-        };
-        drop(model);
-        let mut weights: Vec<Option<Matrix>> = weights.into_iter().map(Some).collect();
-        let allocate = |slot: usize, moved: Matrix| {
-            let Update {
-                of_weights,
-                of_other,
-                fixed,
-            } = &updates[slot];
-            let w = weights[slot].take().expect("a parameter is mapped once");
-            w.allocate(&moved, &lines[slot], of_weights, of_other, fixed)
-        };
-        Ok(params::map(moved, &self.wiring, self.how, allocate))
+        step(&mut grads).map_err(|error| Rejected { model, error })
     }
 
     /// The model with stepped path values in place of its weights.

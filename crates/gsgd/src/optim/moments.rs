@@ -1,14 +1,15 @@
 //! Momentum and Adam on path values, in one pass with the change of coordinates.
 //!
-//! The In edges' path values, O(H) of them, are stepped first: all that the way back to weights depends on. Then one pass
-//! over each parameter reads weight, gradient and moments and writes moments and, where the gradient was, the new weight.
+//! The In edges' path values, O(H) of them, are stepped first: all that the way back to weights depends on. Then all is
+//! known to be finite before one pass over each parameter reads weight, gradient and moments and writes moments and, where
+//! the gradient was, the new weight.
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
-use crate::coordinates::{Network, Passing, Point, SkeletonChart, Update};
+use crate::coordinates::{Network, SkeletonChart, Update};
 use crate::error::Error;
-use crate::kernels::{Advance, Entries, Lines, Matrix, Motion, Passed, Rule, Side, read};
+use crate::kernels::{Advance, Lines, Matrix, Motion, Rule, read};
 
 /// A rule with its moments.
 #[derive(Clone)]
@@ -36,7 +37,8 @@ impl Moments {
     /// Takes a step: the new weights, in the memory of the gradients. Moments are 0 where there are none yet.
     ///
     /// # Errors
-    /// A weight, a gradient or a new weight is not finite, the step ends in a pole, or numbers leave their range.
+    /// A weight, a gradient, a new weight or a new moment is not finite, the step ends in a pole, or numbers leave their
+    /// range. Moments and time are as they were then.
     pub fn step(
         &mut self,
         chart: &SkeletonChart,
@@ -44,42 +46,18 @@ impl Moments {
         gradients: Vec<Matrix>,
         lr: &[f64],
     ) -> Result<Vec<Matrix>, Error> {
-        if self.of.is_empty() {
+        let fresh = self.of.is_empty().then(|| {
             let moments = |g: &Matrix| vec![zeros(g); self.rule.moments()];
-            self.of = gradients.iter().map(moments).collect();
-        }
+            gradients.iter().map(moments).collect::<Vec<_>>()
+        });
+        let before = fresh.as_ref().unwrap_or(&self.of);
         let time = self.time.saturating_add(1);
         let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
-        let mut moving = vec![Vec::with_capacity(self.rule.moments()); self.of.len()];
-        let all = self.of.iter().enumerate();
-        let all = all.flat_map(|(slot, moments)| moments.iter().map(move |moment| (slot, moment)));
-        let all = all.map(|(slot, moment)| (slot, moment.gather(chart.moving(slot).0)));
-        for (slot, list) in read(all) {
-            moving[slot].push(list);
-        }
 
-        let point = Point::of(chart, network, &gradients)?;
-        let Passing {
-            matrices,
-            sums,
-            unjudged,
-        } = point.pass(gradients, |slot, g| {
-            let pass = Pass {
-                weights: &network.weights[slot],
-                motion: motions[slot],
-                gradient: network.by_class(slot, &point.inverse)?,
-                update: point.passing_update(slot, 1.0, &point.inverse)?,
-                fixed_moments: &vec![Vec::new(); self.rule.moments()],
-                dots: Some(network.heads(slot)),
-            };
-            self.time = time;
-            Ok(pass.over(g, &mut self.of[slot]))
-        })?;
-
-        let survey = point.survey(&matrices, sums)?;
+        let survey = chart.survey(network, &gradients)?;
         let mut change = vec![0.0; survey.classes()];
         let mut fixed = vec![vec![0.0; 2 * survey.classes()]; self.rule.moments()];
-        for (slot, moments) in moving.iter().enumerate() {
+        for (slot, moments) in moving(chart, before).iter().enumerate() {
             let (_, classes) = chart.moving(slot);
             for (entry, &class) in classes.iter().enumerate() {
                 let mut own = [0.0; 2];
@@ -96,64 +74,71 @@ impl Moments {
 
         let inverse = survey.inverse().clone();
         let way = survey.after(change, &[])?;
-        self.time = time;
-        unjudged.all(network, matrices, |slot, matrix| {
-            if chart.passes(slot) {
-                let skeleton = way.fixed(slot);
-                self.of[slot] = put(std::mem::take(&mut self.of[slot]), &skeleton, &fixed);
-                return Ok(matrix.put(&skeleton).into());
-            }
-            let pass = Pass {
-                weights: &network.weights[slot],
-                motion: motions[slot],
+        let updates = way.updates()?.into_iter().zip(motions).enumerate();
+        let passes = updates.map(|(slot, (update, motion))| {
+            Ok(Pass {
+                motion,
                 gradient: network.by_class(slot, &inverse)?,
-                update: way.update(slot)?,
+                update,
                 fixed_moments: &fixed,
-                dots: None,
-            };
-            Ok(pass.over(matrix, &mut self.of[slot]))
-        })
+            })
+        });
+        let passes = passes.collect::<Result<Vec<Pass>, Error>>()?;
+        let all = passes.iter().zip(&gradients).zip(before).enumerate();
+        let verdicts = all.map(|(slot, ((pass, g), moments))| {
+            let w = &network.weights[slot];
+            (slot, g.advances_finitely(w, moments, &pass.by()))
+        });
+        if let Some((slot, _)) = read(verdicts).find(|(_, finite)| !finite) {
+            return Err(network.not_finite_in_step(slot, &gradients[slot]));
+        }
+
+        // nothing can fail from here on
+        let before = fresh.unwrap_or_else(|| std::mem::take(&mut self.of));
+        let all = passes.iter().zip(gradients).zip(before).enumerate();
+        let (weights, moments) = all
+            .map(|(slot, ((pass, g), moments))| {
+                g.advance(&network.weights[slot], moments, &pass.by())
+            })
+            .unzip();
+        self.of = moments;
+        self.time = time;
+        Ok(weights)
     }
+}
+
+/// By parameter and moment, the moments of the In edges that move.
+fn moving(chart: &SkeletonChart, moments: &[Vec<Matrix>]) -> Vec<Vec<Vec<f64>>> {
+    let mut moving = vec![Vec::new(); moments.len()];
+    let all = moments.iter().enumerate();
+    let all = all.flat_map(|(slot, moments)| moments.iter().map(move |moment| (slot, moment)));
+    let all = all.map(|(slot, moment)| (slot, moment.gather(chart.moving(slot).0)));
+    for (slot, list) in read(all) {
+        moving[slot].push(list);
+    }
+    moving
 }
 
 /// A step of one parameter and its moments.
 struct Pass<'a> {
-    weights: &'a Matrix,
     motion: Motion,
     gradient: Lines<'a>,
     update: Update<'a>,
     /// By moment, the values for the entries that the update sets.
     fixed_moments: &'a [Vec<f64>],
-    dots: Option<Side>,
 }
 
 impl Pass<'_> {
-    fn over(&self, g: Matrix, moments: &mut Vec<Matrix>) -> Passed {
-        let by = Advance {
+    fn by(&self) -> Advance<'_> {
+        Advance {
             gradient: &self.gradient,
             motion: self.motion,
             of_weights: &self.update.of_weights,
             of_change: &self.update.of_other,
             fixed: &self.update.fixed,
             fixed_moments: self.fixed_moments,
-            dots: self.dots,
-        };
-        let (passed, stepped) = g.advance(self.weights, std::mem::take(moments), &by);
-        *moments = stepped;
-        passed
+        }
     }
-}
-
-/// Moments with those of single entries set.
-fn put(moments: Vec<Matrix>, entries: &Entries, values: &[Vec<f64>]) -> Vec<Matrix> {
-    let set = |(moment, values): (Matrix, &Vec<f64>)| {
-        let values = values.into();
-        moment.put(&Entries {
-            values,
-            ..entries.clone()
-        })
-    };
-    moments.into_iter().zip(values).map(set).collect()
 }
 
 fn zeros(like: &Matrix) -> Matrix {

@@ -43,7 +43,7 @@ impl Scaled {
                 weights: &weights,
             };
             let updates = plan(network, &rates)?;
-            network.all_updated(gradients, &updates)
+            network.updated(gradients, updates)
         };
         let moved = match prepare(&mut grads) {
             Ok(moved) => moved,

@@ -107,6 +107,11 @@ impl Edges {
         &self.heads
     }
 
+    /// Whether all edges leave the ground.
+    pub(crate) fn leaves_ground(&self) -> bool {
+        self.tails.iter().all(|tail| tail.is_ground())
+    }
+
     /// Whether this is a bias.
     pub fn is_bias(&self) -> bool {
         self.is_bias

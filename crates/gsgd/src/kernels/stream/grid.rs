@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 
 use super::entries::Fixed;
-use super::products::{FEW, Products};
+use super::products::FEW;
 #[cfg(feature = "rayon")]
 use super::several_cores;
 use super::{Real, vectorised};
@@ -103,48 +103,26 @@ impl Grid {
         good
     }
 
-    /// `work(first row, lines of x, lines of the moments, lines of y)` on rows next to each other, after the products of x
-    /// and y on them are added to sums where these are asked for; after every block its fixed entries set, while it is near.
-    ///
-    /// Whether all of `work` said yes, and the sums.
+    /// `work(first row, lines of x, lines of the moments, lines of y)` on rows next to each other; after every block its
+    /// fixed entries set, while it is near. Whether all of `work` said yes.
     #[inline(always)]
     pub fn change<E: Real, const N: usize>(
         self,
         x: &mut [E],
         mut moments: [&mut [E]; N],
         y: &[E],
-        also: Also<N>,
+        fixed: Fixed<N>,
         work: impl Fn(usize, &mut [E], [&mut [E]; N], &[E]) -> bool + Sync,
-    ) -> (bool, Vec<f64>) {
-        let Also { fixed, dots } = also;
-        let step = self.rows_for(dots);
+    ) -> bool {
+        let step = self.rows_for(None);
         let block = step * self.columns;
         let run = |at: usize, fixed: Fixed<N>, x: &mut [E], mut moments: [&mut [E]; N], y: &[E]| {
-            let first = at * step;
-            let (good, sums) = vectorised(
+            let good = vectorised(
                 #[inline(always)]
-                || {
-                    let moments = moments.each_mut().map(|m| &mut **m);
-                    let Some(side) = dots else {
-                        return (work(first, x, moments, y), Vec::new());
-                    };
-                    let mut products = Products::new(self, side, step);
-                    let good = self.each(
-                        first,
-                        x,
-                        moments,
-                        y,
-                        #[inline(always)]
-                        |row, _, x, moments, y| {
-                            products.add(row, x, y);
-                            work(row, x, moments, y)
-                        },
-                    );
-                    (good, products.sums())
-                },
+                || work(at * step, x, moments.each_mut().map(|m| &mut **m), y),
             );
             fixed.set(at * block, x, moments);
-            (good, sums)
+            good
         };
         if y.len() <= block {
             return run(0, fixed, x, moments, y);
@@ -163,9 +141,9 @@ impl Grid {
             use rayon::prelude::*;
             let blocks: Vec<_> = blocks.collect();
             let done = blocks.into_par_iter().enumerate().map(run);
-            return gathered(dots, done.collect());
+            return done.reduce(|| true, |all, one| all & one);
         }
-        gathered(dots, blocks.enumerate().map(run).collect())
+        blocks.enumerate().map(run).fold(true, |all, one| all & one)
     }
 
     /// A number per row: `of(row, line of x, line of y)`.
@@ -222,20 +200,6 @@ impl Grid {
         }
         lists.map(|blocks| merged(Side::Columns, blocks))
     }
-}
-
-/// What a pass does besides its work on rows.
-#[derive(Clone, Copy)]
-pub(super) struct Also<'a, const N: usize> {
-    pub fixed: Fixed<'a, N>,
-    /// The side by whose lines it sums up the products of x and y.
-    pub dots: Option<Side>,
-}
-
-fn gathered(dots: Option<Side>, blocks: Vec<(bool, Vec<f64>)>) -> (bool, Vec<f64>) {
-    let (good, sums): (Vec<bool>, Vec<Vec<f64>>) = blocks.into_iter().unzip();
-    let sums = dots.map(|side| merged(side, sums));
-    (!good.contains(&false), sums.unwrap_or_default())
 }
 
 /// Sums of all rows from those of every block of them: one after the other, or added up in order.

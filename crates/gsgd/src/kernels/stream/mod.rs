@@ -39,8 +39,8 @@ mod products;
 mod sums;
 
 pub use entries::{gather, pick, put};
-pub use passes::{advance, allocate, combine, scale};
-pub use sums::{dots, head_sums, is_finite, line_sums, maxima, powers};
+pub use passes::{advance, advances_finitely, allocate, combine, scale};
+pub use sums::{dots, head_sums, is_finite, maxima, powers};
 
 trait Real:
     Element
@@ -59,10 +59,6 @@ trait Real:
     /// A number without its sign as it is stored, which is an integer in the order of absolute values; NaN comes last.
     type Size: Copy + Ord + Default;
     fn size(self) -> Self::Size;
-    #[inline(always)]
-    fn is_finite(self) -> bool {
-        self.size() < Self::INFINITE
-    }
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
     fn root(self) -> Self;

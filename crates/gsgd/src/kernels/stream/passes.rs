@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
 use super::entries::Fixed;
-use super::grid::{Also, Grid};
+use super::grid::Grid;
 use super::{Greatest, Real, narrow, vectorised};
 use crate::kernels::{Advance, Combine, Entries, Lines, Motion, all};
 
@@ -27,14 +27,13 @@ pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
     x
 }
 
-pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, bool, Vec<f64>) {
+pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, bool) {
     let grid = Grid::under(&x, by.of_x);
-    let (finite, dots) =
-        by_dtype!(x, E => combine_rows::<E>(grid, x.storage_mut(), y.storage(), by));
-    (x, finite, dots)
+    let finite = by_dtype!(x, E => combine_rows::<E>(grid, x.storage_mut(), y.storage(), by));
+    (x, finite)
 }
 
-fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (bool, Vec<f64>) {
+fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> bool {
     let Combine { of_x, of_y, .. } = by;
     let plain = all(&of_y.columns, |c| c == 1.0);
     let xc = narrow::<E>(&of_x.columns, 1.0);
@@ -43,15 +42,11 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> (boo
     } else {
         narrow::<E>(&of_y.columns, 1.0)
     };
-    let also = Also {
-        fixed: Fixed::of(by.fixed, []),
-        dots: by.dots,
-    };
     grid.change(
         x,
         [],
         y,
-        also,
+        Fixed::of(by.fixed, []),
         #[inline(always)]
         |first, x, [], y| {
             // lists at hand: else they are looked up for every row
@@ -140,58 +135,56 @@ fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E)
 }
 
 pub fn allocate(
-    mut w: FlexTensor,
-    moved: &FlexTensor,
+    mut moved: FlexTensor,
+    w: &FlexTensor,
     v: &Lines,
     of_w: &Lines,
     of_change: &Lines,
     fixed: &Entries,
-) -> FlexTensor {
-    let grid = Grid::under(&w, v);
-    by_dtype!(w, E => {
+) -> (FlexTensor, bool) {
+    let grid = Grid::under(w, v);
+    let finite = by_dtype!(w, E => {
         let lines = [v, of_w, of_change].map(Narrow::<E>::of);
-        allocate_rows(grid, w.storage_mut(), moved.storage(), &lines, fixed);
+        allocate_rows(grid, moved.storage_mut(), w.storage(), &lines, fixed)
     });
-    w
+    (moved, finite)
 }
 
 fn allocate_rows<E: Real>(
     grid: Grid,
-    w: &mut [E],
-    moved: &[E],
+    moved: &mut [E],
+    w: &[E],
     lines: &[Narrow<E>; 3],
     fixed: &Entries,
-) {
-    let also = Also {
-        fixed: Fixed::of(fixed, []),
-        dots: None,
-    };
+) -> bool {
     grid.change(
-        w,
-        [],
         moved,
-        also,
+        [],
+        w,
+        Fixed::of(fixed, []),
         #[inline(always)]
-        |first, w, [], moved| {
+        |first, moved, [], w| {
             let [(vr, vc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
             grid.each(
                 first,
-                w,
-                [],
                 moved,
+                [],
+                w,
                 #[inline(always)]
-                |row, at, w, [], moved| {
+                |row, at, moved, [], w| {
                     let (vr, ar, br) = (vr[row], ar[row], br[row]);
                     let columns = vc[at.clone()].iter().zip(&ac[at.clone()]).zip(&bc[at]);
-                    for ((w, &moved), ((&vc, &ac), &bc)) in w.iter_mut().zip(moved).zip(columns) {
-                        let change = moved - (*w * vr) * vc;
-                        *w = (*w * ar) * ac + (change * br) * bc;
+                    let mut greatest = Greatest::default();
+                    for ((x, &w), ((&vc, &ac), &bc)) in moved.iter_mut().zip(w).zip(columns) {
+                        let change = *x - (w * vr) * vc;
+                        *x = (w * ar) * ac + (change * br) * bc;
+                        greatest = greatest.with(*x);
                     }
-                    true
+                    greatest.is_finite()
                 },
             )
         },
-    );
+    )
 }
 
 /// Factors in the type of the entries.
@@ -215,88 +208,217 @@ impl<E: Real> Narrow<E> {
     }
 }
 
+/// What an optimiser's formula makes of one number: its change and new moments.
+trait Step<E, const N: usize>: Copy + Sync {
+    fn change(self, g: E, moments: [E; N]) -> (E, [E; N]);
+}
+
+#[derive(Clone, Copy)]
+struct Ball<E> {
+    momentum: E,
+    of_gradient: E,
+    of_moment: E,
+}
+
+impl<E: Real> Step<E, 1> for Ball<E> {
+    #[inline(always)]
+    fn change(self, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
+        let m = m * self.momentum + g;
+        (g * self.of_gradient + m * self.of_moment, [m])
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Adam<E> {
+    /// By moment, what is kept of it and what is taken of the new.
+    means: [[E; 2]; 2],
+    rate: E,
+    epsilon: E,
+}
+
+impl<E: Real> Step<E, 2> for Adam<E> {
+    #[inline(always)]
+    fn change(self, g: E, [m, s]: [E; 2]) -> (E, [E; 2]) {
+        let [[keep_m, of_g], [keep_s, of_square]] = self.means;
+        let (m, s) = (m * keep_m + g * of_g, s * keep_s + (g * g) * of_square);
+        (m * self.rate / (s.root() + self.epsilon), [m, s])
+    }
+}
+
+/// Runs `$body` with `$step` the formula of a step in the type `$E`, and `$n` moments.
+macro_rules! by_motion {
+    ($motion:expr, $E:ty, $step:ident => $body:expr) => {
+        match $motion {
+            Motion::Ball {
+                momentum,
+                of_gradient,
+                of_moment,
+            } => {
+                let [momentum, of_gradient, of_moment] =
+                    [momentum, of_gradient, of_moment].map(<$E>::of);
+                let $step = Ball {
+                    momentum,
+                    of_gradient,
+                    of_moment,
+                };
+                $body
+            }
+            Motion::Adam {
+                betas,
+                rate,
+                epsilon,
+            } => {
+                let $step = Adam {
+                    means: betas.map(|beta| [beta, 1.0 - beta].map(<$E>::of)),
+                    rate: <$E>::of(rate),
+                    epsilon: <$E>::of(epsilon),
+                };
+                $body
+            }
+        }
+    };
+}
+
+/// Factors of the gradient, of weights and of their change, by row and column.
+struct Factors<E>([Narrow<E>; 3]);
+
+impl<E: Real> Factors<E> {
+    fn of(by: &Advance) -> Self {
+        Self([by.gradient, by.of_weights, by.of_change].map(Narrow::of))
+    }
+
+    /// Whether those by column are one list for the gradient and the change, and 1 for weights, as where all heads are
+    /// grounded; fewer lists stay nearer.
+    fn are_shared(&self) -> bool {
+        let Self([gradient, weights, change]) = self;
+        gradient.columns == change.columns && weights.columns.iter().all(|&c| c == E::ONE)
+    }
+}
+
+/// A number after the step, and its moments.
+#[inline(always)]
+fn stepped<E: Real, const N: usize>(
+    step: impl Step<E, N>,
+    [g, w]: [E; 2],
+    moments: [E; N],
+    rows: [E; 3],
+    columns: [E; 3],
+) -> (E, [E; N]) {
+    let ([gr, ar, br], [gc, ac, bc]) = (rows, columns);
+    let (change, moments) = step.change((g * gr) * gc, moments);
+    ((w * ar) * ac + (change * br) * bc, moments)
+}
+
+pub fn advances_finitely(
+    g: &FlexTensor,
+    w: &FlexTensor,
+    moments: &[&FlexTensor],
+    by: &Advance,
+) -> bool {
+    let grid = Grid::under(g, by.of_weights);
+    by_dtype!(g, E => by_motion!(by.motion, E, step => {
+        let moments = list(moments.iter().map(|m| m.storage::<E>()));
+        rows_are_finite(grid, g.storage::<E>(), moments, w.storage::<E>(), &Factors::of(by), step)
+    }))
+}
+
+fn rows_are_finite<E: Real, const N: usize>(
+    grid: Grid,
+    g: &[E],
+    moments: [&[E]; N],
+    w: &[E],
+    factors: &Factors<E>,
+    step: impl Step<E, N>,
+) -> bool {
+    let shared = factors.are_shared();
+    let blocks = grid.blocks(grid.rows_for(None), |rows| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let [(gr, gc), (ar, ac), (br, bc)] = factors.0.each_ref().map(Narrow::lists);
+                let mut finite = true;
+                for row in rows.clone() {
+                    let (line, at) = (grid.line(row), grid.columns_at(row));
+                    let of_row = [gr[row], ar[row], br[row]];
+                    let (g, w) = (&g[line.clone()], &w[line.clone()]);
+                    let moments = moments.map(|m| &m[line.clone()]);
+                    let (gc, ac, bc) = (&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                    finite &= match shared {
+                        true => {
+                            line_is_finite(g, moments, w, of_row, step, |i| [gc[i], E::ONE, gc[i]])
+                        }
+                        false => {
+                            line_is_finite(g, moments, w, of_row, step, |i| [gc[i], ac[i], bc[i]])
+                        }
+                    };
+                }
+                finite
+            },
+        )
+    });
+    !blocks.contains(&false)
+}
+
+#[inline(always)]
+fn line_is_finite<E: Real, const N: usize>(
+    g: &[E],
+    moments: [&[E]; N],
+    w: &[E],
+    rows: [E; 3],
+    step: impl Step<E, N>,
+    columns: impl Fn(usize) -> [E; 3],
+) -> bool {
+    let w = &w[..g.len()];
+    let moments = moments.map(|m| &m[..g.len()]);
+    let mut greatest = Greatest::default();
+    for at in 0..g.len() {
+        let before = moments.map(|m| m[at]);
+        let (moved, after) = stepped(step, [g[at], w[at]], before, rows, columns(at));
+        greatest = after
+            .iter()
+            .fold(greatest.with(moved), |all, &m| all.with(m));
+    }
+    greatest.is_finite()
+}
+
 pub fn advance(
     mut g: FlexTensor,
     w: &FlexTensor,
     mut moments: Vec<FlexTensor>,
     by: &Advance,
-) -> (FlexTensor, Vec<FlexTensor>, bool, Vec<f64>) {
+) -> (FlexTensor, Vec<FlexTensor>) {
     let grid = Grid::under(&g, by.of_weights);
-    let (finite, dots) = by_dtype!(g, E => {
-        let (g, w) = (g.storage_mut::<E>(), w.storage::<E>());
-        let lines = [by.gradient, by.of_weights, by.of_change].map(Narrow::of);
-        match (by.motion, moments.as_mut_slice()) {
-            (Motion::Ball { momentum, of_gradient, of_moment }, [m, ..]) => {
-                let numbers = [momentum, of_gradient, of_moment].map(E::of);
-                advance_rows(
-                    grid,
-                    g,
-                    [m.storage_mut()],
-                    w,
-                    &lines,
-                    by,
-                    #[inline(always)]
-                    |g, [m], w, rows, columns| match columns {
-                        Columns::Shared(c) => ball_line(g, m, w, rows, thrice(c), numbers),
-                        Columns::Own(own) => ball_line(g, m, w, rows, triples(own), numbers),
-                    },
-                )
-            }
-            (Motion::Adam { betas: [one, two], rate, epsilon }, [m, s, ..]) => {
-                let numbers = [one, 1.0 - one, two, 1.0 - two, rate, epsilon].map(E::of);
-                advance_rows(
-                    grid,
-                    g,
-                    [m.storage_mut(), s.storage_mut()],
-                    w,
-                    &lines,
-                    by,
-                    #[inline(always)]
-                    |g, [m, s], w, rows, columns| match columns {
-                        Columns::Shared(c) => adam_line(g, m, s, w, rows, thrice(c), numbers),
-                        Columns::Own(own) => adam_line(g, m, s, w, rows, triples(own), numbers),
-                    },
-                )
-            }
-            _ => unreachable!("a rule has its moments"),
-        }
-    });
-    (g, moments, finite, dots)
+    by_dtype!(g, E => by_motion!(by.motion, E, step => {
+        let moments = list(moments.iter_mut().map(|m| m.storage_mut::<E>()));
+        advance_rows(grid, g.storage_mut::<E>(), moments, w.storage::<E>(), by, step);
+    }));
+    (g, moments)
 }
 
-/// Factors of the gradient, of weights and of their change, by column.
-enum Columns<'a, E> {
-    /// One for the gradient and the change, 1 for weights, as where all heads are grounded; fewer columns stay nearer.
-    Shared(&'a [E]),
-    /// Each with its own.
-    Own([&'a [E]; 3]),
+/// As many as a rule has.
+fn list<T, const N: usize>(moments: impl Iterator<Item = T>) -> [T; N] {
+    let moments: Result<[T; N], _> = moments.collect::<Vec<T>>().try_into();
+    moments.unwrap_or_else(|_| unreachable!("a rule has its moments"))
 }
 
-/// `step(line of g, lines of the moments, line of w, factors of the row, factors by column)` on every row.
-#[inline(always)]
 fn advance_rows<E: Real, const N: usize>(
     grid: Grid,
     g: &mut [E],
     moments: [&mut [E]; N],
     w: &[E],
-    lines: &[Narrow<E>; 3],
     by: &Advance,
-    step: impl Fn(&mut [E], [&mut [E]; N], &[E], [E; 3], Columns<E>) -> bool + Sync,
-) -> (bool, Vec<f64>) {
-    let [gradient, weights, change] = lines;
-    let shared = gradient.columns == change.columns && weights.columns.iter().all(|&c| c == E::ONE);
-    let also = Also {
-        fixed: Fixed::of(by.fixed, std::array::from_fn(|at| &by.fixed_moments[at])),
-        dots: by.dots,
-    };
+    step: impl Step<E, N>,
+) {
+    let factors = Factors::of(by);
+    let shared = factors.are_shared();
     grid.change(
         g,
         moments,
         w,
-        also,
+        Fixed::of(by.fixed, std::array::from_fn(|at| &by.fixed_moments[at])),
         #[inline(always)]
         |first, g, moments, w| {
-            let [(gr, gc), (ar, ac), (br, bc)] = lines.each_ref().map(Narrow::lists);
+            let [(gr, gc), (ar, ac), (br, bc)] = factors.0.each_ref().map(Narrow::lists);
             grid.each(
                 first,
                 g,
@@ -304,74 +426,40 @@ fn advance_rows<E: Real, const N: usize>(
                 w,
                 #[inline(always)]
                 |row, at, g, moments, w| {
-                    let rows = [gr[row], ar[row], br[row]];
-                    let columns = match shared {
-                        true => Columns::Shared(&gc[at]),
-                        false => Columns::Own([&gc[at.clone()], &ac[at.clone()], &bc[at]]),
-                    };
-                    step(g, moments, w, rows, columns)
+                    let of_row = [gr[row], ar[row], br[row]];
+                    let (gc, ac, bc) = (&gc[at.clone()], &ac[at.clone()], &bc[at]);
+                    match shared {
+                        true => {
+                            advance_line(g, moments, w, of_row, step, |i| [gc[i], E::ONE, gc[i]])
+                        }
+                        false => {
+                            advance_line(g, moments, w, of_row, step, |i| [gc[i], ac[i], bc[i]])
+                        }
+                    }
+                    true
                 },
             )
         },
-    )
+    );
 }
 
 #[inline(always)]
-fn thrice<E: Real>(columns: &[E]) -> impl Iterator<Item = [E; 3]> {
-    columns.iter().map(|&c| [c, E::ONE, c])
-}
-
-#[inline(always)]
-fn triples<E: Real>([g, w, change]: [&[E]; 3]) -> impl Iterator<Item = [E; 3]> {
-    let columns = g.iter().zip(w).zip(change);
-    columns.map(|((&g, &w), &change)| [g, w, change])
-}
-
-#[inline(always)]
-fn ball_line<E: Real>(
+fn advance_line<E: Real, const N: usize>(
     g: &mut [E],
-    m: &mut [E],
+    moments: [&mut [E]; N],
     w: &[E],
-    [gr, ar, br]: [E; 3],
-    columns: impl Iterator<Item = [E; 3]>,
-    [momentum, of_gradient, of_moment]: [E; 3],
-) -> bool {
-    let mut greatest = Greatest::default();
-    for (((x, m), &w), [gc, ac, bc]) in g.iter_mut().zip(m).zip(w).zip(columns) {
-        let (before, g) = (*m, (*x * gr) * gc);
-        let next = before * momentum + g;
-        let change = g * of_gradient + next * of_moment;
-        let moved = (w * ar) * ac + (change * br) * bc;
-        *x = moved;
-        *m = if moved.is_finite() { next } else { before };
-        greatest = greatest.with(moved);
+    rows: [E; 3],
+    step: impl Step<E, N>,
+    columns: impl Fn(usize) -> [E; 3],
+) {
+    let w = &w[..g.len()];
+    let mut moments = moments.map(|m| &mut m[..w.len()]);
+    for at in 0..w.len() {
+        let before = moments.each_ref().map(|m| m[at]);
+        let (moved, after) = stepped(step, [g[at], w[at]], before, rows, columns(at));
+        g[at] = moved;
+        for (m, after) in moments.iter_mut().zip(after) {
+            m[at] = after;
+        }
     }
-    greatest.is_finite()
-}
-
-#[inline(always)]
-fn adam_line<E: Real>(
-    g: &mut [E],
-    m: &mut [E],
-    s: &mut [E],
-    w: &[E],
-    [gr, ar, br]: [E; 3],
-    columns: impl Iterator<Item = [E; 3]>,
-    [one, rest_one, two, rest_two, rate, epsilon]: [E; 6],
-) -> bool {
-    let mut greatest = Greatest::default();
-    let numbers = g.iter_mut().zip(m).zip(s).zip(w);
-    for ((((x, m), s), &w), [gc, ac, bc]) in numbers.zip(columns) {
-        let (before, g) = ([*m, *s], (*x * gr) * gc);
-        let next = [
-            before[0] * one + g * rest_one,
-            before[1] * two + (g * g) * rest_two,
-        ];
-        let change = next[0] * rate / (next[1].root() + epsilon);
-        let moved = (w * ar) * ac + (change * br) * bc;
-        *x = moved;
-        [*m, *s] = if moved.is_finite() { next } else { before };
-        greatest = greatest.with(moved);
-    }
-    greatest.is_finite()
 }

@@ -6,7 +6,7 @@ use burn::tensor::DType;
 use super::grid::{Grid, merged};
 use super::products::{Products, sum_along};
 use super::{Real, all_finite, vectorised};
-use crate::kernels::{HeadSums, Power, Side, entries_of};
+use crate::kernels::{HeadSums, Power, Side};
 
 #[inline(always)]
 fn power<E: Real>(w: E, p: Power) -> f64 {
@@ -33,34 +33,6 @@ pub fn is_finite(x: &FlexTensor) -> bool {
 pub fn dots(w: &FlexTensor, g: &FlexTensor, side: Side, groups: usize) -> Vec<f64> {
     let grid = Grid::of(w, groups);
     by_dtype!(w, E => line_dots(grid, w.storage::<E>(), g.storage::<E>(), side))
-}
-
-pub fn line_sums(
-    w: &FlexTensor,
-    g: &FlexTensor,
-    side: Side,
-    groups: usize,
-    line: usize,
-) -> [f64; 2] {
-    let grid = Grid::of(w, groups);
-    let [rows, columns] = entries_of(line, side, groups, [grid.rows, grid.columns]);
-    by_dtype!(w, E => {
-        let (w, g) = (w.storage::<E>(), g.storage::<E>());
-        vectorised(
-            #[inline(always)]
-            || {
-                let mut sums = [0.0; 2];
-                for row in rows.clone() {
-                    let start = row * grid.columns;
-                    let line = start + columns.start..start + columns.end;
-                    let (w, g) = (&w[line.clone()], &g[line]);
-                    sums[0] += sum_along(w, g, |w, g| w.wide() * g.wide());
-                    sums[1] += sum_along(w, g, |w, g| (w.wide() * g.wide()).abs());
-                }
-                sums
-            },
-        )
-    })
 }
 
 fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
