@@ -141,8 +141,8 @@ def ours(arch, threads):
     command = ["cargo", "bench", "-q", "-p", "gsgd-lab", "--bench", "step", "--", f"training {arch} g-sgd / sgd"]
     env = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     text = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout
-    found = re.findall(r"^\| training, \S+, (sgd|g-sgd) \| ([\d.]+) ±", text, re.MULTILINE)
-    return {name: float(microseconds) / 1e3 for name, microseconds in found}
+    found = re.findall(r"\| (sgd|g-sgd) \| ([\d.]+) ± [\d.]+ (us|ms) ", text)
+    return {name: float(mean) * {"us": 1e-3, "ms": 1}[unit] for name, mean, unit in found}
 
 
 def check():

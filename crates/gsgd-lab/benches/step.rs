@@ -41,8 +41,8 @@ fn main() {
 fn measure_all() {
     let words = std::env::args().skip(1);
     let words: Vec<String> = words.filter(|word| !word.starts_with("--")).collect();
-    println!("| microseconds | mean ± s | min | max | relative to Burn's |");
-    println!("|---|---|---|---|---|");
+    println!("| step | network, batch | optimiser | mean ± s | min | max | relative |");
+    println!("|---|---|---|---|---|---|---|");
     for what in ["step", "training"] {
         for (arch, batch, turn) in NETWORKS {
             for (baseline, ours) in PAIRS {
@@ -59,7 +59,10 @@ fn measure_all() {
                         ours.replace("--", ""),
                     ];
                     for (name, of) in names.iter().zip(&times) {
-                        println!("{}", row(&format!("{what}, {arch}, {name}"), of, &times[0]));
+                        println!(
+                            "| {what} | {arch}, {batch} | {name} | {} |",
+                            row(of, &times[0])
+                        );
                     }
                 }
             }
@@ -91,19 +94,24 @@ fn measure(mut runs: [Run; 3], what: &str, turn: usize) -> [Vec<f64>; 3] {
     times
 }
 
-/// A line of the table: of a turn's steps, and the median of their ratios to the baseline's in the same turn, with its
+/// The figures of a line: of a turn's steps, and the median of their ratios to the baseline's in the same turn, with its
 /// quartiles.
-fn row(name: &str, times: &[f64], baseline: &[f64]) -> String {
+fn row(times: &[f64], baseline: &[f64]) -> String {
     let count = times.len() as f64;
     let mean = times.iter().sum::<f64>() / count;
     let squares: f64 = times.iter().map(|time| (time - mean).powi(2)).sum();
     let deviation = (squares / (count - 1.0)).sqrt();
-    let [least, greatest] = [0.0, 1.0].map(|at| 1e6 * quantile(times.to_vec(), at));
+    let [least, greatest] = [0.0, 1.0].map(|at| quantile(times.to_vec(), at));
     let ratios: Vec<f64> = times.iter().zip(baseline).map(|(a, b)| a / b).collect();
     let [low, middle, high] = [0.25, 0.5, 0.75].map(|at| quantile(ratios.clone(), at));
+    let (unit, scale, digits) = match mean {
+        1e-2.. => ("ms", 1e3, 1),
+        1e-3.. => ("ms", 1e3, 2),
+        _ => ("us", 1e6, 1),
+    };
+    let [mean, deviation, least, greatest] =
+        [mean, deviation, least, greatest].map(|time| format!("{:.digits$}", scale * time));
     format!(
-        "| {name} | {:.1} ± {:.1} | {least:.1} | {greatest:.1} | {middle:.3} ({low:.3} to {high:.3}) |",
-        1e6 * mean,
-        1e6 * deviation
+        "{mean} ± {deviation} {unit} | {least} {unit} | {greatest} {unit} | {middle:.3} ({low:.3} to {high:.3})"
     )
 }

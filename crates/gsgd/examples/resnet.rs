@@ -28,7 +28,7 @@ impl Homogeneous for Net {
     fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
         let y = w.conv2d(x, &self.stem);
         let stream = w.relu(y);
-        let y = w.conv2d(stream.clone(), &self.conv);
+        let y = w.conv2d(stream, &self.conv);
         let block = w.batch_norm(y, &self.norm);
         let y = w.add(stream, block);
         let y = w.relu(y);

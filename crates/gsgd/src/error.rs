@@ -45,7 +45,8 @@ pub enum Error {
     /// A parameter has no gradient.
     #[error(
         "no gradient for parameter `{name}`: does the loss depend on it, was the model created on an \
-         autodiff device, and do the gradients come from this model?"
+         autodiff device, and do the gradients come from this model? If it has been frozen since the optimiser was \
+         made, make another one"
     )]
     MissingGradient {
         /// The parameter's path.
@@ -194,6 +195,25 @@ pub enum Error {
         tool: &'static str,
         /// Why.
         reason: &'static str,
+    },
+
+    /// A tool that does not work with frozen parameters.
+    #[error("{tool} does not work on a network with frozen parameters, such as `{name}`")]
+    Frozen {
+        /// The tool.
+        tool: &'static str,
+        /// One of them.
+        name: String,
+    },
+
+    /// A parameter has a gradient that had none when the optimiser was made.
+    #[error(
+        "parameter `{name}` has a gradient, but was frozen when the optimiser was made: make another one for the network \
+         as it trains now"
+    )]
+    Unfrozen {
+        /// The parameter's path.
+        name: String,
     },
 
     /// An input vector has the wrong length.

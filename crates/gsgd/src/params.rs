@@ -1,5 +1,7 @@
 //! Reading and writing a module's parameters as matrices.
 
+use std::collections::HashSet;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
@@ -29,6 +31,22 @@ pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
     let mut names = Names::default();
     model.visit(&mut names);
     names.found
+}
+
+/// The parameters that have no gradient on a device that makes gradients.
+pub(crate) fn frozen<M: Module>(model: &M) -> HashSet<ParamId> {
+    struct Frozen(HashSet<ParamId>);
+    impl ModuleVisitor for Frozen {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            if value.is_autodiff() && !value.is_require_grad() {
+                self.0.insert(param.id);
+            }
+        }
+    }
+    let mut frozen = Frozen(HashSet::new());
+    model.visit(&mut frozen);
+    frozen.0
 }
 
 /// The wired parameters as matrices, off the autodiff tape.

@@ -229,6 +229,18 @@ fn on_convolutions_residual_networks_and_batch_norm() {
     }
 }
 
+#[test]
+fn with_frozen_layers() {
+    for layer in 0..4 {
+        let mut model = Mlp::he(8, &[6, 9, 7, 8, 3], true, DType::F64);
+        let weight = model.layers[layer].weight.clone();
+        model.layers[layer].weight = weight.set_require_grad(false);
+        for (seed, place) in ALL.into_iter().enumerate() {
+            check(&model, Coordinates::Plain, place, seed as u64, 8);
+        }
+    }
+}
+
 /// The same formulas in one pass, in tensor operations, and around Burn's optimisers.
 #[test]
 fn fused_and_lifted_agree() {

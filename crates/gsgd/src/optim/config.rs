@@ -214,6 +214,18 @@ impl GSpaceConfig {
                 allowed: "a finite number > 0",
             });
         }
+        if let Inner::Moments(Moments {
+            rule: Rule::HeavyBall { momentum, .. },
+            ..
+        }) = self.inner
+            && !(0.0..1.0).contains(&momentum)
+        {
+            return Err(Error::Setting {
+                name: "momentum",
+                found: momentum.to_string(),
+                allowed: "a number in [0, 1)",
+            });
+        }
         self.unwired.wiring(self.wiring, model)
     }
 

@@ -99,6 +99,13 @@ impl ModuleVisitor for Taker<'_> {
             let taken = self.take(slot, param);
             return taken.unwrap_or_else(|error| self.fail(error));
         }
+        if let Some(name) = self.wiring.frozen_name(param.id) {
+            if self.grads.get::<D>(param.id).is_some() {
+                let name = name.into();
+                self.fail(Error::Unfrozen { name });
+            }
+            return;
+        }
         let mut followers = self.wiring.followers.iter();
         if followers.any(|follower| follower.id == param.id) {
             // a bias that batch norm takes away again: left alone

@@ -29,10 +29,11 @@ impl PathSgd {
     /// Path-SGD on `model`.
     ///
     /// # Errors
-    /// The wiring does not fit or has a batch norm, or leaves parameters out and `unwired` refuses that.
+    /// The wiring does not fit, has a batch norm or frozen parameters, or leaves parameters out and `unwired` refuses that.
     pub fn init<M: Module + Homogeneous>(model: &M, unwired: Unwired) -> Result<Self, Error> {
         let network = Scaled::init(model, unwired)?;
         let wiring = &network.wiring;
+        wiring.refuse_frozen("Path-SGD")?;
         if wiring
             .classes()
             .any(|class| wiring.kind(class) == Kind::Sink)

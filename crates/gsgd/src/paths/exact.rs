@@ -53,8 +53,10 @@ impl Paths {
     /// own; positions are not told apart.
     ///
     /// # Errors
-    /// More than a million paths, a batch norm or a grounded function inside, or a model that does not fit its wiring.
+    /// More than a million paths, a batch norm, a grounded function or a frozen layer inside, or a model that does not fit
+    /// its wiring.
     pub fn of<M: Module>(model: &M, wiring: &Wiring) -> Result<Self, Error> {
+        wiring.refuse_frozen("enumerating paths")?;
         if wiring
             .nodes
             .iter()
@@ -206,7 +208,7 @@ impl Paths {
                         .map(|(x, s)| x * s)
                         .collect()
                 }
-                Source::Norm { .. } | Source::Ground(_) => {
+                Source::Norm { .. } | Source::Ground(_) | Source::Frozen(_) => {
                     unreachable!("refused when the paths were enumerated")
                 }
             };
@@ -249,7 +251,9 @@ fn count(wiring: &Wiring) -> u128 {
             Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
             Source::Repeat { from, times } => repeated(&to[*from], *times),
             Source::Activation { from, .. } => to[*from].clone(),
-            Source::Norm { .. } | Source::Ground(_) => unreachable!("refused before"),
+            Source::Norm { .. } | Source::Ground(_) | Source::Frozen(_) => {
+                unreachable!("refused before")
+            }
         };
         to.push(counts);
     }
@@ -289,7 +293,9 @@ fn enumerate(wiring: &Wiring) -> Vec<Path> {
                 }
                 paths
             }
-            Source::Norm { .. } | Source::Ground(_) => unreachable!("refused before"),
+            Source::Norm { .. } | Source::Ground(_) | Source::Frozen(_) => {
+                unreachable!("refused before")
+            }
         };
         to.push(paths);
     }

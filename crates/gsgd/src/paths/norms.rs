@@ -17,8 +17,10 @@ use crate::wiring::{Class, Kind, Source, Wiring};
 /// not looked at.
 ///
 /// # Errors
-/// Model and wiring do not fit.
+/// Model and wiring do not fit, or some parameters are frozen: wire the model on a device without gradients then
+/// (`model.valid()`).
 pub fn path_norm<M: Module>(model: &M, wiring: &Wiring, p: Power) -> Result<f64, Error> {
+    wiring.refuse_frozen("the path norm")?;
     let weights = params::read(model, wiring, Arithmetic::Streamed)?;
     let network = Network {
         wiring,
@@ -107,6 +109,7 @@ impl PathSums {
                     let betas = network.powers_by_head(*beta, &[1.0], p);
                     gammas.iter().zip(betas).map(|(g, b)| g + b).collect()
                 }
+                Source::Frozen(_) => unreachable!("refused before"),
                 Source::Ground(from) => {
                     norm += to[*from].iter().sum::<f64>();
                     vec![1.0; wiring.widths[node]]
@@ -178,6 +181,7 @@ impl PathSums {
                     around[*beta] = (vec![1.0], sums);
                 }
                 Source::Ground(x) => from[*x].iter_mut().for_each(|sum| *sum += 1.0),
+                Source::Frozen(_) => unreachable!("refused before"),
             }
         }
         around

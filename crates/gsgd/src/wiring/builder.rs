@@ -46,6 +46,8 @@ pub(crate) enum Source {
     },
     /// A function that is not positively homogeneous.
     Ground(usize),
+    /// A layer whose weights, or a batch norm of which some, are frozen.
+    Frozen(usize),
 }
 
 impl Source {
@@ -57,7 +59,8 @@ impl Source {
             | Self::Repeat { from, .. }
             | Self::Activation { from, .. }
             | Self::Norm { from, .. }
-            | Self::Ground(from) => vec![*from],
+            | Self::Ground(from)
+            | Self::Frozen(from) => vec![*from],
             Self::Add(a, b) => vec![*a, *b],
             Self::Concat(parts) => parts.clone(),
         }
@@ -103,7 +106,9 @@ pub struct WiringBuilder {
     id: u64,
     pub(super) config: WiringConfig,
     names: HashMap<ParamId, String>,
-    wired: HashSet<ParamId>,
+    /// Parameters that do not train.
+    pub(super) frozen: HashSet<ParamId>,
+    pub(super) wired: HashSet<ParamId>,
     pub(super) nodes: Vec<Node>,
     pub(super) calls: Vec<Call>,
     pub(super) followers: Vec<Follower>,
@@ -117,11 +122,16 @@ pub struct WiringBuilder {
 static NEXT_BUILDER: AtomicU64 = AtomicU64::new(0);
 
 impl WiringBuilder {
-    pub(super) fn new(config: WiringConfig, names: HashMap<ParamId, String>) -> Self {
+    pub(super) fn new(
+        config: WiringConfig,
+        names: HashMap<ParamId, String>,
+        frozen: HashSet<ParamId>,
+    ) -> Self {
         Self {
             id: NEXT_BUILDER.fetch_add(1, Ordering::Relaxed),
             config,
             names,
+            frozen,
             wired: HashSet::new(),
             nodes: Vec::new(),
             calls: Vec::new(),
@@ -284,7 +294,9 @@ impl WiringBuilder {
         }
     }
 
-    pub(super) fn call(&mut self, call: Call) -> usize {
+    /// Takes in the edges of a parameter; its place among them. A frozen weight must not be rescaled, so that the classes
+    /// of its two ends are one, and it has none.
+    pub(super) fn call(&mut self, call: Call) -> Option<usize> {
         if !self.names.contains_key(&call.id) {
             let number = self.calls.len() + 1;
             self.fail(WiringError::Foreign { call: number });
@@ -294,8 +306,22 @@ impl WiringBuilder {
                 layer: call.name.clone(),
             });
         }
+        if self.frozen.contains(&call.id) {
+            let groups = call.layout.groups.max(1);
+            let [tails, heads] = [&call.tails, &call.heads].map(|ends| {
+                let of_group = (ends.len() / groups).max(1);
+                ends.chunks(of_group)
+            });
+            for (tails, heads) in tails.zip(heads) {
+                let first = tails[0];
+                for &class in tails.iter().chain(heads) {
+                    self.classes.unite(first, class);
+                }
+            }
+            return None;
+        }
         self.calls.push(call);
-        self.calls.len() - 1
+        Some(self.calls.len() - 1)
     }
 
     pub(super) fn own(&mut self, x: Channels, call: &'static str) -> Option<usize> {
@@ -320,6 +346,7 @@ impl WiringBuilder {
             Source::Repeat { from, .. } | Source::Activation { from, .. } => self.origin(*from),
             Source::Norm { gamma, .. } => format!("`{}`", self.calls[*gamma].name),
             Source::Ground(from) => format!("a grounded {}", self.origin(*from)),
+            Source::Frozen(from) => format!("a frozen layer behind {}", self.origin(*from)),
         }
     }
 

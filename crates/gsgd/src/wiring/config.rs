@@ -63,7 +63,7 @@ impl WiringConfig {
     pub fn wire<M: Module + Homogeneous>(self, model: &M) -> Result<Wiring, Error> {
         let named = params::names(model);
         let names: HashMap<_, _> = named.iter().cloned().collect();
-        let mut builder = WiringBuilder::new(self, names);
+        let mut builder = WiringBuilder::new(self, names, params::frozen(model));
         let x = builder.input_of_any_width();
         let y = model.wire(&mut builder, x);
         builder.output(y);

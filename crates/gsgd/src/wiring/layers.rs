@@ -150,13 +150,21 @@ impl WiringBuilder {
             before_norm: false,
             node,
         });
-        let bias = bias.map(|bias| self.ground_edges(bias, &new, true));
-        let source = Source::Layer { from, weight, bias };
+        let bias = bias.and_then(|bias| self.ground_edges(bias, &new, true));
+        let source = match weight {
+            Some(weight) => Source::Layer { from, weight, bias },
+            None => Source::Frozen(from),
+        };
         self.node(source, Some(new))
     }
 
     /// A parameter `[channels]` of edges from the ground.
-    fn ground_edges(&mut self, param: &Param<Tensor<1>>, heads: &[u32], is_bias: bool) -> usize {
+    fn ground_edges(
+        &mut self,
+        param: &Param<Tensor<1>>,
+        heads: &[u32],
+        is_bias: bool,
+    ) -> Option<usize> {
         let name = self.name(param.id);
         self.call(Call {
             id: param.id,
@@ -224,6 +232,10 @@ impl WiringBuilder {
         let new: Vec<u32> = (0..features).map(|_| self.classes.fresh()).collect();
         let gamma = self.ground_edges(&layer.gamma, &new, false);
         let beta = self.ground_edges(&layer.beta, &new, true);
-        self.node(Source::Norm { from, gamma, beta }, Some(new))
+        let source = match (gamma, beta) {
+            (Some(gamma), Some(beta)) => Source::Norm { from, gamma, beta },
+            _ => Source::Frozen(from),
+        };
+        self.node(source, Some(new))
     }
 }

@@ -81,6 +81,8 @@ pub struct Wiring {
     unwired: Vec<(ParamId, String)>,
     /// Unwired parameters that the wiring itself leaves to weight space.
     loose: HashSet<ParamId>,
+    /// Parameters that do not train, in the order of the module.
+    frozen: Vec<(ParamId, String)>,
 }
 
 /// A tensor `[channels]` that follows a scaling of its channels: multiplied by their factors to a power.
@@ -202,7 +204,13 @@ impl Wiring {
         let slots = edges.iter().enumerate().map(|(slot, e)| (e.id, slot));
         let mut slots: Vec<_> = slots.collect();
         slots.sort_unstable();
-        let wired: HashSet<ParamId> = edges.iter().map(|e| e.id).chain(followed).collect();
+        let followed: HashSet<ParamId> = followed.collect();
+        let frozen = named.iter().filter(|(id, _)| {
+            // running statistics have no gradient either
+            builder.frozen.contains(id) && !followed.contains(id)
+        });
+        let frozen: Vec<(ParamId, String)> = frozen.cloned().collect();
+        let wired = &builder.wired | &followed;
         Ok(Self {
             widths,
             nodes,
@@ -217,6 +225,7 @@ impl Wiring {
             ord_in,
             ord_out,
             kinds,
+            frozen,
             unwired: named
                 .into_iter()
                 .filter(|(id, _)| !wired.contains(id))
@@ -269,6 +278,33 @@ impl Wiring {
         biases.map(|follower| follower.name.as_str())
     }
 
+    /// The parameters that do not train: their weights are not rescaled, which makes the classes of their two ends one, or,
+    /// of a bias and of batch norm's gamma and beta, the ground. Those without a gradient when the wiring was made, on a
+    /// device that makes gradients.
+    pub fn frozen(&self) -> impl Iterator<Item = &str> {
+        self.frozen.iter().map(|(_, name)| name.as_str())
+    }
+
+    /// The name of a parameter that does not train.
+    pub(crate) fn frozen_name(&self, id: ParamId) -> Option<&str> {
+        let mut frozen = self.frozen.iter();
+        frozen.find_map(|(frozen, name)| (*frozen == id).then_some(name.as_str()))
+    }
+
+    /// Refuses a network with parameters that do not train.
+    ///
+    /// # Errors
+    /// There are some.
+    pub(crate) fn refuse_frozen(&self, tool: &'static str) -> Result<(), Error> {
+        match self.frozen.first() {
+            Some((_, name)) => Err(Error::Frozen {
+                tool,
+                name: name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The values that a function which is not positively homogeneous works on, by the layer they come from: no scaling
     /// reaches through there.
     pub fn grounded(&self) -> impl Iterator<Item = &str> {
@@ -285,7 +321,9 @@ impl Wiring {
             .edges
             .iter()
             .map(|edges| (edges.id, edges.name.as_str()));
-        wired.chain(self.unwired.iter().map(|(id, name)| (*id, name.as_str())))
+        let unwired = self.unwired.iter().map(|(id, name)| (*id, name.as_str()));
+        let trains = |(id, _): &(ParamId, &str)| self.frozen_name(*id).is_none();
+        wired.chain(unwired).filter(trains)
     }
 
     /// All classes, ground first.
