@@ -5,6 +5,7 @@ pub mod compare;
 mod convolution;
 pub mod data;
 mod dense;
+mod folders;
 #[cfg(test)]
 mod fuzz;
 mod inspect;
@@ -17,6 +18,7 @@ mod passes;
 pub mod report;
 pub mod reproduce;
 mod residual;
+mod text;
 pub mod train;
 
 /// Version and commit, as they stand in every file that tells of a run.

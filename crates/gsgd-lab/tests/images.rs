@@ -107,8 +107,8 @@ fn residual_checkpoints_go_round_and_rescale() {
         common::column(&metrics, "test_loss")
     };
     let (one, two) = (
-        train("first/final.safetensors", "one"),
-        train("twos.safetensors", "two"),
+        train("first/final.safetensors", "on-from-one"),
+        train("twos.safetensors", "on-from-two"),
     );
     for (a, b) in one.iter().zip(&two) {
         // the layers' epsilon keeps this from being exact

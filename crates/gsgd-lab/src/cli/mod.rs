@@ -2,11 +2,13 @@
 
 mod balance;
 mod compare;
+mod comparison;
 mod demo;
 mod equivalent;
 mod folder;
 mod inspect;
 mod interrupt;
+mod metrics;
 mod network;
 mod reproduce;
 mod rescale;

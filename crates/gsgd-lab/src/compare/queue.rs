@@ -16,8 +16,9 @@ use anyhow::{Context, Result};
 
 use super::plan::Job;
 use super::results::ending;
+use crate::folders::lock;
 use crate::models;
-use crate::train::{ENDING, Ending, Outcome, Settings, flags, lock};
+use crate::train::{ENDING, Ending, Outcome, Settings, checkpoint, flags};
 
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -130,9 +131,9 @@ fn one(
     if let Some(mut stderr) = child.stderr.take() {
         stderr.read_to_string(&mut said)?;
     }
-    let reason = match said.trim() {
-        "" => format!("it ended with {status}"),
-        said => said.trim_start_matches("error: ").to_string(),
+    let reason = match said.split_once("error: ") {
+        None => format!("it ended with {status}"),
+        Some((_, reason)) => reason.trim().to_string(),
     };
     let ending = Ending {
         outcome: Outcome::Failed,
@@ -153,7 +154,8 @@ fn start(job: &Job, folder: &Path, workers: usize) -> Result<Child> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.arg("train").arg("--quiet");
-    match can_go_on(folder) {
+    let begun = folder.join("config.toml").is_file() && checkpoint::is_there(folder)?;
+    match begun {
         true => command.arg("--resume").arg(folder),
         false => command
             .args(flags(&table(&job.settings)?))
@@ -169,12 +171,6 @@ fn start(job: &Job, folder: &Path, workers: usize) -> Result<Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     command.spawn().context("cannot start a run")
-}
-
-fn can_go_on(folder: &Path) -> bool {
-    let checkpoints = fs::read_dir(folder.join("checkpoints"));
-    folder.join("config.toml").is_file()
-        && checkpoints.is_ok_and(|mut files| files.next().is_some())
 }
 
 fn table(settings: &Settings) -> Result<toml::Table> {

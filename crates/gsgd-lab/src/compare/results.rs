@@ -166,10 +166,7 @@ impl Results {
 
     fn of_run(folder: &Path) -> Result<Self> {
         let path = folder.join("config.toml");
-        let text = fs::read_to_string(&path);
-        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-        let settings: Settings =
-            toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let settings = Settings::read(&path)?;
         let plan = Plan::of_run(&settings).with_context(|| path.display().to_string())?;
         let rates = vec![Rate {
             lr: settings.lr(),
@@ -233,6 +230,12 @@ impl Results {
             validated,
             ways,
         })
+    }
+
+    /// All runs.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
+        let rates = self.ways.iter().flat_map(|way| &way.rates);
+        rates.flat_map(|rate| &rate.runs)
     }
 
     /// The loss that lrs are chosen by.
