@@ -1,5 +1,8 @@
 //! Models, data, training and commands around the `gsgd` library.
 
+// they panic where nothing can be written, and let names from files speak to the terminal: see `text`
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod compare;
 mod convolution;
@@ -18,7 +21,7 @@ mod passes;
 pub mod report;
 pub mod reproduce;
 mod residual;
-mod text;
+pub mod text;
 pub mod train;
 
 /// Version and commit, as they stand in every file that tells of a run.

@@ -34,6 +34,9 @@ pub struct WatchFlags {
     /// Progress in plain lines, also on a terminal
     #[arg(long)]
     pub plain: bool,
+    /// End with a checkpoint when standard input ends, which a comparison holds open for its runs
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
 }
 
 /// How often.
@@ -159,6 +162,9 @@ impl<'a> Watch<'a> {
         progress: &Progress,
     ) -> Result<Self> {
         let metrics = Metrics::open(&folder.path, progress.epochs)?;
+        if flags.until_stdin_ends {
+            interrupt::at_end_of_input()?;
+        }
         let bar = bar(flags, steps);
         bar.set_position(progress.step as u64);
         Ok(Self {

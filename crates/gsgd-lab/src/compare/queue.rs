@@ -1,6 +1,8 @@
 //! Runs the jobs of a comparison, each a process of its own.
 //!
-//! A process cannot take others down, its memory can be told from theirs, and it goes on from its own checkpoint.
+//! A process cannot take others down, its memory can be told from theirs, and it goes on from its own checkpoint. This
+//! process holds its standard input open: a run ends, with a checkpoint, when that is closed, which happens where the
+//! comparison is stopped and where it is killed.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -10,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -22,8 +24,6 @@ use crate::train::{ENDING, Ending, Outcome, Settings, checkpoint, flags};
 
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a run that was asked to stop may take for its checkpoint.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks on while runs go; called from several threads.
 pub trait Observer: Sync {
@@ -103,7 +103,6 @@ fn one(
         return Ok(Some(ending));
     }
     let mut child = start(job, &folder, workers)?;
-    let mut asked: Option<Instant> = None;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -111,12 +110,8 @@ fn one(
         let now = epochs(&folder);
         observer.epochs(now.saturating_sub(seen));
         seen = seen.max(now);
-        // Ctrl-C reaches the run as well, which then writes a checkpoint; other signals do not
         if stop.load(Ordering::SeqCst) {
-            let since = *asked.get_or_insert_with(Instant::now);
-            if since.elapsed() > PATIENCE {
-                child.kill()?;
-            }
+            drop(child.stdin.take());
         }
         sleep(LOOK);
     };
@@ -153,7 +148,7 @@ fn one(
 fn start(job: &Job, folder: &Path, workers: usize) -> Result<Child> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
-    command.arg("train").arg("--quiet");
+    command.args(["train", "--quiet", "--until-stdin-ends"]);
     let begun = folder.join("config.toml").is_file() && checkpoint::is_there(folder)?;
     match begun {
         true => command.arg("--resume").arg(folder),
@@ -167,7 +162,7 @@ fn start(job: &Job, folder: &Path, workers: usize) -> Result<Child> {
         command.env("RAYON_NUM_THREADS", "1");
     }
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     command.spawn().context("cannot start a run")

@@ -468,3 +468,94 @@ fn evaluate(
     }
     Some((total / inputs.len() as f64, wrong / inputs.len() as f64))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::data::{ImageShape, Normalise, Split};
+
+    /// Raises a stop at one of the looks that an evaluation takes at it.
+    struct Looks {
+        until_stop: Cell<usize>,
+        saved: Vec<Progress>,
+        losses: Vec<f64>,
+    }
+
+    impl Looks {
+        fn stopping_at(look: usize) -> Self {
+            Self {
+                until_stop: Cell::new(look),
+                saved: Vec::new(),
+                losses: Vec::new(),
+            }
+        }
+    }
+
+    impl Watcher for Looks {
+        fn step(&mut self, _: &Progress) -> Wish {
+            Wish::GoOn
+        }
+
+        fn epoch(&mut self, figures: &Epoch, _: &Progress) -> Result<Wish> {
+            self.losses.push(figures.train_loss);
+            Ok(Wish::GoOn)
+        }
+
+        fn stops(&self) -> bool {
+            self.until_stop.set(self.until_stop.get().saturating_sub(1));
+            self.until_stop.get() == 0
+        }
+
+        fn save(&mut self, state: &State) -> Result<()> {
+            self.saved.push(state.progress);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stop_is_heard_within_an_evaluation_and_the_run_goes_on_from_there() {
+        let device = Device::flex().autodiff();
+        let split = |count: usize| Split {
+            pixels: (0..count * 4).map(|at| (at * 37 % 256) as u16).collect(),
+            labels: (0..count).map(|at| (at % 2) as u8).collect(),
+        };
+        let data = Dataset {
+            name: "test".into(),
+            shape: ImageShape::grey(2, 2),
+            classes: 2,
+            white: 255,
+            train: Arc::new(split(5000)),
+            test: Arc::new(split(10)),
+        };
+        let table = "arch = \"mlp:4-5-2\"\noptimizer = \"g-adam\"\nbatch = 1000\nepochs = 2\nvalidation = 10";
+        let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
+        assert_eq!(settings.normalise, Normalise::Standard);
+        let prepared = prepare(&settings, &data).unwrap();
+        let begun = || {
+            begin(
+                &settings,
+                start(&settings, &prepared.plan, &device).unwrap(),
+            )
+            .unwrap()
+        };
+        let on = |state, watcher: &mut Looks| {
+            run(&settings, &prepared.splits, state, &device, watcher).unwrap()
+        };
+        let mut whole = Looks::stopping_at(usize::MAX);
+        on(begun(), &mut whole);
+        // three pieces of the training images, one of the others
+        for look in 1..=5 {
+            let mut stopped = Looks::stopping_at(look);
+            let (state, stop) = on(begun(), &mut stopped);
+            assert_eq!(stop, Stop::Interrupted, "{look}");
+            assert_eq!((state.progress.step, state.progress.epochs), (5, 0));
+            assert_eq!(stopped.saved, [state.progress]);
+            let mut after = Looks::stopping_at(usize::MAX);
+            let (_, stop) = on(state, &mut after);
+            assert_eq!((stop, &after.losses), (Stop::Done, &whole.losses));
+        }
+    }
+}
