@@ -361,3 +361,93 @@ fn a_flipped_byte_in_weights_state_or_progress_is_found() {
         assert!(result(path, &out) == result(path, "whole"));
     }
 }
+
+#[test]
+fn every_seed_can_be_used_and_written_down() {
+    let folder = folder();
+    let path = folder.path();
+    tiny_set(&path.join("tiny"));
+    for seed in [
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551615",
+    ] {
+        let train =
+            format!("--optimizer g-sgd --skeleton random --unbalance 1 --seed {seed} --force");
+        begin(path, &format!("{train} --epochs 4 --out whole"));
+        begin(path, &format!("{train} --epochs 2 --out run"));
+        works(path, &words("train --resume run --epochs 4 --quiet"));
+        assert!(result(path, "run") == result(path, "whole"), "{seed}");
+        works(
+            path,
+            &words("train --config run/config.toml --force --out again --quiet"),
+        );
+        assert!(result(path, "again") == result(path, "whole"), "{seed}");
+        works(path, &words("report run --format json,csv,html"));
+        let compare =
+            "--data tiny --arch mlp:4-6-2 --epochs 1 --optimizers sgd,adam --lrs 0.1 --quiet";
+        let compare = format!("compare {compare} --seeds {seed},1 --out c --force");
+        works(path, &words(&compare));
+        works(path, &words("compare c/plan.toml --out c --quiet"));
+        assert!(
+            path.join(format!("c/runs/sgd/lr-0.1-seed-{seed}/final.safetensors"))
+                .exists()
+        );
+    }
+    let plan = |seeds: &str| {
+        let plan = format!("seeds = [{seeds}]\nlrs = [0.1]\n[[ways]]\nname = \"a\"\n");
+        fs::write(path.join("plan.toml"), plan).unwrap();
+    };
+    for wrong in ["\"-1\"", "-1", "\"18446744073709551616\"", "1.5"] {
+        plan(wrong);
+        fails_in(path, &words("compare plan.toml"), &["plan.toml", "seed"]);
+    }
+}
+
+/// Names from files and plans cannot speak to the terminal.
+#[test]
+fn control_characters_in_names_are_written_out() {
+    let folder = folder();
+    let path = folder.path();
+    tiny_set(&path.join("tiny"));
+    let plan = "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 1\n[[ways]]\n\
+                name = \"a\\u001b[31mred\\n\\u0007\"\n[[ways]]\nname = \"b\"\nskeleton = \"paper\"\noptimizer = \"g-sgd\"\n\
+                against = \"a\\u001b[31mred\\n\\u0007\"\n";
+    fs::write(path.join("plan.toml"), plan).unwrap();
+    let odd = "out\u{1b}[2J";
+    let clean = |output: &std::process::Output| {
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        let control = said
+            .iter()
+            .find(|&&byte| byte < 32 && byte != b'\n' || byte == 127);
+        assert_eq!(control, None, "{}", String::from_utf8_lossy(&said));
+        String::from_utf8(said).unwrap()
+    };
+    let said = clean(&gsgd(path, &["compare", "plan.toml", "--out", odd]));
+    assert!(
+        said.contains("a\\u{1b}[31mred\\n\\u{7}  lr 0.1") && said.contains("out\\u{1b}[2J"),
+        "{said}"
+    );
+    clean(&gsgd(path, &["report", odd, "--format", "md,csv,html,svg"]));
+    for name in ["report.md", "report.csv", "report.html"] {
+        let text = fs::read_to_string(path.join(odd).join(name)).unwrap();
+        assert!(
+            !text.contains('\u{1b}') && text.contains("\\u{1b}[31mred"),
+            "{name}"
+        );
+    }
+    let wrong = [
+        "lr = \"\\u001b[31m\"",
+        "\"\\u001b[31m\" = 1",
+        "data = \"\\u001b[31m\"",
+        "arch = \"\\u001b[31m\"",
+    ];
+    for text in wrong {
+        fs::write(path.join("bad.toml"), text).unwrap();
+        let output = gsgd(path, &["train", "--config", "bad.toml"]);
+        assert_eq!(output.status.code(), Some(2));
+        clean(&output);
+    }
+    clean(&gsgd(path, &["train", "--resume", odd]));
+    clean(&gsgd(path, &["inspect", odd]));
+}

@@ -18,7 +18,7 @@ use crate::compare::queue::{self, Observer};
 use crate::compare::{Job, Plan, Results, Way};
 use crate::data::Fingerprint;
 use crate::report::{self, Format};
-use crate::text::{print, print_raw, say, visible};
+use crate::text::{self, print, print_raw, say, visible};
 use crate::train::{Ending, OptimizerName, Outcome, Settings};
 
 #[derive(Debug, Args)]
@@ -171,7 +171,7 @@ const SOME_FAILED: i32 = 3;
 pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let plan = &plan.clone().located();
     let jobs = plan.jobs()?;
-    let images = images(&jobs)?;
+    let images = images(&jobs, how)?;
     let earlier = Earlier::by(how.force);
     let _folder = ComparisonFolder::open(&how.out, plan, &jobs, &images, earlier)?;
     let stop = interrupt::flag()?;
@@ -204,11 +204,14 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
 }
 
 /// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey.
-fn images(jobs: &[Job]) -> Result<Images> {
+fn images(jobs: &[Job], how: &How) -> Result<Images> {
     let mut images = Images::new();
     for Job { settings, .. } in jobs {
         if let Entry::Vacant(set) = images.entry((settings.data.clone(), settings.grey)) {
             let data = settings.open_data().context("--data")?;
+            if !how.quiet {
+                data.notes.iter().for_each(|note| say(note));
+            }
             set.insert(Fingerprint::of(&data));
         }
     }
@@ -259,7 +262,7 @@ impl Observer for Show<'_> {
     }
 
     fn ended(&self, job: &Job, ending: &Ending) {
-        let name = &self.plan.ways[job.way].name;
+        let name = text::name(&self.plan.ways[job.way].name);
         let outcome = match ending.outcome {
             Outcome::Done => format!("done in {:.1} s", ending.seconds),
             Outcome::Early => format!("stopped early after {} steps", ending.steps),

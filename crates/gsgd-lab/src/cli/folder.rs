@@ -39,6 +39,15 @@ pub struct WatchFlags {
     pub until_stdin_ends: bool,
 }
 
+impl WatchFlags {
+    /// What the reader of a set of images is to be told.
+    pub fn tell(&self, notes: &[String]) {
+        if !self.quiet {
+            notes.iter().for_each(|note| say(note));
+        }
+    }
+}
+
 /// How often.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Every {

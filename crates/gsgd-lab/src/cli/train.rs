@@ -100,6 +100,7 @@ impl Train {
         let settings = self.settings.resolved();
         let device = Device::flex().autodiff();
         let data = settings.open_data().context("--data")?;
+        self.watch.tell(&data.notes);
         let prepared = prepare(&settings, &data)?;
         let model = start(&settings, &prepared.plan, &device)?;
         let state = begin(&settings, model)?;
@@ -129,6 +130,7 @@ impl Resume {
         let from = RunFolder::existing(self.resume.clone())?;
         let settings = self.settings()?;
         let data = settings.open_data().context("data")?;
+        self.watch.tell(&data.notes);
         let prepared = prepare(&settings, &data)?;
         let origin = Origin::of(&settings, &data)?;
         // every weight is in the checkpoint: the start's file is not looked for

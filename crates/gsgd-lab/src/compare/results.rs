@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::plan::Plan;
 use super::stats::Summary;
+use crate::text;
 use crate::train::{ENDING, Ending, Epoch, Outcome, Settings};
 
 /// A comparison with its runs.
@@ -23,7 +24,7 @@ pub struct Results {
 /// A way of training with its runs.
 #[derive(Debug, Clone)]
 pub struct WayResults {
-    /// Its name.
+    /// Its name, as it is printed.
     pub name: String,
     /// Its settings, with one of its lrs and seeds.
     pub settings: Settings,
@@ -209,7 +210,7 @@ impl Results {
                 });
                 let first = jobs.iter().find(|job| job.way == at);
                 Ok(WayResults {
-                    name: way.name.clone(),
+                    name: text::name(&way.name).into_owned(),
                     settings: first.context("a way of the plan")?.settings.clone(),
                     rates: rates.collect(),
                     chosen: None,

@@ -188,6 +188,7 @@ mod tests {
             white: 255,
             train: split.clone(),
             test: split,
+            notes: Vec::new(),
         }
     }
 

@@ -62,6 +62,8 @@ pub struct Dataset {
     pub train: Arc<Split>,
     /// Test images.
     pub test: Arc<Split>,
+    /// What its reader is to be told of the files.
+    pub notes: Vec<String>,
 }
 
 /// The set that is inside the program.

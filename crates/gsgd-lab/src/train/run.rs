@@ -529,6 +529,7 @@ mod tests {
             white: 255,
             train: Arc::new(split(5000)),
             test: Arc::new(split(10)),
+            notes: Vec::new(),
         };
         let table = "arch = \"mlp:4-5-2\"\noptimizer = \"g-adam\"\nbatch = 1000\nepochs = 2\nvalidation = 10";
         let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
