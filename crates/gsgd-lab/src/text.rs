@@ -43,7 +43,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Text of this program's own making on standard output, colours and all.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_raw(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -53,7 +53,7 @@ pub fn print_raw(text: &str) -> Result<()> {
 /// What became of writing to standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn written_to_output(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -37,8 +37,16 @@ fn is_free(run: &Path) -> bool {
     File::open(run.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
-fn has_checkpoint(run: &Path) -> bool {
-    fs::read_dir(run.join("checkpoints")).is_ok_and(|mut files| files.next().is_some())
+/// Steps in an epoch of those runs.
+const EPOCH: usize = 60_000;
+
+/// The step of a run's only checkpoint.
+fn step(run: &Path) -> Option<usize> {
+    let mut files = fs::read_dir(run.join("checkpoints")).ok()?;
+    let name = files.next()?.unwrap().file_name().into_string().unwrap();
+    assert!(files.next().is_none());
+    let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
+    Some(step.parse().unwrap())
 }
 
 fn bash(folder: &Path, script: &str) -> Output {
@@ -65,11 +73,9 @@ fn a_signal_to_a_comparison_reaches_its_runs() {
         assert_eq!(output.status.code(), Some(130), "{signal}: {said}");
         assert!(said.contains("the same command goes on"), "{said}");
         for run in &runs {
-            assert!(
-                is_free(run) && has_checkpoint(run),
-                "{signal} {}",
-                run.display()
-            );
+            assert!(is_free(run), "{signal}");
+            // at once, in the middle of the first epoch
+            assert!(step(run).is_some_and(|step| step < EPOCH), "{signal}");
             assert!(!run.join("ending.json").exists());
         }
     }
@@ -87,7 +93,9 @@ fn runs_do_not_outlive_a_comparison_that_is_killed() {
     child.kill().unwrap();
     child.wait().unwrap();
     until("the runs end", || runs.iter().all(|run| is_free(run)));
-    assert!(runs.iter().all(|run| has_checkpoint(run)));
+    for run in &runs {
+        assert!(step(run).is_some_and(|step| step < EPOCH));
+    }
 }
 
 #[test]
@@ -241,5 +249,5 @@ fn a_second_signal_ends_a_run_at_once() {
         assert!(begun.elapsed() < PATIENCE);
     }
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(!has_checkpoint(&path.join("run")));
+    assert_eq!(step(&path.join("run")), None);
 }
