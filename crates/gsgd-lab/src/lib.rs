@@ -1,10 +1,14 @@
 //! Models, data, training and commands around the `gsgd` library.
 
+// they panic where nothing can be written, and let names from files speak to the terminal: see `text`
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod compare;
 mod convolution;
 pub mod data;
 mod dense;
+mod folders;
 #[cfg(test)]
 mod fuzz;
 mod inspect;
@@ -17,6 +21,7 @@ mod passes;
 pub mod report;
 pub mod reproduce;
 mod residual;
+pub mod text;
 pub mod train;
 
 /// Version and commit, as they stand in every file that tells of a run.

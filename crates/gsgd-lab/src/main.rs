@@ -1,7 +1,7 @@
 //! Parse, dispatch, print.
 
-use clap::Parser;
 use gsgd_lab::cli::Cli;
+use gsgd_lab::text::say;
 
 /// Large short-lived tensors cost page faults with the system's allocator.
 #[global_allocator]
@@ -11,9 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STACK: usize = 8 << 20;
 
 fn main() {
-    // a reader that has seen enough, such as head, ends the program without a word
-    sigpipe::reset();
-    let cli = Cli::parse();
+    let cli = Cli::of_command_line();
     // inside the pool that shares the work of large layers, whoever shares some takes part instead of waiting for others
     let pool = rayon::ThreadPoolBuilder::new().stack_size(STACK);
     let outcome = match pool.build_global() {
@@ -21,7 +19,7 @@ fn main() {
         Err(_) => cli.run(),
     };
     if let Err(error) = outcome {
-        eprintln!("error: {error:#}");
+        say(&format!("error: {error:#}"));
         std::process::exit(2);
     }
 }

@@ -8,13 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{column, fails_in, folder, gsgd, tiny_set, works};
+use common::{column, fails_in, folder, gsgd, tiny_set, words, works};
 
 const FLAGS: &str = "--data tiny --arch mlp:4-6-5-2 --batch 8 --epochs 6 --validation 8";
-
-fn words(text: &str) -> Vec<&str> {
-    text.split_whitespace().collect()
-}
 
 fn compare(folder: &Path, rest: &str) -> String {
     works(folder, &words(&format!("compare {FLAGS} {rest}")))
@@ -116,7 +112,11 @@ fn a_way_that_cannot_be_carried_out_leaves_the_others_alone() {
                 [[ways]]\nname = \"paper on he\"\noptimizer = \"gsgd\"\nskeleton = \"paper\"\n\
                 [[ways]]\nname = \"largest\"\noptimizer = \"gsgd\"\n";
     fs::write(folder.path().join("plan.toml"), plan).unwrap();
-    let table = works(folder.path(), &["compare", "plan.toml", "--out", "c"]);
+    let output = gsgd(folder.path(), &["compare", "plan.toml", "--out", "c"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("1 of 2 runs failed"), "{said}");
+    let table = String::from_utf8(output.stdout).unwrap();
     let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap();
     assert!(line("paper on he").contains("failed"), "{table}");
     assert!(line("largest").contains("0.05"), "{table}");

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{fails_in, folder, image_folder, works};
+use common::{fails_in, folder, gsgd, image_folder, words, works};
 
 /// CIFAR-10 in its binary layout, `records` a file.
 fn cifar(folder: &Path, records: u8) {
@@ -107,8 +107,8 @@ fn residual_checkpoints_go_round_and_rescale() {
         common::column(&metrics, "test_loss")
     };
     let (one, two) = (
-        train("first/final.safetensors", "one"),
-        train("twos.safetensors", "two"),
+        train("first/final.safetensors", "on-from-one"),
+        train("twos.safetensors", "on-from-two"),
     );
     for (a, b) in one.iter().zip(&two) {
         // the layers' epsilon keeps this from being exact
@@ -184,5 +184,104 @@ fn the_data_folder_of_the_environment_is_found() {
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn what_lies_among_images_is_passed_over_and_said_once() {
+    let folder = folder();
+    let path = folder.path();
+    image_folder(&path.join("clean"));
+    image_folder(&path.join("two"));
+    let two = path.join("two");
+    for name in [
+        ".DS_Store",
+        "train/.DS_Store",
+        "train/red/Thumbs.db",
+        "train/red/notes.txt",
+        "train/.ipynb_checkpoints/red.png",
+        "test/README",
+        "test/blue/.hidden.png",
+        "test/blue/more/00.png",
+    ] {
+        fs::create_dir_all(two.join(name).parent().unwrap()).unwrap();
+        fs::write(two.join(name), "no image").unwrap();
+    }
+    let upper = two.join("train/red/00.PNG");
+    fs::rename(two.join("train/red/00.png"), upper).unwrap();
+    let train = |set: &str, flags: &str| {
+        let args = format!(
+            "train --data {set} --arch plain:8 --batch 8 --steps 2 {flags} --out on-{set} --force"
+        );
+        gsgd(path, &words(&args))
+    };
+    let output = train("two", "--plain");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    // not what lies beside the splits
+    assert_eq!(said.matches("passed over").count(), 1, "{said}");
+    assert!(
+        said.contains("7 files and folders") && said.contains(".png, .jpg, .jpeg"),
+        "{said}"
+    );
+    assert!(train("clean", "--quiet").status.success());
+    let weights = |run: &str| fs::read(path.join(run).join("final.safetensors")).unwrap();
+    assert!(weights("on-two") == weights("on-clean"));
+    let quiet = train("two", "--quiet");
+    assert_eq!(String::from_utf8(quiet.stderr).unwrap(), "");
+    // a comparison says it once, and not with every run
+    let args = "compare --data two --arch mlp:192-4-2 --epochs 1 --optimizers sgd --seeds 0,1 --lrs 0.1 --out c";
+    let output = gsgd(path, &words(args));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("passed over").count(), 1, "{said}");
+}
+
+#[test]
+fn a_class_on_one_side_is_named() {
+    let folder = folder();
+    let path = folder.path();
+    let train = ["train", "--data", "two", "--arch", "plain:8"];
+    for (part, other) in [("train", "test"), ("test", "train")] {
+        image_folder(&path.join("two"));
+        let class = path.join("two").join(part).join("green");
+        fs::create_dir(&class).unwrap();
+        fs::copy(path.join("two/test/red/00.png"), class.join("a.png")).unwrap();
+        let (here, there) = (format!("two/{part}/green"), format!("two/{other}/green"));
+        fails_in(path, &train, &[&here, &there, "no such folder"]);
+        // a class without images
+        fs::create_dir(path.join(&there)).unwrap();
+        fails_in(path, &train, &[&there, "no images of this class"]);
+        fs::remove_dir_all(path.join("two")).unwrap();
+    }
+}
+
+#[test]
+fn grey_images_among_coloured_ones_are_taken_as_coloured() {
+    let folder = folder();
+    let path = folder.path();
+    image_folder(&path.join("two"));
+    image_folder(&path.join("rgb"));
+    // the first that is read, and one for tests
+    for name in ["train/blue/00.png", "test/red/02.png"] {
+        let grey = image::open(path.join("two").join(name)).unwrap().to_luma8();
+        grey.save(path.join("two").join(name)).unwrap();
+        let same = image::DynamicImage::from(grey).to_rgb8();
+        same.save(path.join("rgb").join(name)).unwrap();
+    }
+    let train = |set: &str| {
+        let args =
+            format!("train --data {set} --arch plain:8 --batch 8 --steps 2 --plain --out on-{set}");
+        let output = gsgd(path, &words(&args));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let weights = path.join(format!("on-{set}/final.safetensors"));
+        (fs::read(weights).unwrap(), said)
+    };
+    let ((mixed, said), (coloured, nothing)) = (train("two"), train("rgb"));
+    assert!(mixed == coloured);
+    assert_eq!(said.matches("2 grey images").count(), 1, "{said}");
+    assert!(
+        said.contains("train/blue/00.png") && !nothing.contains("grey"),
+        "{said}"
     );
 }

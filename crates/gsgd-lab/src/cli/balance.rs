@@ -5,6 +5,7 @@ use clap::Args;
 use gsgd::{Balance as Until, Norm, Rejected, balance};
 
 use super::rewrite::Files;
+use crate::text::{print, say};
 
 /// What is made equal on both sides of every unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -54,17 +55,17 @@ impl Balance {
             let (model, found) = balanced.map_err(|Rejected { error, .. }| error)?;
             Ok((model, (found.scaling.clone(), found)))
         })?;
-        println!(
+        print(&format!(
             "{}: balanced in {} sweeps to {:.1e}, {outputs}",
             out.display(),
             found.sweeps,
             found.imbalance
-        );
+        ))?;
         if found.imbalance > self.tolerance {
-            eprintln!(
+            say(&format!(
                 "not yet balanced to --tolerance {}: give more --sweeps",
                 self.tolerance
-            );
+            ));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `gsgd compare`.
 
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -10,15 +11,18 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::comparison::{ComparisonFolder, Images};
+use super::folder::Earlier;
 use super::interrupt;
 use crate::compare::queue::{self, Observer};
 use crate::compare::{Job, Plan, Results, Way};
-use crate::data::Dataset;
-use crate::models;
+use crate::data::Fingerprint;
 use crate::report::{self, Format};
+use crate::text::{self, print, print_raw, say, visible};
 use crate::train::{Ending, OptimizerName, Outcome, Settings};
 
 #[derive(Debug, Args)]
+#[command(after_help = STATUS)]
 pub struct Compare {
     /// A TOML file with the whole comparison (its `plan.toml` shows the form); without one, flags say what to run
     #[arg(value_name = "PLAN")]
@@ -38,6 +42,10 @@ pub struct Compare {
     how: How,
 }
 
+/// What the exit status says of comparisons.
+pub const STATUS: &str = "Exit status: 0, all runs came to an end (a run that diverged did); 3, some runs failed, the others \
+                          are in the table; 2, an error; 130, interrupted.";
+
 /// What has no influence on the numbers.
 #[derive(Debug, Clone, Args)]
 pub struct How {
@@ -47,7 +55,7 @@ pub struct How {
     /// Runs at a time [default: one per core]
     #[arg(long)]
     pub jobs: Option<usize>,
-    /// Replace another comparison in the folder
+    /// Replace an earlier comparison in the folder; nothing but what comparisons write is removed
     #[arg(long)]
     pub force: bool,
     /// No progress
@@ -128,30 +136,44 @@ fn refuse_single() -> Result<()> {
 /// Runs what is left of a plan and reports.
 pub fn carry_out(plan: &Plan, how: &How) -> Result<()> {
     let results = results_of(plan, how)?;
-    println!("{}", report::table(&results).trim_end());
+    print(report::table(&results).trim_end())?;
     // its lines can only be told apart by colour
     if std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none()
         && let Some(figure) = report::figures(&results).first()
     {
-        println!("{}", figure.text(100, 24));
+        print_raw(&format!("{}\n", figure.text(100, 24)))?;
     }
     for path in report::write(&results, &how.out, Format::Html)? {
-        eprintln!("report: {}", path.display());
+        say(&format!("report: {}", path.display()));
     }
+    end(&[&results]);
     Ok(())
 }
 
+/// Leaves the program with status 3 where runs of a comparison failed.
+pub fn end(of: &[&Results]) {
+    let runs = || of.iter().flat_map(|results| results.runs());
+    let failed = runs().filter(|run| run.failure().is_some()).count();
+    if failed > 0 {
+        say(&format!(
+            "{failed} of {} runs failed, for the reasons above; the same command tries them again",
+            runs().count()
+        ));
+        std::process::exit(SOME_FAILED);
+    }
+}
+
+/// The exit status of a comparison some of whose runs failed.
+const SOME_FAILED: i32 = 3;
+
 /// Runs what is left of a plan.
 pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
+    let plan = &plan.clone().located();
     let jobs = plan.jobs()?;
-    let mut sets: Vec<&str> = jobs.iter().map(|job| job.settings.data.as_str()).collect();
-    sets.dedup();
-    for set in sets {
-        // said once, before anything runs
-        Dataset::open(set).context("--data")?;
-    }
-    open(plan, how)?;
+    let images = images(&jobs, how)?;
+    let earlier = Earlier::by(how.force);
+    let _folder = ComparisonFolder::open(&how.out, plan, &jobs, &images, earlier)?;
     let stop = interrupt::flag()?;
     let workers = how.jobs.unwrap_or_else(cores).clamp(1, jobs.len());
     let epochs: usize = jobs.iter().map(|job| job.settings.epochs).sum();
@@ -165,56 +187,39 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let through = queue::run(&jobs, &how.out, workers, &stop, &show)?;
     show.bar.finish_and_clear();
     if !through {
-        eprintln!(
+        say(&format!(
             "interrupted in {}; the same command goes on",
             how.out.display()
-        );
+        ));
         std::process::exit(130);
     }
     let results = Results::read(&how.out)?;
-    let mut runs = results
-        .ways
-        .iter()
-        .flat_map(|way| &way.rates)
-        .flat_map(|rate| &rate.runs);
-    if let Some(reason) = runs.clone().find_map(|run| run.failure())
-        && runs.all(|run| run.failure().is_some())
+    let failures: Vec<&str> = results.runs().filter_map(|run| run.failure()).collect();
+    if let [first, ..] = failures[..]
+        && failures.len() == results.runs().count()
     {
-        bail!("every run failed, the first with: {reason}");
+        bail!("every run failed, the first with: {first}");
     }
     Ok(results)
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The folder of the comparison: new, or of the same plan.
-fn open(plan: &Plan, how: &How) -> Result<()> {
-    let path = how.out.join("plan.toml");
-    if path.exists() && !how.force {
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let same = Plan::parse(&text).is_ok_and(|earlier| earlier == *plan);
-        ensure!(
-            same,
-            "{} holds another comparison: choose another --out, or replace it with --force",
-            how.out.display()
-        );
-        return Ok(());
-    }
-    if how.force {
-        let runs = how.out.join("runs");
-        if path.exists() && runs.is_dir() {
-            fs::remove_dir_all(&runs)
-                .with_context(|| format!("cannot remove {}", runs.display()))?;
+/// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey.
+fn images(jobs: &[Job], how: &How) -> Result<Images> {
+    let mut images = Images::new();
+    for Job { settings, .. } in jobs {
+        if let Entry::Vacant(set) = images.entry((settings.data.clone(), settings.grey)) {
+            let data = settings.open_data().context("--data")?;
+            if !how.quiet {
+                data.notes.iter().for_each(|note| say(note));
+            }
+            set.insert(Fingerprint::of(&data));
         }
     }
-    fs::create_dir_all(&how.out)
-        .with_context(|| format!("cannot make the folder {}", how.out.display()))?;
-    let text = format!("# gsgd {}\n{}", crate::version(), toml::to_string(plan)?);
-    models::save_text(&path, &text)?;
-    Ok(())
+    Ok(images)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Shows progress on stderr.
@@ -245,8 +250,8 @@ impl<'a> Show<'a> {
         let _one_at_a_time = self.lines.lock();
         match self.quiet {
             true => {}
-            false if self.bar.is_hidden() => eprintln!("{line}"),
-            false => self.bar.println(line),
+            false if self.bar.is_hidden() => say(line),
+            false => self.bar.println(visible(line)),
         }
     }
 }
@@ -257,7 +262,7 @@ impl Observer for Show<'_> {
     }
 
     fn ended(&self, job: &Job, ending: &Ending) {
-        let name = &self.plan.ways[job.way].name;
+        let name = text::name(&self.plan.ways[job.way].name);
         let outcome = match ending.outcome {
             Outcome::Done => format!("done in {:.1} s", ending.seconds),
             Outcome::Early => format!("stopped early after {} steps", ending.steps),
@@ -289,10 +294,10 @@ impl Report {
     pub fn run(self) -> Result<()> {
         for folder in &self.folders {
             let results = Results::read(folder)?;
-            println!("{}", report::table(&results).trim_end());
+            print(report::table(&results).trim_end())?;
             for &format in &self.format {
                 for path in report::write(&results, folder, format)? {
-                    eprintln!("written: {}", path.display());
+                    say(&format!("written: {}", path.display()));
                 }
             }
         }

@@ -1,16 +1,20 @@
 //! `gsgd` alone: the main job.
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
 
-use super::compare::{How, carry_out};
+use super::compare::{How, STATUS, carry_out};
 use crate::compare::{Plan, Way};
+use crate::folders::Kind;
+use crate::text::say;
 use crate::train::OptimizerName;
 
 /// Optimisers side by side from the same weights and batches
 #[derive(Debug, Parser)]
+#[command(after_help = STATUS)]
 pub struct Demo {
     /// Passes over the training images
     #[arg(long, default_value_t = 20)]
@@ -21,28 +25,41 @@ pub struct Demo {
     /// Decides starting weights and batches
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for the results
+    /// Folder for the results; those of an earlier demo are replaced
     #[arg(long, default_value = "runs/demo")]
     out: PathBuf,
+    /// Replace another comparison in the folder
+    #[arg(long)]
+    force: bool,
 }
 
 impl Demo {
     pub fn run(self) -> Result<()> {
-        eprintln!(
+        let plan = self.plan();
+        say(&format!(
             "Fashion-MNIST 7x7, mlp:49-64-64-10, {} epochs, batch 64, seed {}: same weights and batches for all.\n\
              The unbalanced start is the same function with its units rescaled by 10^U(-{s}, {s}).",
             self.epochs,
             self.seed,
             s = self.unbalance
-        );
+        ));
         let how = How {
             out: self.out.clone(),
             jobs: None,
-            force: true,
+            force: self.force || self.is_in_place_of_a_demo(&plan),
             quiet: false,
             plain: false,
         };
-        carry_out(&self.plan(), &how)
+        carry_out(&plan, &how)
+    }
+
+    /// Whether the folder's comparison is a demo's, by its ways.
+    fn is_in_place_of_a_demo(&self, plan: &Plan) -> bool {
+        let names =
+            |plan: &Plan| -> Vec<String> { plan.ways.iter().map(|way| way.name.clone()).collect() };
+        let there = fs::read_to_string(self.out.join(Kind::Comparison.file()));
+        let there = there.ok().and_then(|text| Plan::parse(&text).ok());
+        there.is_some_and(|there| names(&there) == names(plan))
     }
 
     fn plan(&self) -> Plan {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::network::ArchFlag;
 use super::stages::Stages;
 use crate::network::Network;
+use crate::text::print;
 
 #[derive(Debug, Args)]
 #[command(
@@ -103,8 +104,7 @@ impl Equivalent {
 
     fn print(&self, answer: &Answer) -> Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(answer)?);
-            return Ok(());
+            return print(&serde_json::to_string_pretty(answer)?);
         }
         let Answer {
             difference,
@@ -115,19 +115,18 @@ impl Equivalent {
         match &answer.factors {
             Some(factors) => {
                 let sizes = || factors.iter().map(|(_, factor)| *factor);
-                println!(
+                print(&format!(
                     "one function: {} units, factors {:.3e} to {:.3e}, largest difference of a weight {difference:.1e}",
                     factors.len(),
                     sizes().fold(f64::INFINITY, f64::min),
                     sizes().fold(0.0, f64::max)
-                );
+                ))
             }
-            None => println!(
+            None => print(&format!(
                 "no positive scaling takes one to the other: unit {} differs by {difference:.1e} in {}",
                 unit.as_deref().unwrap_or_default(),
                 tensor.as_deref().unwrap_or_default()
-            ),
+            )),
         }
-        Ok(())
     }
 }

@@ -1,18 +1,26 @@
 //! A run's folder: lock, metrics, checkpoints, progress.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{IsTerminal, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
-use crate::train::{ENDING, Epoch, Progress, Settings, State, Watcher, Wish, checkpoint, lock};
+use super::metrics::{METRICS, Metrics};
+use crate::folders::{Kind, Owner, lock, remove, remove_temporary};
+use crate::text::{say, visible};
+use crate::train::{ENDING, Epoch, Origin, Progress, Settings, State, Watcher, Wish, checkpoint};
+
+/// The weights at the end.
+pub const FINAL: &str = "final.safetensors";
+/// Those at the start, where they are asked for.
+pub const INIT: &str = "init.safetensors";
 
 /// What has no influence on a run's numbers.
 #[derive(Debug, Clone, Args)]
@@ -26,6 +34,18 @@ pub struct WatchFlags {
     /// Progress in plain lines, also on a terminal
     #[arg(long)]
     pub plain: bool,
+    /// End with a checkpoint when standard input ends, which a comparison holds open for its runs
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
+}
+
+impl WatchFlags {
+    /// What the reader of a set of images is to be told.
+    pub fn tell(&self, notes: &[String]) {
+        if !self.quiet {
+            notes.iter().for_each(|note| say(note));
+        }
+    }
 }
 
 /// How often.
@@ -56,51 +76,37 @@ impl std::str::FromStr for Every {
     }
 }
 
-/// A folder for results that belong together, not yet used or to be replaced.
-pub(super) fn open_folder(folder: &Path, force: bool) -> Result<()> {
-    ensure!(
-        force || !folder.join("config.toml").exists(),
-        "{} holds an earlier run: choose another --out, replace it with --force, or go on with --resume {}",
-        folder.display(),
-        folder.display()
-    );
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))
-}
-
-/// A folder that no other process writes.
+/// A run's folder that no other process writes.
 pub struct RunFolder {
     path: PathBuf,
     _lock: File,
 }
 
+/// What a run leaves in its folder, besides config.toml and checkpoints.
+const LEFT: [&str; 5] = [METRICS, FINAL, INIT, ENDING, "report.html"];
+
 impl RunFolder {
-    /// A folder for a new run.
-    pub fn fresh(path: PathBuf, force: bool) -> Result<Self> {
-        open_folder(&path, force)?;
-        let folder = Self::locked(path)?;
-        checkpoint::clear(&folder.path)?;
-        for name in ["metrics.jsonl", "final.safetensors", ENDING] {
-            let file = folder.path.join(name);
-            if file.exists() {
-                fs::remove_file(&file)
-                    .with_context(|| format!("cannot remove {}", file.display()))?;
-            }
+    /// A folder for a new run, in place of an earlier one with `Earlier::Replaced`.
+    pub fn fresh(path: PathBuf, earlier: Earlier) -> Result<Self> {
+        if Kind::Run.refuse_others(&path)? == Owner::Ours {
+            ensure!(
+                earlier == Earlier::Replaced,
+                "{at} holds an earlier run: choose another --out, replace it with --force, or go on with --resume {at}",
+                at = path.display()
+            );
         }
-        Ok(folder)
+        let lock = Kind::Run.claim(&path)?;
+        clear(&path)?;
+        Ok(Self { path, _lock: lock })
     }
 
     /// The folder of a run that was begun.
     pub fn existing(path: PathBuf) -> Result<Self> {
         ensure!(
-            path.join("config.toml").is_file(),
+            path.join(Kind::Run.file()).is_file(),
             "--resume: {} holds no run: there is no config.toml",
             path.display()
         );
-        Self::locked(path)
-    }
-
-    fn locked(path: PathBuf) -> Result<Self> {
         match lock(&path)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
             None => bail!("another process is writing the run in {}", path.display()),
@@ -113,10 +119,37 @@ impl RunFolder {
     }
 }
 
+/// What becomes of an earlier run in a folder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Earlier {
+    /// It stays.
+    Kept,
+    /// It goes.
+    Replaced,
+}
+
+impl Earlier {
+    /// By `--force`.
+    pub fn by(force: bool) -> Self {
+        match force {
+            true => Self::Replaced,
+            false => Self::Kept,
+        }
+    }
+}
+
+/// Removes what a run left, but for its config.toml, by which the folder is known as a run's.
+pub fn clear(run: &Path) -> Result<()> {
+    remove_temporary(&run.join("checkpoints"))?;
+    checkpoint::clear(run)?;
+    LEFT.iter().try_for_each(|name| remove(&run.join(name)))
+}
+
 /// Writes metrics and checkpoints, shows progress, listens for Ctrl-C.
 pub struct Watch<'a> {
     folder: &'a RunFolder,
-    metrics: File,
+    origin: Origin,
+    metrics: Metrics,
     every: Every,
     quiet: bool,
     /// Examples of a step.
@@ -133,26 +166,19 @@ impl<'a> Watch<'a> {
         folder: &'a RunFolder,
         flags: &WatchFlags,
         settings: &Settings,
+        origin: Origin,
         steps: usize,
         progress: &Progress,
     ) -> Result<Self> {
-        let path = folder.path.join("metrics.jsonl");
-        let open = || -> std::io::Result<File> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)?;
-            // lines of epochs after the checkpoint are written again
-            file.set_len(progress.metrics_bytes)?;
-            file.seek(SeekFrom::End(0))?;
-            Ok(file)
-        };
-        let metrics = open().with_context(|| format!("cannot write {}", path.display()))?;
+        let metrics = Metrics::open(&folder.path, progress.epochs)?;
+        if flags.until_stdin_ends {
+            interrupt::at_end_of_input()?;
+        }
         let bar = bar(flags, steps);
         bar.set_position(progress.step as u64);
         Ok(Self {
             folder,
+            origin,
             metrics,
             every: flags.checkpoint_every,
             quiet: flags.quiet,
@@ -201,8 +227,8 @@ impl<'a> Watch<'a> {
     fn say(&self, line: &str) {
         match self.quiet {
             true => {}
-            false if self.bar.is_hidden() => eprintln!("{line}"),
-            false => self.bar.println(line),
+            false if self.bar.is_hidden() => say(line),
+            false => self.bar.println(visible(line)),
         }
     }
 }
@@ -220,7 +246,7 @@ fn bar(flags: &WatchFlags, steps: usize) -> ProgressBar {
 impl Watcher for Watch<'_> {
     fn step(&mut self, progress: &Progress) -> Wish {
         self.bar.set_position(progress.step as u64);
-        if self.stop.load(Ordering::SeqCst) {
+        if self.stops() {
             Wish::Stop
         } else if self.minutes_are_over() {
             Wish::Save
@@ -229,18 +255,8 @@ impl Watcher for Watch<'_> {
         }
     }
 
-    fn epoch(&mut self, figures: &Epoch, progress: &mut Progress) -> Result<Wish> {
-        let line = format!("{}\n", serde_json::to_string(figures)?);
-        let mut write = || -> std::io::Result<u64> {
-            self.metrics.write_all(line.as_bytes())?;
-            self.metrics.sync_data()?;
-            self.metrics.stream_position()
-        };
-        let written = write().with_context(|| {
-            let path = self.folder.path.join("metrics.jsonl");
-            format!("cannot write {}", path.display())
-        });
-        progress.metrics_bytes = written?;
+    fn epoch(&mut self, figures: &Epoch, progress: &Progress) -> Result<Wish> {
+        self.metrics.add(figures)?;
         self.show(figures);
         self.last = Some(figures.clone());
         self.bar.set_message(format!(
@@ -252,13 +268,17 @@ impl Watcher for Watch<'_> {
             Every::Epochs(epochs) => progress.epochs.is_multiple_of(epochs),
             Every::Minutes(_) => self.minutes_are_over(),
         };
-        Ok(if self.stop.load(Ordering::SeqCst) {
+        Ok(if self.stops() {
             Wish::Stop
         } else if due {
             Wish::Save
         } else {
             Wish::GoOn
         })
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
     }
 
     fn save(&mut self, state: &State) -> Result<()> {
@@ -268,6 +288,7 @@ impl Watcher for Watch<'_> {
             &state.model,
             &state.stepper,
             state.progress,
+            &self.origin,
         )?;
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::network::NetworkFile;
 use super::stages::Stages;
 use crate::inspect::{Report, page, svg, text};
 use crate::models::save_text;
+use crate::text::print;
 
 #[derive(Debug, Args)]
 #[command(
@@ -39,8 +40,8 @@ impl Inspect {
         drop(stages);
         let file = self.network.file.display().to_string();
         match self.json {
-            true => println!("{}", serde_json::to_string_pretty(&report)?),
-            false => print!("{}", text(&report, &file)),
+            true => print(&serde_json::to_string_pretty(&report)?)?,
+            false => print(text(&report, &file).trim_end())?,
         }
         if self.draw.is_none() && self.html.is_none() {
             return Ok(());

@@ -2,11 +2,13 @@
 
 mod balance;
 mod compare;
+mod comparison;
 mod demo;
 mod equivalent;
 mod folder;
 mod inspect;
 mod interrupt;
+mod metrics;
 mod network;
 mod reproduce;
 mod rescale;
@@ -15,6 +17,8 @@ mod stages;
 mod train;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::text::{print_raw, say, written_to_output};
 
 /// Train ReLU networks in their positively scale-invariant space
 #[derive(Debug, Parser)]
@@ -61,6 +65,21 @@ enum Command {
 }
 
 impl Cli {
+    /// What the command line asks for; ends the program where that is help, or nothing that can be done.
+    pub fn of_command_line() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let printed = error.print();
+            let mut status = error.exit_code();
+            if !error.use_stderr()
+                && let Err(error) = written_to_output(printed)
+            {
+                say(&format!("error: {error:#}"));
+                status = 2;
+            }
+            std::process::exit(status)
+        })
+    }
+
     /// Carries out the command.
     ///
     /// # Errors
@@ -80,9 +99,9 @@ impl Cli {
             Command::Balance(balance) => balance.run(),
             Command::Equivalent(equivalent) => equivalent.run(),
             Command::Completions { shell } => {
-                let mut out = std::io::stdout();
-                clap_complete::generate(shell, &mut Self::command(), "gsgd", &mut out);
-                Ok(())
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "gsgd", &mut script);
+                print_raw(&String::from_utf8(script)?)
             }
         }
     }

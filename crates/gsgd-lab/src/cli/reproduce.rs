@@ -1,16 +1,22 @@
 //! `gsgd reproduce`.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::compare::{How, results_of};
+use super::compare::{How, STATUS, end, results_of};
+use crate::compare::Results;
+use crate::folders::{Kind, Owner};
 use crate::models;
 use crate::report::{self, Format};
 use crate::reproduce::{self, Name, Scale};
+use crate::text::{print, say};
+use crate::train::read_table;
 
 #[derive(Debug, Args)]
+#[command(after_help = STATUS)]
 pub struct Reproduce {
     /// The experiment
     #[arg(value_enum)]
@@ -52,6 +58,7 @@ impl Reproduce {
             .out
             .clone()
             .unwrap_or_else(|| PathBuf::from("runs").join(name));
+        let _lock = self.claim(&out)?;
         let mut done = Vec::new();
         for part in &experiment.parts {
             if !self.only.is_empty() && !self.only.contains(&part.name) {
@@ -65,7 +72,7 @@ impl Reproduce {
                 plain: false,
             };
             let results = results_of(&part.plan, &how)?;
-            println!("{}\n{}", part.title, report::table(&results));
+            print(&format!("{}\n{}", part.title, report::table(&results)))?;
             for format in [Format::Html, Format::Csv] {
                 report::write(&results, &how.out, format)?;
             }
@@ -82,7 +89,28 @@ impl Reproduce {
             let path = out.join(format!("{}.svg", figure.name));
             models::save_text(&path, &figure.svg_alone())?;
         }
-        eprintln!("report: {}", out.join("report.html").display());
+        say(&format!("report: {}", out.join("report.html").display()));
+        let results: Vec<&Results> = done.iter().map(|(_, results)| results).collect();
+        end(&results);
         Ok(())
+    }
+
+    /// The experiment's folder, for this process alone.
+    fn claim(&self, out: &Path) -> Result<File> {
+        let file = out.join(Kind::Experiment.file());
+        let text = format!("name = \"{:?}\"\nscale = \"{:?}\"\n", self.name, self.scale);
+        let about: toml::Table = text.parse()?;
+        let ours = Kind::Experiment.refuse_others(out)? == Owner::Ours;
+        let same = ours && read_table(&file)? == about;
+        ensure!(
+            same || !ours || self.force,
+            "{} holds another experiment: choose another --out, or replace it with --force",
+            out.display()
+        );
+        let lock = Kind::Experiment.claim(out)?;
+        if !same {
+            models::save_text(&file, &Kind::Experiment.text(&text))?;
+        }
+        Ok(lock)
     }
 }

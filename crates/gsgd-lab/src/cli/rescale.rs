@@ -5,6 +5,7 @@ use clap::Args;
 use gsgd::{Rejected, Scaling};
 
 use super::rewrite::Files;
+use crate::text::print;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gsgd rescale model.onnx rescaled.onnx --spread 1 --seed 3")]
@@ -33,7 +34,9 @@ impl Rescale {
             let rescaled = rescaled.map_err(|Rejected { error, .. }| error)?;
             Ok((rescaled, (scaling, wiring.hidden())))
         })?;
-        println!("{}: {units} units rescaled, {outputs}", out.display());
-        Ok(())
+        print(&format!(
+            "{}: {units} units rescaled, {outputs}",
+            out.display()
+        ))
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
+use crate::text::say;
+
 /// How long it is silent.
 const MOMENT: Duration = Duration::from_secs(2);
 /// How often a terminal is told that it goes on.
@@ -38,7 +40,7 @@ impl Stages {
             spinner.enable_steady_tick(TICK);
             loop {
                 match spinner.is_hidden() {
-                    true => eprintln!("{stage} ..."),
+                    true => say(&format!("{stage} ...")),
                     false => spinner.set_message(stage),
                 }
                 match receive.recv() {

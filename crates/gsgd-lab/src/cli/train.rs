@@ -3,17 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use clap::{Args, Parser};
 
-use super::folder::{RunFolder, Watch, WatchFlags};
+use super::folder::{Earlier, FINAL, INIT, RunFolder, Watch, WatchFlags};
+use super::metrics::METRICS;
 use crate::compare::Results;
-use crate::models;
+use crate::folders::{Kind, remove, remove_temporary};
+use crate::models::{self, Model};
 use crate::report::{self, Format};
+use crate::text::{print, say};
 use crate::train::{
-    ENDING, Ending, Outcome, Prepared, Progress, Settings, State, Stop, begin, checkpoint, flags,
-    peak_memory, run, start, steps,
+    ENDING, Ending, Origin, Outcome, Prepared, Progress, Settings, State, Stop, Watcher, begin,
+    checkpoint, flags, peak_memory, prepare, read_table, run, start, steps,
 };
 
 #[derive(Debug, Args)]
@@ -26,10 +29,11 @@ pub struct Train {
     /// Folder for config.toml, metrics.jsonl, checkpoints and final.safetensors [default: runs/OPTIMIZER-SEED]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder, from its newest checkpoint; its settings stay
+    /// Go on with the run in this folder, from its newest checkpoint. Its settings stay; other values of --epochs, --steps,
+    /// --lr and --schedule may be given, and --out, a new folder to go on in, which leaves the old one as it is
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Replace an earlier run in the folder
+    /// Replace an earlier run in the folder; nothing but what runs write is removed
     #[arg(long)]
     force: bool,
     /// Also write the starting weights, as init.safetensors
@@ -39,12 +43,23 @@ pub struct Train {
     watch: WatchFlags,
 }
 
-/// `gsgd train --resume DIR` takes no settings.
+/// `gsgd train --resume DIR` takes those settings that may change on the way, and no others.
 #[derive(Debug, Parser)]
 #[command(name = "gsgd train")]
 struct Resume {
     #[arg(long, value_name = "DIR")]
     resume: PathBuf,
+    // read like those of a file, which says what is allowed
+    #[arg(long)]
+    epochs: Option<String>,
+    #[arg(long)]
+    steps: Option<String>,
+    #[arg(long)]
+    lr: Option<String>,
+    #[arg(long)]
+    schedule: Option<String>,
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     watch: WatchFlags,
 }
@@ -52,9 +67,8 @@ struct Resume {
 impl Train {
     pub fn run(self) -> Result<()> {
         if self.resume.is_some() {
-            // parsed again without the settings, so that none of them is passed over in silence
-            let Resume { resume, watch } = Resume::parse_from(std::env::args_os().skip(1));
-            return go_on(&resume, watch);
+            // parsed again without the other settings, so that none of them is passed over in silence
+            return Resume::parse_from(std::env::args_os().skip(1)).run();
         }
         match self.config.clone() {
             Some(file) => self.with_config(&file)?.begin(),
@@ -70,11 +84,8 @@ impl Train {
             #[command(flatten)]
             train: Train,
         }
-        let text = fs::read_to_string(file)
-            .with_context(|| format!("--config: cannot read {}", file.display()))?;
-        let table: toml::Table = text
-            .parse()
-            .with_context(|| format!("--config: {} is no TOML file", file.display()))?;
+        let table = read_table(file).context("--config")?;
+        Settings::from_table(&table).with_context(|| format!("--config {}", file.display()))?;
         let flags = std::iter::once("gsgd train".into()).chain(flags(&table));
         let mut args: Vec<std::ffi::OsString> = flags.map(Into::into).collect();
         args.extend(std::env::args_os().skip(2));
@@ -89,45 +100,115 @@ impl Train {
         let settings = self.settings.resolved();
         let device = Device::flex().autodiff();
         let data = settings.open_data().context("--data")?;
-        let prepared = start(&settings, &data, &device)?;
-        let state = begin(&settings, prepared.model.clone())?;
+        self.watch.tell(&data.notes);
+        let prepared = prepare(&settings, &data)?;
+        let model = start(&settings, &prepared.plan, &device)?;
+        let state = begin(&settings, model)?;
         let name = format!("runs/{}-{}", settings.optimizer.as_str(), settings.seed);
-        let folder = RunFolder::fresh(self.out.clone().unwrap_or_else(|| name.into()), self.force)?;
-        models::save_text(&folder.path().join("config.toml"), &config(&settings)?)?;
+        let out = self.out.clone().unwrap_or_else(|| name.into());
+        let folder = RunFolder::fresh(out, Earlier::by(self.force))?;
+        write_config(&folder, &settings)?;
         if self.save_init {
-            let path = folder.path().join("init.safetensors");
-            models::save(&prepared.model, &prepared.plan, &path)?;
+            models::save(&state.model, &prepared.plan, &folder.path().join(INIT))?;
         }
-        train(&settings, &prepared, state, &folder, &self.watch)
+        let origin = Origin::of(&settings, &data)?;
+        let total = steps(&settings, prepared.splits.train.len());
+        let watch = Watch::new(
+            &folder,
+            &self.watch,
+            &settings,
+            origin,
+            total,
+            &state.progress,
+        )?;
+        train(&settings, &prepared, state, &folder, watch)
     }
 }
 
-/// Goes on with the run in a folder.
-fn go_on(path: &Path, watch: WatchFlags) -> Result<()> {
-    let folder = RunFolder::existing(path.into())?;
-    let file = path.join("config.toml");
-    let text = fs::read_to_string(&file)
-        .with_context(|| format!("--resume: cannot read {}", file.display()))?;
-    let settings: Settings = toml::from_str(&text).with_context(|| {
-        format!(
-            "--resume: {} holds no settings of this version",
-            file.display()
-        )
-    })?;
-    let device = Device::flex().autodiff();
-    let data = settings.open_data().context("data")?;
-    let prepared = start(&settings, &data, &device)?;
-    let (model, stepper, progress) = checkpoint::newest(path, &settings, &prepared.model)?;
-    match steps(&settings, prepared.splits.train.len()) {
-        all if progress.step >= all => eprintln!("the run is complete: {all} steps"),
-        all => eprintln!("going on after step {} of {all}", progress.step),
+impl Resume {
+    fn run(self) -> Result<()> {
+        let from = RunFolder::existing(self.resume.clone())?;
+        let settings = self.settings()?;
+        let data = settings.open_data().context("data")?;
+        self.watch.tell(&data.notes);
+        let prepared = prepare(&settings, &data)?;
+        let origin = Origin::of(&settings, &data)?;
+        // every weight is in the checkpoint: the start's file is not looked for
+        let like = Model::he(&prepared.plan, settings.seed, &Device::flex().autodiff());
+        let (model, stepper, progress) =
+            checkpoint::newest(from.path(), &settings, &origin, &like)?;
+        let examples = prepared.splits.train.len();
+        let all = steps(&settings, examples);
+        ensure!(
+            progress.step <= all,
+            "the run is at step {}, and --epochs {} and --steps {} end it after {all}: give more, or none",
+            progress.step,
+            settings.epochs,
+            settings
+                .steps
+                .map_or("all".into(), |steps| steps.to_string()),
+        );
+        let progress = progress.towards(all, examples.div_ceil(settings.batch));
+        let folder = match &self.out {
+            Some(out) => self.moved(&from, out)?,
+            None => from,
+        };
+        remove_temporary(folder.path())?;
+        remove_temporary(&folder.path().join("checkpoints"))?;
+        write_config(&folder, &settings)?;
+        match progress.step {
+            step if step == all => say(&format!(
+                "the run is complete: {all} steps; more with --epochs or --steps"
+            )),
+            step => {
+                // the end that it had is not its end
+                remove(&folder.path().join(ENDING))?;
+                remove(&folder.path().join(FINAL))?;
+                say(&format!("going on after step {step} of {all}"));
+            }
+        }
+        let state = State {
+            model,
+            stepper,
+            progress,
+        };
+        let mut watch = Watch::new(&folder, &self.watch, &settings, origin, all, &progress)?;
+        if self.out.is_some() {
+            watch.save(&state)?;
+        }
+        train(&settings, &prepared, state, &folder, watch)
     }
-    let state = State {
-        model,
-        stepper,
-        progress,
-    };
-    train(&settings, &prepared, state, &folder, &watch)
+
+    /// The run's settings, with those that are given in place of its own.
+    fn settings(&self) -> Result<Settings> {
+        let file = self.resume.join(Kind::Run.file());
+        let mut table = read_table(&file).context("--resume")?;
+        Settings::from_table(&table).with_context(|| file.display().to_string())?;
+        let given = [
+            ("epochs", &self.epochs),
+            ("steps", &self.steps),
+            ("lr", &self.lr),
+            ("schedule", &self.schedule),
+        ];
+        for (key, value) in given {
+            if let Some(value) = value {
+                table.insert(key.into(), value.as_str().into());
+            }
+        }
+        Settings::from_table(&table)
+    }
+
+    /// A new folder with the figures that the run has so far.
+    fn moved(&self, from: &RunFolder, out: &Path) -> Result<RunFolder> {
+        let folder = RunFolder::fresh(out.into(), Earlier::Kept)?;
+        let figures = from.path().join(METRICS);
+        if figures.is_file() {
+            fs::copy(&figures, folder.path().join(METRICS)).with_context(|| {
+                format!("cannot copy {} to {}", figures.display(), out.display())
+            })?;
+        }
+        Ok(folder)
+    }
 }
 
 fn train(
@@ -135,16 +216,15 @@ fn train(
     prepared: &Prepared,
     state: State,
     folder: &RunFolder,
-    watch: &WatchFlags,
+    mut watch: Watch,
 ) -> Result<()> {
     let out = folder.path();
     let (splits, plan) = (&prepared.splits, &prepared.plan);
     let total = steps(settings, splits.train.len());
-    let mut watch = Watch::new(folder, watch, settings, total, &state.progress)?;
     let device = Device::flex().autodiff();
     let (state, stop) = run(settings, splits, state, &device, &mut watch)?;
     watch.finish();
-    let end = out.join("final.safetensors");
+    let end = out.join(FINAL);
     let Progress { step, seconds, .. } = state.progress;
     let ending = |ending, reason| -> Result<()> {
         let ending = Ending {
@@ -159,11 +239,11 @@ fn train(
     };
     match stop {
         Stop::Interrupted => {
-            eprintln!(
+            say(&format!(
                 "interrupted after {} of {total} steps; go on with: gsgd train --resume {}",
                 state.progress.step,
                 out.display()
-            );
+            ));
             std::process::exit(130);
         }
         Stop::Diverged(reason) => {
@@ -178,7 +258,7 @@ fn train(
         Stop::Early => {
             models::save(&state.model, plan, &end)?;
             ending(Outcome::Early, None)?;
-            eprintln!("stopped early: the validation loss no longer falls");
+            say("stopped early: the validation loss no longer falls");
         }
         Stop::Done => {
             models::save(&state.model, plan, &end)?;
@@ -187,7 +267,7 @@ fn train(
     }
     report::write(&Results::read(out)?, out, Format::Html)?;
     if let Some(last) = watch.last() {
-        println!(
+        print(&format!(
             "{}: training loss {:.4}, test error {:.2} %, {} steps in {:.1} s, {}",
             settings.optimizer.as_str(),
             last.train_loss,
@@ -195,13 +275,16 @@ fn train(
             last.step,
             last.seconds,
             out.display()
-        );
+        ))?;
     }
     Ok(())
 }
 
-/// `config.toml`: every setting, and what ran.
-fn config(settings: &Settings) -> Result<String> {
-    let version = crate::version();
-    Ok(format!("# gsgd {version}\n{}", toml::to_string(settings)?))
+/// Writes `config.toml`: what ran, and every setting. One with these settings stays as it is.
+fn write_config(folder: &RunFolder, settings: &Settings) -> Result<()> {
+    let file = folder.path().join(Kind::Run.file());
+    if Settings::read(&file).is_ok_and(|there| there == *settings) {
+        return Ok(());
+    }
+    models::save_text(&file, &Kind::Run.text(&toml::to_string(settings)?))
 }

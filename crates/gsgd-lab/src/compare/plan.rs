@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::train::{Settings, flags};
+use crate::data;
+use crate::train::{InitName, Settings, seed};
 
 /// A comparison.
 ///
@@ -33,6 +33,7 @@ use crate::train::{Settings, flags};
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Starting weights and batches.
+    #[serde(with = "seed::list")]
     pub seeds: Vec<u64>,
     /// Learning rates of the ways that have none of their own.
     #[serde(default)]
@@ -109,6 +110,22 @@ impl Plan {
         })
     }
 
+    /// The plan with data and starting weights named so that they are found from any working directory.
+    pub fn located(mut self) -> Self {
+        let ways = self.ways.iter_mut().map(|way| &mut way.settings);
+        for table in std::iter::once(&mut self.settings).chain(ways) {
+            if let Some(toml::Value::String(name)) = table.get_mut("data") {
+                *name = data::located(name);
+            }
+            if let Some(toml::Value::String(name)) = table.get_mut("init")
+                && let Ok(init) = name.parse::<InitName>()
+            {
+                *name = init.located().to_string();
+            }
+        }
+        self
+    }
+
     /// The learning rates of a way.
     pub fn lrs<'a>(&'a self, way: &'a Way) -> &'a [f64] {
         match way.lrs.is_empty() {
@@ -181,36 +198,9 @@ impl Plan {
             );
         }
         table.insert("lr".into(), lr.into());
-        table.insert("seed".into(), i64::try_from(seed)?.into());
-        settings(&table)
+        table.insert("seed".into(), seed.to_string().into());
+        Settings::from_table(&table)
     }
-}
-
-/// Settings from a table of flags, checked as on the command line.
-pub fn settings(table: &toml::Table) -> Result<Settings> {
-    #[derive(Parser)]
-    #[command(no_binary_name = true)]
-    struct Whole {
-        #[command(flatten)]
-        settings: Settings,
-    }
-    let nested = table
-        .iter()
-        .find(|(_, value)| value.is_table() || value.is_array());
-    if let Some((key, value)) = nested {
-        bail!(
-            "`{key}` is a {}, where a single value is wanted",
-            value.type_str()
-        );
-    }
-    let parsed = Whole::try_parse_from(flags(table));
-    let parsed = parsed.map_err(|error| {
-        // without the usage of a command line that nobody typed
-        let text = error.to_string();
-        let text = text.split("\n\nUsage").next().unwrap_or(&text);
-        anyhow!("{}", text.trim_start_matches("error: ").trim())
-    })?;
-    Ok(parsed.settings.resolved())
 }
 
 fn each_once<T: PartialEq + std::fmt::Display>(key: &str, values: &[T]) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Runs the jobs of a comparison, each a process of its own.
 //!
-//! A process cannot take others down, its memory can be told from theirs, and it goes on from its own checkpoint.
+//! A process cannot take others down, its memory can be told from theirs, and it goes on from its own checkpoint. This
+//! process holds its standard input open: a run ends, with a checkpoint, when that is closed, which happens where the
+//! comparison is stopped and where it is killed.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -10,19 +12,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::plan::Job;
 use super::results::ending;
+use crate::folders::lock;
 use crate::models;
-use crate::train::{ENDING, Ending, Outcome, Settings, flags, lock};
+use crate::train::{ENDING, Ending, Outcome, Settings, checkpoint, flags};
 
 /// How often a run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a run that was asked to stop may take for its checkpoint.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Looks on while runs go; called from several threads.
 pub trait Observer: Sync {
@@ -102,7 +103,6 @@ fn one(
         return Ok(Some(ending));
     }
     let mut child = start(job, &folder, workers)?;
-    let mut asked: Option<Instant> = None;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -110,12 +110,8 @@ fn one(
         let now = epochs(&folder);
         observer.epochs(now.saturating_sub(seen));
         seen = seen.max(now);
-        // Ctrl-C reaches the run as well, which then writes a checkpoint; other signals do not
         if stop.load(Ordering::SeqCst) {
-            let since = *asked.get_or_insert_with(Instant::now);
-            if since.elapsed() > PATIENCE {
-                child.kill()?;
-            }
+            drop(child.stdin.take());
         }
         sleep(LOOK);
     };
@@ -130,9 +126,9 @@ fn one(
     if let Some(mut stderr) = child.stderr.take() {
         stderr.read_to_string(&mut said)?;
     }
-    let reason = match said.trim() {
-        "" => format!("it ended with {status}"),
-        said => said.trim_start_matches("error: ").to_string(),
+    let reason = match said.split_once("error: ") {
+        None => format!("it ended with {status}"),
+        Some((_, reason)) => reason.trim().to_string(),
     };
     let ending = Ending {
         outcome: Outcome::Failed,
@@ -152,8 +148,9 @@ fn one(
 fn start(job: &Job, folder: &Path, workers: usize) -> Result<Child> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
-    command.arg("train").arg("--quiet");
-    match can_go_on(folder) {
+    command.args(["train", "--quiet", "--until-stdin-ends"]);
+    let begun = folder.join("config.toml").is_file() && checkpoint::is_there(folder)?;
+    match begun {
         true => command.arg("--resume").arg(folder),
         false => command
             .args(flags(&table(&job.settings)?))
@@ -165,16 +162,10 @@ fn start(job: &Job, folder: &Path, workers: usize) -> Result<Child> {
         command.env("RAYON_NUM_THREADS", "1");
     }
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     command.spawn().context("cannot start a run")
-}
-
-fn can_go_on(folder: &Path) -> bool {
-    let checkpoints = fs::read_dir(folder.join("checkpoints"));
-    folder.join("config.toml").is_file()
-        && checkpoints.is_ok_and(|mut files| files.next().is_some())
 }
 
 fn table(settings: &Settings) -> Result<toml::Table> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::plan::Plan;
 use super::stats::Summary;
+use crate::text;
 use crate::train::{ENDING, Ending, Epoch, Outcome, Settings};
 
 /// A comparison with its runs.
@@ -23,7 +24,7 @@ pub struct Results {
 /// A way of training with its runs.
 #[derive(Debug, Clone)]
 pub struct WayResults {
-    /// Its name.
+    /// Its name, as it is printed.
     pub name: String,
     /// Its settings, with one of its lrs and seeds.
     pub settings: Settings,
@@ -166,10 +167,7 @@ impl Results {
 
     fn of_run(folder: &Path) -> Result<Self> {
         let path = folder.join("config.toml");
-        let text = fs::read_to_string(&path);
-        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-        let settings: Settings =
-            toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let settings = Settings::read(&path)?;
         let plan = Plan::of_run(&settings).with_context(|| path.display().to_string())?;
         let rates = vec![Rate {
             lr: settings.lr(),
@@ -212,7 +210,7 @@ impl Results {
                 });
                 let first = jobs.iter().find(|job| job.way == at);
                 Ok(WayResults {
-                    name: way.name.clone(),
+                    name: text::name(&way.name).into_owned(),
                     settings: first.context("a way of the plan")?.settings.clone(),
                     rates: rates.collect(),
                     chosen: None,
@@ -233,6 +231,12 @@ impl Results {
             validated,
             ways,
         })
+    }
+
+    /// All runs.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
+        let rates = self.ways.iter().flat_map(|way| &way.rates);
+        rates.flat_map(|rate| &rate.runs)
     }
 
     /// The loss that lrs are chosen by.

@@ -85,6 +85,7 @@ pub fn read(folder: &Path, layout: Layout) -> Result<Dataset, DataError> {
         white: 255,
         train: Arc::new(train),
         test: Arc::new(test),
+        notes: Vec::new(),
     })
 }
 

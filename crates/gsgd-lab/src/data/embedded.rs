@@ -74,6 +74,7 @@ fn unpack(file: &[u8]) -> Result<Dataset, DataError> {
         white: 255 * (BLOCK * BLOCK) as u16,
         train: split(0, train),
         test: split(train, images),
+        notes: Vec::new(),
     })
 }
 
@@ -156,6 +157,7 @@ mod tests {
             white: 255,
             train: split.clone(),
             test: split,
+            notes: Vec::new(),
         };
         let small = unpack(&pack(&full).unwrap()).unwrap();
         let corner: u16 = (0..4)

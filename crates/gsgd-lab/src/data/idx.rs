@@ -36,6 +36,7 @@ pub fn read_folder(folder: &Path) -> Result<Dataset, DataError> {
         white: 255,
         train: Arc::new(train),
         test: Arc::new(test),
+        notes: Vec::new(),
     })
 }
 

@@ -9,9 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Dataset, ImageShape, Normalise, Split};
 
 /// How training images are varied.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
     /// As they are.
@@ -190,6 +188,7 @@ mod tests {
             white: 255,
             train: split.clone(),
             test: split,
+            notes: Vec::new(),
         }
     }
 

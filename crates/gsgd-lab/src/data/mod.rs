@@ -2,6 +2,7 @@
 
 mod cifar;
 mod embedded;
+mod fingerprint;
 mod folder;
 mod idx;
 mod inputs;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use embedded::{fashion_mnist_7x7, pack};
+pub use fingerprint::Fingerprint;
 pub use idx::read_folder;
 pub use inputs::{Augment, Inputs};
 pub use shape::ImageShape;
@@ -60,12 +62,27 @@ pub struct Dataset {
     pub train: Arc<Split>,
     /// Test images.
     pub test: Arc<Split>,
+    /// What its reader is to be told of the files.
+    pub notes: Vec<String>,
+}
+
+/// The set that is inside the program.
+const EMBEDDED: &str = "fashion-7x7";
+
+/// The name of a data set by which it is found from any working directory: a folder that is here by its whole path, what is
+/// found otherwise as it is.
+pub fn located(name: &str) -> String {
+    let here = Path::new(name);
+    let whole = match name != EMBEDDED && here.is_dir() {
+        true => std::path::absolute(here).ok(),
+        false => None,
+    };
+    let whole = whole.and_then(|path| path.to_str().map(String::from));
+    whole.unwrap_or_else(|| name.into())
 }
 
 /// How pixels become inputs.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalise {
     /// Mean 0 and standard deviation 1 over all training images, by channel.
@@ -118,7 +135,7 @@ impl Dataset {
     /// # Errors
     /// There is no such folder, or it does not hold the files of a data set that fit together.
     pub fn open(name: &str) -> Result<Self, DataError> {
-        if name == "fashion-7x7" {
+        if name == EMBEDDED {
             return fashion_mnist_7x7();
         }
         let direct = PathBuf::from(name);

@@ -167,7 +167,7 @@ pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_parts(
+fn write_parts(
     path: &Path,
     parts: Vec<(&str, Part)>,
     about: HashMap<String, String>,
@@ -186,7 +186,10 @@ pub fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
 }
 
 /// Writes a file beside its place and moves it there.
-fn move_into_place(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+///
+/// # Errors
+/// Those of `write`, or the file cannot be moved.
+pub fn move_into_place(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -201,10 +204,14 @@ fn move_into_place(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Resu
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// How the names of files that are being written begin and end.
+pub const TEMPORARY: [&str; 2] = [".gsgd-", ".tmp"];
+
 /// Temporary files with the rights that files of this user have.
 fn temporary() -> tempfile::Builder<'static, 'static> {
     #[allow(unused_mut)]
     let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY[0]).suffix(TEMPORARY[1]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -15,8 +15,8 @@ use rand_chacha::ChaCha8Rng;
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
 pub use file::{
-    NETWORK, Part, file_name, fill, load_into, network_of, save, save_text, tensors, write_parts,
-    write_whole,
+    NETWORK, Part, TEMPORARY, file_name, fill, load_into, move_into_place, network_of, save,
+    save_text, tensors, write_whole,
 };
 pub use init::Init;
 pub use mlp::Mlp;

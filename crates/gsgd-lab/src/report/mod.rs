@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::compare::Results;
 use crate::models::{save_text, write_whole};
+use crate::text::visible;
 
 pub use figures::{Figure, Line, Style, figures, style};
 pub use html::page;
@@ -41,7 +42,7 @@ pub enum Format {
 pub fn write(results: &Results, folder: &Path, format: Format) -> Result<Vec<PathBuf>> {
     let text = |name: &str, content: String| -> Result<Vec<PathBuf>> {
         let path = folder.join(name);
-        save_text(&path, &content)?;
+        save_text(&path, &visible(&content))?;
         Ok(vec![path])
     };
     match format {

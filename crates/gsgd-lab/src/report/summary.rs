@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::compare::stats::{Paired, Summary};
 use crate::compare::{Rate, Results, Run};
+use crate::text;
 use crate::train::{Ending, Epoch};
 
 /// A way's line in the table.
@@ -59,7 +60,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
         let rate = way.judged();
         let mut others = results.ways.iter();
         let other = match &results.plan.ways[at].against {
-            Some(name) => others.find(|way| way.name == *name),
+            Some(name) => others.find(|way| way.name == text::name(name)),
             None => others.next(),
         };
         let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::of(&values));

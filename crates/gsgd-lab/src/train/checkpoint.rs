@@ -1,21 +1,25 @@
-//! Checkpoints of a run: all that it needs to go on bit for bit.
+//! Checkpoints of a run: all that it needs to go on bit for bit, but for the images.
 //!
-//! One safetensors file holds the network's tensors, the optimiser's state as bytes and, in its metadata, how far the run
-//! is. Batches and augmentation follow from seed, epoch and place in the epoch, so there is no random state.
+//! One safetensors file holds the network's tensors, the optimiser's state as bytes and, in its metadata as TOML, how far
+//! the run is and what its numbers follow from. Its last bytes are a checksum of all before them. Batches and augmentation
+//! follow from seed, epoch and place in the epoch, so there is no random state.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, Stepper};
+use super::{Origin, Settings, Stepper};
 use crate::models::{self, Model, Part};
+use crate::text::say;
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Steps done.
     pub step: usize,
@@ -23,15 +27,13 @@ pub struct Progress {
     pub epochs: usize,
     /// Seconds spent in training steps.
     pub seconds: f64,
-    /// Bytes of `metrics.jsonl` that belong to these epochs.
-    pub metrics_bytes: u64,
-    /// The epoch with the least validation loss.
-    #[serde(default)]
+    /// The whole epoch with the least validation loss.
     pub best: Option<Best>,
 }
 
 /// The best epoch so far.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Best {
     /// Epochs done then.
     pub epoch: usize,
@@ -41,14 +43,19 @@ pub struct Best {
 
 /// What the metadata hold.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct About {
     progress: Progress,
-    /// The parameters' ids, by which Burn's optimisers know them.
-    ids: HashMap<String, u64>,
+    origin: Origin,
+    /// The parameters' ids, by which Burn's optimisers know them; as text, for they are larger than TOML's numbers.
+    ids: HashMap<String, String>,
 }
 
 const ABOUT: &str = "run";
 const OPTIMIZER: &str = "optimizer";
+/// The checksum's tensor; the last in the file, which sorts bytes after numbers, and by name.
+const SEAL: &str = "seal";
+const UNSEALED: [u8; 4] = [0; 4];
 /// Checkpoints that are kept.
 const KEPT: usize = 2;
 
@@ -60,7 +67,13 @@ fn folder(run: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write(run: &Path, model: &Model, stepper: &Stepper, progress: Progress) -> Result<PathBuf> {
+pub fn write(
+    run: &Path,
+    model: &Model,
+    stepper: &Stepper,
+    progress: Progress,
+    origin: &Origin,
+) -> Result<PathBuf> {
     let folder = folder(run);
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -69,83 +82,243 @@ pub fn write(run: &Path, model: &Model, stepper: &Stepper, progress: Progress) -
     let optimizer = stepper.to_bytes()?;
     let parts = tensors.iter().map(|t| (t.name.as_str(), Part::Tensor(t)));
     let state = Part::Bytes(&optimizer, [optimizer.len()]);
-    let parts = parts.chain([(OPTIMIZER, state)]).collect();
+    let unsealed = Part::Bytes(&UNSEALED, [UNSEALED.len()]);
+    let parts: Vec<_> = parts
+        .chain([(OPTIMIZER, state), (SEAL, unsealed)])
+        .collect();
+    let ids = tensors.iter().map(|t| (t.name.clone(), t.id.to_string()));
     let about = About {
         progress,
-        ids: tensors.iter().map(|t| (t.name.clone(), t.id)).collect(),
+        origin: origin.clone(),
+        ids: ids.collect(),
     };
-    let about = HashMap::from([(ABOUT.to_string(), serde_json::to_string(&about)?)]);
-    models::write_parts(&path, parts, about)?;
-    for old in newest_first(run)?.into_iter().skip(KEPT) {
+    let about = HashMap::from([(ABOUT.to_string(), toml::to_string(&about)?)]);
+    models::move_into_place(&path, |file| {
+        safetensors::serialize_to_file(parts, Some(about), file)?;
+        seal(file)
+    })?;
+    for (_, old) in newest_first(run)?.into_iter().skip(KEPT) {
         fs::remove_file(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     Ok(path)
 }
 
-/// Removes the checkpoints of an earlier run.
+/// Puts the checksum of all before it into a file's last bytes.
+fn seal(path: &Path) -> Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let sealed = file.metadata()?.len() - UNSEALED.len() as u64;
+    let mut content = crc32fast::Hasher::new();
+    let mut some = vec![0; 1 << 16];
+    let mut reader = Read::by_ref(&mut file).take(sealed);
+    loop {
+        match reader.read(&mut some)? {
+            0 => break,
+            count => content.update(&some[..count]),
+        }
+    }
+    file.seek(SeekFrom::Start(sealed))?;
+    file.write_all(&content.finalize().to_le_bytes())?;
+    Ok(())
+}
+
+/// Removes the checkpoints of an earlier run; what else lies among them stays.
 ///
 /// # Errors
 /// A file cannot be removed.
 pub fn clear(run: &Path) -> Result<()> {
-    let folder = folder(run);
-    match folder.is_dir() {
-        true => fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display())),
-        false => Ok(()),
+    for (_, path) in newest_first(run)? {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
+    // a folder with something else in it is not removed
+    let _ = fs::remove_dir(folder(run));
+    Ok(())
 }
 
-fn newest_first(run: &Path) -> Result<Vec<PathBuf>> {
+/// Whether a run has a checkpoint.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn is_there(run: &Path) -> Result<bool> {
+    Ok(!newest_first(run)?.is_empty())
+}
+
+/// The checkpoints with their steps.
+fn newest_first(run: &Path) -> Result<Vec<(usize, PathBuf)>> {
     let folder = folder(run);
-    let mut paths = Vec::new();
+    let mut found = Vec::new();
     if folder.is_dir() {
         let entries = fs::read_dir(&folder);
         for entry in entries.with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
-            if path.extension().is_some_and(|e| e == "safetensors") {
-                paths.push(path);
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(step) = name.and_then(step_of) {
+                found.push((step, path));
             }
         }
     }
-    paths.sort();
-    paths.reverse();
-    Ok(paths)
+    found.sort();
+    found.reverse();
+    Ok(found)
 }
 
-/// The run as its newest readable checkpoint has it, given a network built as at the start. Says on stderr which
-/// checkpoints are damaged.
+/// The step of a checkpoint, by the name that it is given.
+fn step_of(name: &str) -> Option<usize> {
+    let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
+    let digits = step.len() >= 10 && step.bytes().all(|byte| byte.is_ascii_digit());
+    step.parse().ok().filter(|_| digits)
+}
+
+/// The run as its newest whole checkpoint has it, given a network of its plan. Says on stderr which checkpoints are
+/// damaged.
 ///
 /// # Errors
-/// There is no readable checkpoint.
+/// There is no whole checkpoint, or it is of other settings or other images than there are now.
 pub fn newest(
     run: &Path,
     settings: &Settings,
-    start: &Model,
+    origin: &Origin,
+    like: &Model,
 ) -> Result<(Model, Stepper, Progress)> {
-    let paths = newest_first(run)?;
-    for path in &paths {
-        match read(path, settings, start.clone()) {
-            Ok(state) => return Ok(state),
-            Err(error) => eprintln!(
-                "{} is damaged ({error:#}): the one before it is taken",
-                path.display()
-            ),
+    let found = newest_first(run)?;
+    let mut first_reason = None;
+    for (_, path) in &found {
+        let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        match about(&data) {
+            Ok(about) => {
+                origin.refuse_changes_since(&about.origin, path)?;
+                let state = state(&data, &about, settings, like.clone());
+                return state.with_context(|| path.display().to_string());
+            }
+            Err(error) => {
+                say(&format!(
+                    "{} is damaged ({error:#}): the one before it is taken",
+                    path.display()
+                ));
+                first_reason.get_or_insert(error);
+            }
         }
     }
-    match paths.len() {
-        0 => bail!("{} has no checkpoint to go on from", run.display()),
-        _ => bail!("no checkpoint of {} can be read", run.display()),
+    match first_reason {
+        None => bail!("{} has no checkpoint to go on from", run.display()),
+        Some(_) => bail!(
+            "no checkpoint of {} can be read: begin the run anew with gsgd train --config {}",
+            run.display(),
+            run.join("config.toml").display()
+        ),
     }
 }
 
-fn read(path: &Path, settings: &Settings, start: Model) -> Result<(Model, Stepper, Progress)> {
-    let data = fs::read(path)?;
-    let file = SafeTensors::deserialize(&data)?;
-    let (_, header) = SafeTensors::read_metadata(&data)?;
+/// What the newest whole checkpoint of a run follows from, if there is one.
+///
+/// # Errors
+/// The folder or a file in it cannot be read.
+pub fn origin(run: &Path) -> Result<Option<Origin>> {
+    for (_, path) in newest_first(run)? {
+        let data = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if let Ok(about) = about(&data) {
+            return Ok(Some(about.origin));
+        }
+    }
+    Ok(None)
+}
+
+/// What a checkpoint says of itself, if it is as it was written.
+fn about(data: &[u8]) -> Result<About> {
+    let (content, seal) = data.split_last_chunk().context("it is too short")?;
+    let sound = crc32fast::hash(content).to_le_bytes() == *seal;
+    ensure!(sound, "its checksum is not that of its content");
+    let (_, header) = SafeTensors::read_metadata(data)?;
     let about = header.metadata().as_ref().and_then(|m| m.get(ABOUT));
-    let about: About = serde_json::from_str(about.context("it has no metadata `run`")?)?;
-    let model = models::fill(start, &file, &[OPTIMIZER], Some(&about.ids))?;
+    let about = about.context("it has no metadata `run`")?;
+    toml::from_str(about).context("its metadata `run` are not of this version")
+}
+
+fn state(
+    data: &[u8],
+    about: &About,
+    settings: &Settings,
+    like: Model,
+) -> Result<(Model, Stepper, Progress)> {
+    let file = SafeTensors::deserialize(data)?;
+    let ids = about.ids.iter();
+    let ids = ids.map(|(name, id)| Ok((name.clone(), id.parse()?)));
+    let ids: HashMap<String, u64> = ids.collect::<Result<_>>()?;
+    let model = models::fill(like, &file, &[OPTIMIZER, SEAL], Some(&ids))?;
     let state = file.tensor(OPTIMIZER)?.data().to_vec();
     let stepper = Stepper::restore(settings, &model, state)?;
     Ok((model, stepper, about.progress))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::data::Dataset;
+    use crate::train::begin;
+
+    /// A checkpoint of a small network with all kinds of state: its bytes.
+    fn checkpoint(run: &Path) -> (Vec<u8>, Settings, Model) {
+        let table = "arch = \"mlp:49-1-1-10\"\noptimizer = \"g-adam\"";
+        let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
+        let data = Dataset::open(&settings.data).unwrap();
+        let origin = Origin::of(&settings, &data).unwrap();
+        let model = Model::he(&settings.plan(&data), 0, &Device::flex().autodiff());
+        let state = begin(&settings, model).unwrap();
+        let progress = Progress {
+            step: 12,
+            epochs: 3,
+            seconds: 0.1,
+            best: Some(Best {
+                epoch: 2,
+                loss: 0.3,
+            }),
+        };
+        let path = write(run, &state.model, &state.stepper, progress, &origin).unwrap();
+        (fs::read(path).unwrap(), settings, state.model)
+    }
+
+    #[test]
+    fn a_byte_that_is_not_as_it_was_is_found_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut data, settings, model) = checkpoint(folder.path());
+        let whole = about(&data).unwrap();
+        assert_eq!(whole.progress.best.unwrap().loss, 0.3);
+        state(&data, &whole, &settings, model).unwrap();
+        for at in 0..data.len() {
+            // a bit, the case of a letter, all bits
+            for flip in [1, 0x20, 0xff] {
+                data[at] ^= flip;
+                assert!(about(&data).is_err(), "byte {at}");
+                data[at] ^= flip;
+            }
+        }
+        for length in 0..data.len() {
+            assert!(about(&data[..length]).is_err(), "{length} bytes");
+        }
+        data.push(0);
+        assert!(about(&data).is_err());
+    }
+
+    #[test]
+    fn only_checkpoints_are_taken_for_such_and_removed() {
+        for name in [
+            "step-1.safetensors",
+            "step-00000000x1.safetensors",
+            "step-0000000001.pt",
+            "mine.safetensors",
+        ] {
+            assert_eq!(step_of(name), None, "{name}");
+        }
+        assert_eq!(step_of("step-0000000012.safetensors"), Some(12));
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint(folder.path());
+        let mine = folder.path().join("checkpoints/mine.safetensors");
+        fs::write(&mine, "").unwrap();
+        clear(folder.path()).unwrap();
+        assert!(mine.exists() && !is_there(folder.path()).unwrap());
+        fs::remove_file(&mine).unwrap();
+        clear(folder.path()).unwrap();
+        assert!(!mine.parent().unwrap().exists());
+    }
 }

@@ -3,21 +3,23 @@
 mod batches;
 pub mod checkpoint;
 mod ending;
-mod lock;
 pub mod one_pass;
 mod optimizer;
+mod origin;
 mod run;
 mod schedule;
+pub mod seed;
 mod settings;
 
 pub use checkpoint::{Best, Progress};
 pub use ending::{ENDING, Ending, Outcome, peak_memory};
-pub use lock::lock;
 pub use optimizer::{OptimizerName, Stepper};
+pub use origin::{MAY_CHANGE, Origin, first_change};
 pub use run::{
-    Epoch, Prepared, Splits, State, Stop, Watcher, Wish, begin, evaluate, run, start, steps,
+    Epoch, Prepared, Splits, State, Stop, Watcher, Wish, begin, prepare, run, start, steps,
 };
 pub use schedule::Schedule;
 pub use settings::{
     BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName, flags,
+    read_table,
 };

@@ -5,14 +5,14 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, Tensor};
 use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwired};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Settings;
 use super::one_pass::{self, Rule};
 use crate::models::Model;
 
 /// An optimiser of the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerName {
     /// Stochastic gradient descent
@@ -27,7 +27,6 @@ pub enum OptimizerName {
     BalancedSgd,
     /// SGD on basis path values (Meng et al. 2019)
     #[value(alias = "gsgd")]
-    #[serde(alias = "gsgd")]
     GSgd,
     /// Heavy ball on basis path values
     GMomentum,

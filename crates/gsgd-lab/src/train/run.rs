@@ -26,14 +26,12 @@ pub struct Splits {
     pub test: Inputs,
 }
 
-/// A run's data and starting weights.
+/// What a run is of.
 pub struct Prepared {
     /// The images.
     pub splits: Splits,
     /// What the network is.
     pub plan: Plan,
-    /// The start.
-    pub model: Model,
 }
 
 /// Figures after an epoch, a line of `metrics.jsonl`.
@@ -114,11 +112,14 @@ pub trait Watcher {
     /// After every step.
     fn step(&mut self, progress: &Progress) -> Wish;
 
-    /// After every epoch, with its figures; sets how much of the metrics file is written.
+    /// After every epoch, with its figures.
     ///
     /// # Errors
     /// The figures cannot be written.
-    fn epoch(&mut self, figures: &Epoch, progress: &mut Progress) -> Result<Wish>;
+    fn epoch(&mut self, figures: &Epoch, progress: &Progress) -> Result<Wish>;
+
+    /// Whether the run should end now, in the middle of an evaluation.
+    fn stops(&self) -> bool;
 
     /// Keeps a checkpoint.
     ///
@@ -127,15 +128,25 @@ pub trait Watcher {
     fn save(&mut self, state: &State) -> Result<()>;
 }
 
+/// A run's images and network.
+///
+/// # Errors
+/// Network and data do not fit.
+pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
+    check_fit(&settings.arch, data)?;
+    Ok(Prepared {
+        splits: splits(settings, data)?,
+        plan: settings.plan(data),
+    })
+}
+
 /// Starting weights by the settings, rescaled or balanced as they say.
 ///
 /// # Errors
-/// Network and data do not fit, or a checkpoint cannot be read.
-pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Prepared> {
-    check_fit(&settings.arch, data)?;
-    let plan = settings.plan(data);
+/// A file of weights cannot be read, or is of another network.
+pub fn start(settings: &Settings, plan: &Plan, device: &Device) -> Result<Model> {
     let wiring = settings.wiring();
-    let init = |init| Model::init(&plan, init, wiring, settings.seed, device);
+    let init = |init| Model::init(plan, init, wiring, settings.seed, device);
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
         &InitName::Skeleton {
@@ -145,9 +156,7 @@ pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Pre
             magnitude,
             random_signs,
         })?,
-        InitName::File(path) => {
-            models::load_into(init(Init::He)?, &plan, path).context("--init")?
-        }
+        InitName::File(path) => models::load_into(init(Init::He)?, plan, path).context("--init")?,
     };
     // rescaling and balancing keep the function: batch norm and skips as they are
     let wiring = Wiring::of(&model)?;
@@ -162,11 +171,7 @@ pub fn start(settings: &Settings, data: &Dataset, device: &Device) -> Result<Pre
         let balanced = balance(model, &wiring, Balance::default());
         model = balanced.map_err(|Rejected { error, .. }| error)?.0;
     }
-    Ok(Prepared {
-        splits: splits(settings, data)?,
-        plan,
-        model,
-    })
+    Ok(model)
 }
 
 fn splits(settings: &Settings, data: &Dataset) -> Result<Splits> {
@@ -234,6 +239,20 @@ pub fn begin(settings: &Settings, model: Model) -> Result<State> {
     })
 }
 
+impl Progress {
+    /// The same for a run that goes on to step `last`: an epoch that ended in its middle, where an earlier end was, is
+    /// taken up there again.
+    pub fn towards(self, last: usize, per_epoch: usize) -> Self {
+        match self.step < last {
+            true => Self {
+                epochs: self.epochs.min(self.step / per_epoch),
+                ..self
+            },
+            false => self,
+        }
+    }
+}
+
 /// Steps in a run.
 pub fn steps(settings: &Settings, examples: usize) -> usize {
     let per_epoch = examples.div_ceil(settings.batch);
@@ -270,27 +289,33 @@ pub fn run(
         if let Some(stop) = ended {
             return Ok((state, stop));
         }
-        let (train_loss, train_error) = evaluate(&state.model, train, device);
-        let (test_loss, test_error) = evaluate(&state.model, test, device);
-        let held_back =
-            (!validation.is_empty()).then(|| evaluate(&state.model, validation, device));
+        let go_on = || !watcher.stops();
+        let evaluated = |inputs| evaluate(&state.model, inputs, device, &go_on);
+        let (Some(on_train), Some(on_test), Some(held_back)) =
+            (evaluated(train), evaluated(test), evaluated(validation))
+        else {
+            watcher.save(&state)?;
+            return Ok((state, Stop::Interrupted));
+        };
+        let held_back = (!validation.is_empty()).then_some(held_back);
         let (imbalance, path_norm) = scales(&state.model)?;
         let figures = Epoch {
             epoch: epoch + 1,
             step: state.progress.step,
-            train_loss,
-            train_error,
+            train_loss: on_train.0,
+            train_error: on_train.1,
             validation_loss: held_back.map(|(loss, _)| loss),
             validation_error: held_back.map(|(_, error)| error),
-            test_loss,
-            test_error,
+            test_loss: on_test.0,
+            test_error: on_test.1,
             imbalance,
             path_norm,
             seconds: state.progress.seconds,
         };
         state.progress.epochs += 1;
-        let best = state.progress.best;
+        let (best, whole) = (state.progress.best, (epoch + 1) * per_epoch);
         if let Some(loss) = figures.validation_loss
+            && state.progress.step == whole
             && best.is_none_or(|best| loss < best.loss)
         {
             state.progress.best = Some(Best {
@@ -298,9 +323,9 @@ pub fn run(
                 loss,
             });
         }
-        let wish = watcher.epoch(&figures, &mut state.progress)?;
-        if !train_loss.is_finite() {
-            let reason = format!("the training loss is {train_loss}");
+        let wish = watcher.epoch(&figures, &state.progress)?;
+        if !figures.train_loss.is_finite() {
+            let reason = format!("the training loss is {}", figures.train_loss);
             return Ok((state, Stop::Diverged(reason)));
         }
         if wish != Wish::GoOn {
@@ -354,7 +379,9 @@ fn train_epoch(
     let loss = CrossEntropyLossConfig::new().init(device);
     let shuffle = (!settings.no_shuffle).then_some(settings.seed);
     let order = batches::order(train.len(), shuffle, epoch);
-    let done = (progress.step - epoch * train.len().div_ceil(settings.batch)) * settings.batch;
+    let begins = epoch * train.len().div_ceil(settings.batch);
+    let done = progress.step.checked_sub(begins);
+    let done = done.context("epochs are counted that have no steps")? * settings.batch;
     let varied = Varied {
         augment: settings.augment,
         seed: settings.seed,
@@ -415,14 +442,22 @@ fn train_epoch(
 /// Values of a batch in evaluation.
 const EVALUATED: usize = 100_000;
 
-/// Mean cross-entropy and share of wrong answers, with running statistics.
-pub fn evaluate(model: &Model, inputs: &Inputs, device: &Device) -> (f64, f64) {
+/// Mean cross-entropy and share of wrong answers, with running statistics; `None` as soon as `go_on` says no.
+fn evaluate(
+    model: &Model,
+    inputs: &Inputs,
+    device: &Device,
+    go_on: &impl Fn() -> bool,
+) -> Option<(f64, f64)> {
     let device = device.clone().inner();
     let model = model.valid();
     let loss = CrossEntropyLossConfig::new().init(&device);
     let all: Vec<usize> = (0..inputs.len()).collect();
     let (mut total, mut wrong) = (0.0, 0.0);
     for examples in all.chunks((EVALUATED / inputs.features()).clamp(100, 2000)) {
+        if !go_on() {
+            return None;
+        }
         let (x, y) = Batch::of(inputs, examples, None).on(&device);
         let logits = model.forward(x);
         let right = logits.clone().argmax(1).flatten::<1>(0, 1).equal(y.clone());
@@ -431,5 +466,97 @@ pub fn evaluate(model: &Model, inputs: &Inputs, device: &Device) -> (f64, f64) {
         let mean: f64 = loss.forward(logits, y).into_scalar();
         total += mean * examples.len() as f64;
     }
-    (total / inputs.len() as f64, wrong / inputs.len() as f64)
+    Some((total / inputs.len() as f64, wrong / inputs.len() as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::data::{ImageShape, Normalise, Split};
+
+    /// Raises a stop at one of the looks that an evaluation takes at it.
+    struct Looks {
+        until_stop: Cell<usize>,
+        saved: Vec<Progress>,
+        losses: Vec<f64>,
+    }
+
+    impl Looks {
+        fn stopping_at(look: usize) -> Self {
+            Self {
+                until_stop: Cell::new(look),
+                saved: Vec::new(),
+                losses: Vec::new(),
+            }
+        }
+    }
+
+    impl Watcher for Looks {
+        fn step(&mut self, _: &Progress) -> Wish {
+            Wish::GoOn
+        }
+
+        fn epoch(&mut self, figures: &Epoch, _: &Progress) -> Result<Wish> {
+            self.losses.push(figures.train_loss);
+            Ok(Wish::GoOn)
+        }
+
+        fn stops(&self) -> bool {
+            self.until_stop.set(self.until_stop.get().saturating_sub(1));
+            self.until_stop.get() == 0
+        }
+
+        fn save(&mut self, state: &State) -> Result<()> {
+            self.saved.push(state.progress);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stop_is_heard_within_an_evaluation_and_the_run_goes_on_from_there() {
+        let device = Device::flex().autodiff();
+        let split = |count: usize| Split {
+            pixels: (0..count * 4).map(|at| (at * 37 % 256) as u16).collect(),
+            labels: (0..count).map(|at| (at % 2) as u8).collect(),
+        };
+        let data = Dataset {
+            name: "test".into(),
+            shape: ImageShape::grey(2, 2),
+            classes: 2,
+            white: 255,
+            train: Arc::new(split(5000)),
+            test: Arc::new(split(10)),
+            notes: Vec::new(),
+        };
+        let table = "arch = \"mlp:4-5-2\"\noptimizer = \"g-adam\"\nbatch = 1000\nepochs = 2\nvalidation = 10";
+        let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
+        assert_eq!(settings.normalise, Normalise::Standard);
+        let prepared = prepare(&settings, &data).unwrap();
+        let begun = || {
+            begin(
+                &settings,
+                start(&settings, &prepared.plan, &device).unwrap(),
+            )
+            .unwrap()
+        };
+        let on = |state, watcher: &mut Looks| {
+            run(&settings, &prepared.splits, state, &device, watcher).unwrap()
+        };
+        let mut whole = Looks::stopping_at(usize::MAX);
+        on(begun(), &mut whole);
+        // three pieces of the training images, one of the others
+        for look in 1..=5 {
+            let mut stopped = Looks::stopping_at(look);
+            let (state, stop) = on(begun(), &mut stopped);
+            assert_eq!(stop, Stop::Interrupted, "{look}");
+            assert_eq!((state.progress.step, state.progress.epochs), (5, 0));
+            assert_eq!(stopped.saved, [state.progress]);
+            let mut after = Looks::stopping_at(usize::MAX);
+            let (_, stop) = on(state, &mut after);
+            assert_eq!((stop, &after.losses), (Stop::Done, &whole.losses));
+        }
+    }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// How the lr goes on from its first value: `constant`, `linear`, `cosine`, or `step:32000,48000@0.1`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub enum Schedule {
     /// It stays.
     Constant,
@@ -69,13 +69,6 @@ impl FromStr for Schedule {
             }
             _ => wrong(),
         }
-    }
-}
-
-impl TryFrom<String> for Schedule {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

@@ -1,19 +1,22 @@
 //! What a run is made of: the flags of `gsgd train` and the file `config.toml`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 use gsgd::{BatchNormTreatment, Coordinates, Skeleton, SkipTreatment, WiringConfig};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{OptimizerName, Schedule};
-use crate::data::{Augment, DataError, Dataset, Normalise};
+use super::{OptimizerName, Schedule, seed};
+use crate::data::{self, Augment, DataError, Dataset, Normalise};
 use crate::models::{Arch, Plan};
 
 /// The choice of skeleton.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SkeletonName {
     /// Index modulo; wants `--init skeleton-one`
@@ -25,7 +28,7 @@ pub enum SkeletonName {
 }
 
 /// The choice of coordinates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CoordinatesName {
     /// Basis path values as in the paper
@@ -47,7 +50,7 @@ impl From<CoordinatesName> for Coordinates {
 }
 
 /// Batch norm behind the convolutions of a network that has any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BatchNormName {
     /// Part of the group of scalings: exactly invariant
@@ -59,7 +62,7 @@ pub enum BatchNormName {
 }
 
 /// Residual connections in the G optimisers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SkipsName {
     /// One scale per channel of a whole residual stream
@@ -69,8 +72,8 @@ pub enum SkipsName {
 }
 
 /// The floor guard: a number in [0, 1), or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub struct Floor(pub Option<f64>);
 
 impl FromStr for Floor {
@@ -81,13 +84,6 @@ impl FromStr for Floor {
             Ok(tau) if (0.0..1.0).contains(&tau) => Ok(Self(Some(tau))),
             _ => Err(format!("`{text}` is neither `off` nor a number in [0, 1)")),
         }
-    }
-}
-
-impl TryFrom<String> for Floor {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 
@@ -107,8 +103,8 @@ impl fmt::Display for Floor {
 }
 
 /// The starting weights: `he`, `skeleton-one`, `skeleton-signs` or a checkpoint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub enum InitName {
     /// Normal with variance 2 / inputs.
     He,
@@ -144,13 +140,6 @@ impl FromStr for InitName {
     }
 }
 
-impl TryFrom<String> for InitName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
 impl From<InitName> for String {
     fn from(init: InitName) -> Self {
         init.to_string()
@@ -176,8 +165,22 @@ impl fmt::Display for InitName {
     }
 }
 
+impl InitName {
+    /// The same with a file that is here named so that it is found from any working directory.
+    pub fn located(&self) -> Self {
+        match self {
+            Self::File(path) if path.is_file() => {
+                Self::File(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+            }
+            other => other.clone(),
+        }
+    }
+}
+
 /// Everything that decides a run's numbers.
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+///
+/// Wherever they come from, flags or a file, they are read by clap: what is allowed is said once, here.
+#[derive(Debug, Clone, PartialEq, Args, Serialize)]
 pub struct Settings {
     /// `fashion-7x7` (embedded), or a folder (also one of that name in $GSGD_DATA) with four IDX files, CIFAR's binary
     /// files, or train/CLASS/*.png
@@ -188,11 +191,9 @@ pub struct Settings {
     pub train_examples: Option<usize>,
     /// Hold back so many of the training images, chosen at random, the same in every run, and give figures on them too
     #[arg(long, value_name = "N", default_value_t = 0)]
-    #[serde(default)]
     pub validation: usize,
     /// Grey images: the mean of the colours
     #[arg(long)]
-    #[serde(default)]
     pub grey: bool,
     /// How training images are varied
     #[arg(long, value_enum, default_value = "none")]
@@ -229,6 +230,7 @@ pub struct Settings {
     pub clip_norm: Option<f64>,
     /// Decides starting weights, batches and --unbalance
     #[arg(long, default_value_t = 0)]
+    #[serde(serialize_with = "seed::write")]
     pub seed: u64,
     /// Momentum of `momentum` and `g-momentum`, in [0, 1)
     #[arg(long, default_value_t = 0.9, value_parser = below_one)]
@@ -330,25 +332,98 @@ impl Settings {
         }
     }
 
-    /// The settings with every default filled in, as they are written to `config.toml`.
+    /// The settings with every default filled in and paths that hold from any working directory, as they are written to
+    /// `config.toml`.
     pub fn resolved(&self) -> Self {
         Self {
+            data: data::located(&self.data),
+            init: self.init.located(),
             coordinates: Some(self.coordinates()),
             lr: Some(self.lr()),
             ..self.clone()
         }
     }
+
+    /// The settings that a table of a TOML file asks for.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value not allowed.
+    pub fn from_table(table: &toml::Table) -> Result<Self> {
+        #[derive(Parser)]
+        #[command(no_binary_name = true, disable_help_flag = true)]
+        struct Whole {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let nested = table
+            .iter()
+            .find(|(_, value)| value.is_table() || value.is_array());
+        if let Some((key, value)) = nested {
+            bail!(
+                "`{key}` is a {}, where a single value is wanted",
+                value.type_str()
+            );
+        }
+        let parsed = Whole::try_parse_from(flags(table)).map_err(|error| {
+            // without the usage of a command line that nobody typed
+            let text = error.to_string();
+            let text = text.split("\n\nUsage").next().unwrap_or(&text);
+            let text = text.split("\n\nFor more").next().unwrap_or(text);
+            let text = text.trim_start_matches("error: ").trim();
+            match key_of(&error) {
+                Some(key) => anyhow!("`{key}`: {text}"),
+                None => anyhow!("{text}"),
+            }
+        })?;
+        Ok(parsed.settings.resolved())
+    }
+
+    /// The settings in a file, such as a run's `config.toml`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn read(file: &Path) -> Result<Self> {
+        Self::from_table(&read_table(file)?).with_context(|| file.display().to_string())
+    }
+}
+
+/// The TOML table in a file.
+///
+/// # Errors
+/// The file cannot be read, or is no TOML.
+pub fn read_table(file: &Path) -> Result<toml::Table> {
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text.parse()
+        .with_context(|| format!("{} is no TOML file", file.display()))
+}
+
+/// The key of the value that clap speaks of.
+fn key_of(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(flag) => {
+            let flag = flag.split([' ', '=']).next()?.strip_prefix("--")?;
+            Some(flag.replace('-', "_"))
+        }
+        _ => None,
+    }
 }
 
 /// Settings of a TOML table as flags.
 pub fn flags(table: &toml::Table) -> Vec<String> {
+    let command = Settings::augment_args(clap::Command::new("settings"));
+    let is_switch = |long: &str| {
+        let mut known = command.get_arguments();
+        known.any(|arg| {
+            arg.get_long() == Some(long) && matches!(arg.get_action(), ArgAction::SetTrue)
+        })
+    };
     let flag = |(key, value): (&String, &toml::Value)| {
-        let flag = format!("--{}", key.replace('_', "-"));
+        let long = key.replace('_', "-");
         match value {
-            toml::Value::Boolean(true) => Some(flag),
-            toml::Value::Boolean(false) => None,
-            toml::Value::String(text) => Some(format!("{flag}={text}")),
-            other => Some(format!("{flag}={other}")),
+            toml::Value::Boolean(on) if is_switch(&long) => on.then(|| format!("--{long}")),
+            toml::Value::String(text) => Some(format!("--{long}={text}")),
+            other => Some(format!("--{long}={other}")),
         }
     };
     table.iter().filter_map(flag).collect()
