@@ -216,6 +216,16 @@ pub enum Error {
         name: String,
     },
 
+    /// A layer whose gradient Burn computes wrongly.
+    #[error(
+        "the gradient of `{name}` cannot be used: Burn 0.22 computes a wrong one for the weights of a conv1d with groups and a \
+         stride above 1; take a conv2d with a kernel of height 1, or freeze the layer"
+    )]
+    WrongGradient {
+        /// The parameter's path.
+        name: String,
+    },
+
     /// An input vector has the wrong length.
     #[error("the network takes inputs of widths {expected:?}, got {found:?}")]
     Input {
@@ -344,6 +354,13 @@ pub enum WiringError {
         /// The call.
         call: &'static str,
     },
+
+    /// Outputs are not the same in two forward passes.
+    #[error(
+        "two forward passes of the same model on the same input differ, so that nothing can be checked: is dropout active? \
+         Verify a model in evaluation (`model.valid()`), or one without dropout"
+    )]
+    Random,
 
     /// Model and wiring disagree about the function.
     #[error(

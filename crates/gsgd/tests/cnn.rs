@@ -2,9 +2,9 @@
 
 mod common;
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv1d, Conv1dConfig, ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::optim::SgdConfig;
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
@@ -534,6 +534,101 @@ fn transposed_and_one_dimensional_convolutions() {
         assert_ne!(after, before);
         assert_eq!(run(twin.valid().train(), coordinates), after);
     }
+}
+
+/// A one-dimensional convolution of groups with a stride, and dropout.
+#[derive(Module, Debug)]
+struct Strided {
+    line: Conv1d,
+    dropout: Dropout,
+    head: Linear,
+}
+
+impl Strided {
+    fn new(stride: usize, dropout: f64) -> Self {
+        Self {
+            line: Conv1dConfig::new(3, 6, 3)
+                .with_groups(3)
+                .with_stride(stride)
+                .with_padding(burn::nn::PaddingConfig1d::Explicit(1, 1))
+                .init(&device()),
+            dropout: DropoutConfig::new(dropout).init(),
+            head: LinearConfig::new(6, 2).init(&device()),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<2> {
+        let y = self.dropout.forward(relu(self.line.forward(x)));
+        self.head.forward(y.mean_dim(2).flatten(1, 2))
+    }
+}
+
+impl Homogeneous for Strided {
+    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        let y = w.conv1d(x, &self.line);
+        let y = w.relu(y);
+        let y = w.dropout(y);
+        w.linear(y, &self.head)
+    }
+}
+
+fn lines() -> Tensor<3> {
+    let mut rng = rng(3);
+    let x = (0..4 * 3 * 16).map(|_| normal(&mut rng)).collect();
+    tensor(x, [4, 3, 16], DType::F32)
+}
+
+/// Where this fails Burn is mended, and nothing needs to be refused any more.
+#[test]
+fn burns_gradient_of_a_strided_conv1d_of_groups_is_still_wrong() {
+    let model = Strided::new(2, 0.0);
+    let loss = |model: &Strided| model.forward(lines()).square().sum();
+    let gradient = grads(&model, loss(&model)).get::<3>(model.line.weight.id);
+    let gradient = values(gradient.unwrap());
+    let moved = |h: f64| {
+        let mut model = model.clone();
+        let shape = model.line.weight.dims();
+        let mut entries = values(model.line.weight.val());
+        entries[4] += h;
+        let entries = tensor(entries, shape, DType::F32);
+        model.line.weight = Param::initialized(model.line.weight.id, entries);
+        values(loss(&model))[0]
+    };
+    let numerical = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+    assert!((numerical - gradient[4]).abs() > 0.1 * numerical.abs());
+}
+
+#[test]
+fn gradients_that_burn_computes_wrongly_are_refused() {
+    let model = Strided::new(2, 0.0);
+    let name = "line.weight".to_string();
+    let error = GSpaceConfig::sgd().init(&model).err().unwrap();
+    assert_eq!(error, Error::WrongGradient { name: name.clone() });
+    let error = PathSgd::init(&model, Unwired::Refuse).err().unwrap();
+    assert_eq!(error, Error::WrongGradient { name });
+    // rescaling needs no gradient, nor does a frozen layer, and without a stride it is right
+    let wiring = Wiring::of(&model).unwrap();
+    wiring
+        .verify(&model, |model| model.forward(lines()))
+        .unwrap();
+    let mut frozen = model.clone();
+    frozen.line.weight = frozen.line.weight.set_require_grad(false);
+    assert!(GSpaceConfig::sgd().init(&frozen).is_ok());
+    assert!(GSpaceConfig::sgd().init(&Strided::new(1, 0.0)).is_ok());
+}
+
+#[test]
+fn dropout_that_is_active_is_named() {
+    let model = Strided::new(1, 0.5);
+    let wiring = Wiring::of(&model).unwrap();
+    let error = wiring.verify(&model, |model| model.forward(lines()));
+    assert_eq!(error, Err(Error::Wiring(WiringError::Random)));
+    let x = lines().inner();
+    let valid = model.valid();
+    let wiring = Wiring::of(&valid).unwrap();
+    wiring
+        .verify(&valid, |model| model.forward(x.clone()))
+        .unwrap();
 }
 
 #[test]

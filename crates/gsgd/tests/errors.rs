@@ -469,6 +469,14 @@ fn settings_out_of_range() {
             Some(Error::Setting { .. })
         ));
     }
+    for momentum in [-0.1, 1.0, 1.5, f64::NAN] {
+        for config in [GSpaceConfig::momentum, GSpaceConfig::nesterov] {
+            assert!(matches!(
+                setting(config(momentum)),
+                Some(Error::Setting { .. })
+            ));
+        }
+    }
     let wiring = Wiring::of(&mlp()).unwrap();
     assert!(matches!(
         Scaling::random(&wiring, f64::NAN, 0),

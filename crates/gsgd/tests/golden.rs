@@ -316,16 +316,24 @@ fn momentum_and_adam_in_path_space() {
                 &golden.gmom10,
                 1e-10,
             ),
-            (GSpaceConfig::momentum(0.9), golden.lr, &golden.gmom10, 1e-6),
+            (
+                GSpaceConfig::momentum(0.9),
+                golden.lr,
+                &golden.gmom10,
+                1e-10,
+            ),
             (GSpaceConfig::new(adam), 0.01, &golden.gadam10, 1e-9),
-            (GSpaceConfig::adam(), 0.01, &golden.gadam10, 1e-5),
+            (GSpaceConfig::adam(), 0.01, &golden.gadam10, 1e-7),
         ];
         for (config, lr, after, tolerance) in runs {
-            let model = golden.train(&golden.config(config), golden.model(), lr, 10);
-            close(&weights(&model), &after.w, tolerance);
-            let batch = golden.batch();
-            let loss = values(batch.loss(model.forward(batch.x.clone())));
-            close(&loss, &[after.loss], tolerance);
+            for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+                let config = golden.config(config.clone().with_arithmetic(how));
+                let model = golden.train(&config, golden.model(), lr, 10);
+                close(&weights(&model), &after.w, tolerance);
+                let batch = golden.batch();
+                let loss = values(batch.loss(model.forward(batch.x.clone())));
+                close(&loss, &[after.loss], tolerance);
+            }
         }
     });
 }

@@ -32,6 +32,9 @@ impl Unwired {
         model: &M,
     ) -> Result<Wiring, Error> {
         let wiring = config.wire(model)?;
+        if let Some(name) = wiring.miscomputed.first() {
+            return Err(Error::WrongGradient { name: name.clone() });
+        }
         let names: Vec<String> = wiring.unwired().map(String::from).collect();
         match self {
             Self::Refuse if !names.is_empty() => Err(Error::Unwired { names }),

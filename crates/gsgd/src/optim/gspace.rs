@@ -89,7 +89,9 @@ impl GSpace {
     /// One step on `model` with gradients of its weights.
     ///
     /// `lr` is a number or Burn's [`ModuleLearningRate`] with one per parameter group. Parameters outside the wiring
-    /// are stepped in weight space (see [`Unwired`](crate::Unwired)).
+    /// are stepped in weight space (see [`Unwired`](crate::Unwired)). An lr of 0 holds path values, not weights: they follow
+    /// those of other layers. To hold the weights of a layer, freeze it (`set_require_grad(false)`) before the optimiser is
+    /// made.
     ///
     /// # Errors
     /// A missing or non-finite gradient, a changed shape, a zero skeleton weight, a step into a pole or out of the weights'

@@ -112,6 +112,8 @@ pub struct WiringBuilder {
     pub(super) nodes: Vec<Node>,
     pub(super) calls: Vec<Call>,
     pub(super) followers: Vec<Follower>,
+    /// Parameters whose gradients Burn computes wrongly.
+    pub(super) miscomputed: Vec<ParamId>,
     /// Parameters that are to be stepped in weight space.
     pub(super) loose: Vec<ParamId>,
     pub(super) outputs: Vec<usize>,
@@ -136,6 +138,7 @@ impl WiringBuilder {
             nodes: Vec::new(),
             calls: Vec::new(),
             followers: Vec::new(),
+            miscomputed: Vec::new(),
             loose: Vec::new(),
             outputs: Vec::new(),
             classes: Union::with_ground(),

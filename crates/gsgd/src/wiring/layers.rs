@@ -67,7 +67,12 @@ impl WiringBuilder {
     /// number of groups.
     ///
     /// Opens one new class per output channel; every tap (o, i, k) is an edge from the class of channel i to class o.
+    ///
+    /// Burn 0.22 computes a wrong gradient for its weights with groups and a stride above 1; an optimiser refuses those.
     pub fn conv1d(&mut self, x: Channels, layer: &Conv1d) -> Channels {
+        if layer.groups > 1 && layer.stride > 1 {
+            self.miscomputed.push(layer.weight.id);
+        }
         let shape = Shape::convolution(&layer.weight.val().dims(), layer.groups);
         self.layer(x, "conv1d", layer.weight.id, layer.bias.as_ref(), shape)
     }

@@ -83,6 +83,8 @@ pub struct Wiring {
     loose: HashSet<ParamId>,
     /// Parameters that do not train, in the order of the module.
     frozen: Vec<(ParamId, String)>,
+    /// Parameters that train and whose gradients Burn computes wrongly.
+    pub(crate) miscomputed: Vec<String>,
 }
 
 /// A tensor `[channels]` that follows a scaling of its channels: multiplied by their factors to a power.
@@ -211,6 +213,10 @@ impl Wiring {
         });
         let frozen: Vec<(ParamId, String)> = frozen.cloned().collect();
         let wired = &builder.wired | &followed;
+        let wrong = edges
+            .iter()
+            .filter(|edges| builder.miscomputed.contains(&edges.id));
+        let miscomputed = wrong.map(|edges| edges.name.clone()).collect();
         Ok(Self {
             widths,
             nodes,
@@ -226,6 +232,7 @@ impl Wiring {
             ord_out,
             kinds,
             frozen,
+            miscomputed,
             unwired: named
                 .into_iter()
                 .filter(|(id, _)| !wired.contains(id))

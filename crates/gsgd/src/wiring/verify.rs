@@ -17,7 +17,8 @@ impl Wiring {
     /// variances of their inputs are well above it.
     ///
     /// # Errors
-    /// [`WiringError::Mismatch`] with the layer's name; or the model does not fit the wiring.
+    /// [`WiringError::Mismatch`] with the layer's name; [`WiringError::Random`] where outputs differ from one forward pass to
+    /// the next; or the model does not fit the wiring.
     pub fn verify<M: Module, const D: usize>(
         &self,
         model: &M,
@@ -29,20 +30,25 @@ impl Wiring {
         };
         let expected = values(forward(model));
         let scale = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+        let agrees = |difference: f64| difference <= 1e-4 * scale.max(f64::MIN_POSITIVE);
+        let difference = |outputs: Vec<f64>| {
+            let differences = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+            differences.fold(
+                0.0,
+                |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) },
+            )
+        };
+        if !agrees(difference(values(forward(model)))) {
+            return Err(WiringError::Random.into());
+        }
         let all: Vec<Class> = self.hidden_classes().collect();
         let change = |classes: &[Class]| -> Result<f64, Error> {
             let rescaled = self
                 .some(classes)
                 .apply(model.clone(), self)
                 .map_err(|Rejected { error, .. }| error)?;
-            let outputs = values(forward(&rescaled));
-            let differences = outputs.iter().zip(&expected).map(|(a, b)| (a - b).abs());
-            Ok(differences.fold(
-                0.0,
-                |a: f64, b| if b.is_nan() { f64::INFINITY } else { a.max(b) },
-            ))
+            Ok(difference(values(forward(&rescaled))))
         };
-        let agrees = |difference: f64| difference <= 1e-4 * scale.max(f64::MIN_POSITIVE);
         let together = change(&all)?;
         if agrees(together) {
             return Ok(());
