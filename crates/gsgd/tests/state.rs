@@ -143,3 +143,25 @@ fn states_go_with_the_inner_optimiser() {
     let optim = config.init(&model).unwrap();
     assert!(config.from_bytes(optim.to_bytes().unwrap(), &model).is_ok());
 }
+
+/// Wherever a byte is another, and wherever the file ends.
+#[test]
+fn a_flipped_byte_is_found() {
+    for config in [GSpaceConfig::sgd(), GSpaceConfig::adam()] {
+        let model = Mlp::he(3, &[3, 4, 2], true, DType::F32);
+        let batch = Batch::random(0, 8, 3, 2, DType::F32);
+        let mut optim = config.init(&model).unwrap();
+        let gradients = grads(&model, batch.loss(model.forward(batch.x.clone())));
+        let model = optim.step(0.02, model, gradients).unwrap();
+        let state = optim.to_bytes().unwrap().to_vec();
+        let load = |bytes| config.from_bytes(Bytes::from_bytes_vec(bytes), &model);
+        assert!(load(state.clone()).is_ok());
+        for at in 0..state.len() {
+            let mut flipped = state.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(matches!(load(flipped), Err(Error::State { .. })), "{at}");
+            let cut = state[..at].to_vec();
+            assert!(matches!(load(cut), Err(Error::State { .. })), "{at}");
+        }
+    }
+}

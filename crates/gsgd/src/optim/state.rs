@@ -1,12 +1,14 @@
 //! Saving and loading all that a run needs to go on bit for bit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
+use tempfile::NamedTempFile;
 
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
@@ -18,17 +20,22 @@ use crate::params;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Homogeneous, Wiring};
 
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
+/// Bytes of the CRC-32 at the end, of all before it.
+const SEAL: usize = 4;
 
 impl GSpace {
     /// The optimiser's state: skeleton, floor reference, normalisation and the inner optimiser's state.
     ///
-    /// Parameters go by their paths in the module, so that the state fits a model that was built anew.
+    /// Parameters go by their paths in the module, so that the state fits a model that was built anew. It ends in a checksum.
     ///
     /// # Errors
     /// The inner optimiser's state cannot be written.
     pub fn to_bytes(&self) -> Result<Bytes, Error> {
-        self.writer()?.into_bytes().map_err(unfit)
+        let mut bytes = self.writer()?.into_bytes().map_err(unfit)?;
+        let seal = crc32fast::hash(&bytes).to_le_bytes();
+        bytes.extend_from_byte_slice(&seal);
+        Ok(bytes)
     }
 
     /// Writes [`to_bytes`](Self::to_bytes) to a file, whole or not at all.
@@ -37,8 +44,18 @@ impl GSpace {
     /// The file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
-        let written = self.writer()?.auto_extension(false).write_to_file(path);
-        written.map_err(|error| file(path, error))
+        let bytes = self.to_bytes()?;
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let write = || -> std::io::Result<()> {
+            let mut whole = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+            whole.write_all(&bytes)?;
+            whole.as_file().sync_all()?;
+            whole.persist(path)?;
+            Ok(())
+        };
+        write().map_err(|error| file(path, error))
     }
 
     fn writer(&self) -> Result<Writer, Error> {
@@ -121,7 +138,7 @@ impl GSpaceConfig {
     ) -> Result<GSpace, Error> {
         let wiring = self.wiring(model)?;
         params::read(model, &wiring, Arithmetic::Streamed)?;
-        let state = State::read(bytes)?;
+        let state = State::read(unsealed(bytes)?)?;
         let saved = state.metadata.get("wiring").cloned().unwrap_or_default();
         if saved != signature(&wiring) {
             return Err(unfit(format!(
@@ -145,6 +162,17 @@ impl GSpaceConfig {
         }
         Ok(optim)
     }
+}
+
+/// What a state file holds before its checksum.
+fn unsealed(bytes: Bytes) -> Result<Bytes, Error> {
+    let damaged =
+        || unfit("its checksum does not fit: it is cut off, damaged, or of an earlier version");
+    let end = bytes.len().checked_sub(SEAL).ok_or_else(damaged)?;
+    if crc32fast::hash(&bytes[..end]).to_le_bytes() != bytes[end..] {
+        return Err(damaged());
+    }
+    bytes.shared().view(0, end).map_err(|_| damaged())
 }
 
 /// A state file taken apart.
