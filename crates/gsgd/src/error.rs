@@ -123,7 +123,7 @@ pub enum Error {
     /// A step would carry a basis path through zero, where the coordinates end.
     #[error(
         "this step takes the basis path of skeleton weight `{name}`[{tail}, {head}] to {value:e} times its value; \
-         the model is unchanged (keep the floor guard on, or lower the lr)"
+         the model is unchanged (keep the ratio floor on, or lower the lr)"
     )]
     Singular {
         /// The parameter's path.

@@ -77,12 +77,13 @@
 //! Reference: Q. Meng, S. Zheng, H. Zhang, W. Chen, Q. Ye, Z.-M. Ma, N. Yu, T.-Y. Liu. *G-SGD: Optimizing ReLU
 //! neural networks in its positively scale-invariant space.* ICLR 2019.
 
-mod coordinates;
+mod chart;
 #[doc = include_str!("../docs/networks.md")]
 pub mod networks {}
 mod error;
 mod init;
 mod kernels;
+mod network;
 mod optim;
 mod params;
 mod paths;
@@ -90,7 +91,7 @@ mod rescale;
 mod skeleton;
 mod wiring;
 
-pub use coordinates::Coordinates;
+pub use chart::Coordinates;
 pub use error::{Error, Rejected, WiringError};
 pub use init::{set_skeleton, skeleton_to_one};
 pub use kernels::{Arithmetic, Power};

@@ -7,8 +7,8 @@ use burn::optim::SgdConfig;
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Dag, Mlp, close, grads, rng, values, weights};
 use gsgd::{
-    Arithmetic, Coordinates, GSpace, GSpaceConfig, Homogeneous, Paths, Power, Scaling, Skeleton,
-    Tree, Wiring, basis_path_norm, paper, path_norm,
+    Arithmetic, Balance, Coordinates, GSpace, GSpaceConfig, Homogeneous, Paths, Power, Scaling,
+    Skeleton, Tree, Wiring, balance, basis_path_norm, paper, path_norm,
 };
 use proptest::prelude::*;
 use rand::Rng;
@@ -438,4 +438,28 @@ fn the_clip_norm_bounds_the_step_in_path_space() {
         .map(|(a, b)| (a - b) * (a - b))
         .sum();
     close(&[moved.sqrt()], &[0.01], 1e-6);
+}
+
+/// Relative to the skeleton paths of the balanced network, path values are its weights, up to sign.
+#[test]
+fn normalised_values_are_the_weights_of_the_balanced_network() {
+    for seed in 0..6 {
+        let model = Dag::random(seed, seed % 2 == 0, DType::F64);
+        let wiring = Wiring::of(&model).unwrap();
+        let scaling = Scaling::random(&wiring, 1.0, seed).unwrap();
+        let rescaled = scaling.apply(model.clone(), &wiring).unwrap();
+        let (balanced, _) = balance(rescaled.clone(), &wiring, Balance::default()).unwrap();
+        let balanced = by_name(&balanced);
+        let optim = GSpaceConfig::sgd().init(&rescaled).unwrap();
+        let space = path_space(&optim, &rescaled, probe(&rescaled, &batch(&model, seed)));
+        for (edges, (v, _)) in wiring.edges().iter().zip(space) {
+            for (v, w) in v.iter().zip(&balanced[edges.name()]) {
+                // held entries have no coordinate
+                assert!(
+                    *v == 0.0 || (v.abs() - w.abs()).abs() < 1e-4 * w.abs(),
+                    "{v} {w}"
+                );
+            }
+        }
+    }
 }

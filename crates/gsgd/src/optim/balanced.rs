@@ -6,9 +6,9 @@ use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 
 use super::Unwired;
 use super::scaled::Scaled;
-use crate::coordinates::Update;
 use crate::error::{Error, Rejected};
 use crate::kernels::Entries;
+use crate::network::Update;
 use crate::rescale::{Balance, balancing};
 use crate::wiring::{Homogeneous, Wiring};
 

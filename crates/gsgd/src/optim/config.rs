@@ -6,9 +6,10 @@ use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 
 use super::gspace::{GSpace, Inner};
 use super::moments::Moments;
-use crate::coordinates::{Chart, Coordinates, Network, NormChart, SkeletonChart};
+use crate::chart::{Chart, Coordinates, NormChart, PathChart};
 use crate::error::Error;
 use crate::kernels::{Arithmetic, Matrix, Power, Rule};
+use crate::network::Network;
 use crate::params;
 use crate::rescale::{self, Balance};
 use crate::skeleton::{self, Edge, Skeleton, Tree};
@@ -144,14 +145,14 @@ impl GSpaceConfig {
         self
     }
 
-    /// The floor guard's tau: a skeleton path's value keeps its sign and at least `tau` of its size at the start, and
+    /// The ratio floor's tau: a skeleton path's value keeps its sign and at least `tau` of its size at the start, and
     /// no step multiplies it by more than `1 / tau`.
     pub fn with_floor(mut self, tau: f64) -> Self {
         self.floor = Some(tau);
         self
     }
 
-    /// No floor guard: the bare method, which ends in an error where a step runs into a pole.
+    /// No ratio floor: the bare method, which ends in an error where a step runs into a pole.
     pub fn without_floor(mut self) -> Self {
         self.floor = None;
         self
@@ -271,7 +272,7 @@ impl GSpaceConfig {
                 tree.clone()
             }
         };
-        let mut chart = SkeletonChart::new(network.wiring, tree);
+        let mut chart = PathChart::new(network.wiring, tree);
         chart.products(network)?;
         if self.skeleton == Skeleton::Paper {
             refuse_tiny(network, &chart.tree)?;
@@ -280,9 +281,12 @@ impl GSpaceConfig {
             chart = chart.with_floor(network, tau)?;
         }
         if coordinates == Coordinates::Normalised {
-            chart = chart.with_normalisation(network)?;
+            let scaling = rescale::balancing(network, Balance::default())?.scaling;
+            let classes = network.wiring.classes();
+            let factors: Vec<f64> = classes.map(|class| scaling.factor(class)).collect();
+            chart = chart.with_normalisation(network, &factors)?;
         }
-        Ok(Chart::Skeleton(Box::new(chart)))
+        Ok(Chart::Path(Box::new(chart)))
     }
 }
 
@@ -291,7 +295,7 @@ fn is_plain(chart: &Chart, wiring: &Wiring) -> bool {
     let mut classes = wiring.classes();
     let grounded = classes.all(|class| wiring.kind(class) == Kind::Grounded);
     let normed = wiring.edges.iter().any(|edges| edges.before_norm);
-    matches!(chart, Chart::Skeleton(_)) && grounded && !normed
+    matches!(chart, Chart::Path(_)) && grounded && !normed
 }
 
 fn check_finite(network: Network) -> Result<(), Error> {

@@ -7,9 +7,10 @@ use burn::tensor::Tensor;
 
 use super::gradients::{self, Matrices};
 use super::moments::Moments;
-use crate::coordinates::{Chart, Network, Survey, Update};
+use crate::chart::{Chart, Frame};
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Matrix, read};
+use crate::network::{Network, Update};
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::Wiring;
@@ -81,7 +82,7 @@ impl GSpace {
     /// The skeleton, where the coordinates have one.
     pub fn skeleton(&self) -> Option<&Tree> {
         match &self.space.chart {
-            Chart::Skeleton(chart) => Some(&chart.tree),
+            Chart::Path(chart) => Some(&chart.tree),
             Chart::Norm(_) => None,
         }
     }
@@ -144,8 +145,8 @@ impl Space {
         let Matrices { weights, gradients } =
             gradients::take(model, &self.wiring, self.how, &mut grads)?;
         let gradients = self.of_normed_layers(&weights, gradients)?;
-        let survey = self.whole_survey(&weights, &gradients)?;
-        self.to_path_space(&*survey, &weights, gradients)
+        let frame = self.frame(&weights, &gradients)?;
+        self.to_path_space(&*frame, &weights, gradients)
     }
 
     /// Gradients as the inverse chain rule takes them: multiplied by the norm of each unit's incoming weights where a
@@ -169,15 +170,15 @@ impl Space {
         Ok(gradients.into_iter().flatten().collect())
     }
 
-    /// The survey of gradients that are known to be finite altogether.
-    fn whole_survey<'a>(
+    /// The chart at gradients that are known to be finite altogether.
+    fn frame<'a>(
         &'a self,
         weights: &'a [Matrix],
         gradients: &[Matrix],
-    ) -> Result<Box<dyn Survey + 'a>, Error> {
+    ) -> Result<Box<dyn Frame + 'a>, Error> {
         let network = self.network(weights);
         network.check(gradients)?;
-        self.chart.survey(network, gradients)
+        self.chart.at(network, gradients)
     }
 
     fn network<'a>(&'a self, weights: &'a [Matrix]) -> Network<'a> {
@@ -189,14 +190,14 @@ impl Space {
 
     fn to_path_space(
         &self,
-        survey: &dyn Survey,
+        frame: &dyn Frame,
         weights: &[Matrix],
         gradients: Vec<Matrix>,
     ) -> Result<Vec<(Matrix, Matrix)>, Error> {
         let mut moved = Vec::with_capacity(weights.len());
         for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
-            let v = w.clone().scale(&survey.lines(slot)?);
-            moved.push((v.put(&survey.fixed(slot)), survey.gradient(slot, g)?));
+            let v = w.clone().scale(&frame.values(slot)?);
+            moved.push((v.put(&frame.held(slot)), frame.pull_back(slot, g)?));
         }
         Ok(moved)
     }
@@ -235,7 +236,7 @@ impl Space {
         mut grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
         let mut advance = |grads: &mut GradientsParams| {
-            let Chart::Skeleton(chart) = &self.chart else {
+            let Chart::Path(chart) = &self.chart else {
                 unreachable!("other charts lift Burn's optimisers");
             };
             let rates = gradients::rates(&lr, &self.wiring)?;
@@ -267,13 +268,13 @@ impl Space {
             let Matrices { weights, gradients } =
                 gradients::take(&model, &self.wiring, self.how, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
-            let survey = self.whole_survey(&weights, &gradients)?;
-            let mut path_space = self.to_path_space(&*survey, &weights, gradients)?;
+            let frame = self.frame(&weights, &gradients)?;
+            let mut path_space = self.to_path_space(&*frame, &weights, gradients)?;
             self.clip(&mut path_space);
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
-            let lines = (0..weights.len()).map(|slot| Ok(survey.lines(slot)?.into_owned()));
+            let lines = (0..weights.len()).map(|slot| Ok(frame.values(slot)?.into_owned()));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
-            let updates = survey.allocate(&params::read(&moved, &self.wiring, self.how)?)?;
+            let updates = frame.push_forward(&params::read(&moved, &self.wiring, self.how)?)?;
             let mut verdicts = Vec::with_capacity(weights.len());
             let allocate = |slot: usize, moved: Matrix| {
                 let Update {

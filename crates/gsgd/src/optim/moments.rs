@@ -7,9 +7,11 @@
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
-use crate::coordinates::{Network, SkeletonChart, Update};
+use crate::chart::PathChart;
+use crate::chart::path::PathFrame;
 use crate::error::Error;
 use crate::kernels::{Advance, Lines, Matrix, Motion, Rule, read};
+use crate::network::{Network, Update};
 
 /// A rule with its moments.
 #[derive(Clone)]
@@ -41,7 +43,7 @@ impl Moments {
     /// range. Moments and time are as they were then.
     pub fn step(
         &mut self,
-        chart: &SkeletonChart,
+        chart: &PathChart,
         network: Network,
         gradients: Vec<Matrix>,
         lr: &[f64],
@@ -54,17 +56,16 @@ impl Moments {
         let time = self.time.saturating_add(1);
         let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
 
-        let survey = chart.survey(network, &gradients)?;
-        let mut change = vec![0.0; survey.classes()];
-        let mut fixed = vec![vec![0.0; 2 * survey.classes()]; self.rule.moments()];
-        for (slot, moments) in moving(chart, before).iter().enumerate() {
-            let (_, classes) = chart.moving(slot);
-            for (entry, &class) in classes.iter().enumerate() {
+        let frame = PathFrame::at(chart, network, &gradients)?;
+        let mut change = vec![0.0; frame.classes()];
+        let mut fixed = vec![vec![0.0; 2 * frame.classes()]; self.rule.moments()];
+        for (slot, moments) in free(chart, before).iter().enumerate() {
+            for (entry, &class) in chart.entries[slot].free.iter().enumerate() {
                 let mut own = [0.0; 2];
                 for (own, moment) in own.iter_mut().zip(moments) {
                     *own = moment[entry];
                 }
-                let g = survey.in_gradient(class);
+                let g = frame.in_gradient(class);
                 change[class.index()] = motions[slot].change(g, &mut own);
                 for (own, fixed) in own.iter().zip(&mut fixed) {
                     fixed[class.index()] = *own;
@@ -72,13 +73,14 @@ impl Moments {
             }
         }
 
-        let inverse = survey.inverse().clone();
-        let way = survey.after(change, &[])?;
-        let updates = way.updates()?.into_iter().zip(motions).enumerate();
+        let inverse = frame.inverse();
+        let allocation = frame.after(change, &[])?;
+        let updates = allocation.updates(network)?.into_iter();
+        let updates = updates.zip(motions).enumerate();
         let passes = updates.map(|(slot, (update, motion))| {
             Ok(Pass {
                 motion,
-                gradient: network.by_class(slot, &inverse)?,
+                gradient: network.by_class(slot, &inverse.tail, &inverse.head)?,
                 update,
                 fixed_moments: &fixed,
             })
@@ -107,16 +109,16 @@ impl Moments {
     }
 }
 
-/// By parameter and moment, the moments of the In edges that move.
-fn moving(chart: &SkeletonChart, moments: &[Vec<Matrix>]) -> Vec<Vec<Vec<f64>>> {
-    let mut moving = vec![Vec::new(); moments.len()];
+/// By parameter and moment, the moments of the In edges that are free to move.
+fn free(chart: &PathChart, moments: &[Vec<Matrix>]) -> Vec<Vec<Vec<f64>>> {
+    let mut free = vec![Vec::new(); moments.len()];
     let all = moments.iter().enumerate();
     let all = all.flat_map(|(slot, moments)| moments.iter().map(move |moment| (slot, moment)));
-    let all = all.map(|(slot, moment)| (slot, moment.gather(chart.moving(slot).0)));
+    let all = all.map(|(slot, moment)| (slot, moment.gather(&chart.entries[slot].free_at)));
     for (slot, list) in read(all) {
-        moving[slot].push(list);
+        free[slot].push(list);
     }
-    moving
+    free
 }
 
 /// A step of one parameter and its moments.

@@ -6,9 +6,9 @@ use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 
 use super::Unwired;
 use super::scaled::Scaled;
-use crate::coordinates::{Network, Update};
 use crate::error::{Error, Rejected};
 use crate::kernels::{Entries, Power};
+use crate::network::{Network, Update};
 use crate::paths::PathSums;
 use crate::wiring::{Homogeneous, Kind, Wiring};
 

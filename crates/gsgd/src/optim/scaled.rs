@@ -6,9 +6,9 @@ use burn::optim::{GradientsParams, SgdConfig};
 
 use super::Unwired;
 use super::gradients::{self, Matrices};
-use crate::coordinates::{Network, Update};
 use crate::error::{Error, Rejected};
 use crate::kernels::Arithmetic;
+use crate::network::{Network, Update};
 use crate::params;
 use crate::wiring::{Homogeneous, Wiring, WiringConfig};
 

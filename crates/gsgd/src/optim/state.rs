@@ -13,7 +13,8 @@ use tempfile::NamedTempFile;
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
 use super::moments::Moments;
-use crate::coordinates::{Chart, Factors, NormChart, SkeletonChart};
+use crate::chart::path::Factors;
+use crate::chart::{Chart, NormChart, PathChart};
 use crate::error::Error;
 use crate::kernels::{Arithmetic, Matrix, Rule};
 use crate::params;
@@ -64,18 +65,18 @@ impl GSpace {
         let mut metadata = vec![("wiring".to_string(), signature(self.wiring()))];
         match self.chart() {
             Chart::Norm(_) => metadata.push(("chart".into(), "norm".into())),
-            Chart::Skeleton(chart) => {
+            Chart::Path(chart) => {
                 metadata.push(("chart".into(), "skeleton".into()));
                 tensors.push(integers("skeleton.in", &chart.tree.ins));
                 tensors.push(integers("skeleton.out", &chart.tree.outs));
-                let places = &chart.places;
+                let order = &chart.order;
                 if let Some(tau) = chart.floor {
                     scalars.push(("floor.tau".into(), Scalar::from(tau)));
-                    tensors.push(numbers("floor.at_start", places.at_start()));
+                    tensors.push(numbers("floor.at_start", order.at_start()));
                 }
                 if chart.normalised {
-                    tensors.push(numbers("normalisation.tail", places.size().tail()));
-                    tensors.push(numbers("normalisation.head", places.size().head()));
+                    tensors.push(numbers("normalisation.tail", &order.size().tail));
+                    tensors.push(numbers("normalisation.head", &order.size().head));
                 }
             }
         }
@@ -216,20 +217,20 @@ impl State {
             outs: self.edges("skeleton.out")?,
         };
         tree.check(wiring)?;
-        let mut chart = SkeletonChart::new(wiring, tree);
+        let mut chart = PathChart::new(wiring, tree);
         if let Some(tau) = self.scalars.get("floor.tau") {
             let tau = f64::try_from(*tau).map_err(|_| unfit("floor.tau is no number"))?;
             let at_start = self.numbers("floor.at_start", wiring)?;
-            chart.places.take_values(at_start);
+            chart.order.take_values(at_start);
             chart.floor = Some(tau);
         }
         if self.tensors.contains_key("normalisation.tail") {
             let tail = self.numbers("normalisation.tail", wiring)?;
             let head = self.numbers("normalisation.head", wiring)?;
-            chart.places.take_sizes(Factors::of(&tail, &head));
+            chart.order.take_sizes(Factors { tail, head });
             chart.normalised = true;
         }
-        Ok(Chart::Skeleton(Box::new(chart)))
+        Ok(Chart::Path(Box::new(chart)))
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorData, Error> {

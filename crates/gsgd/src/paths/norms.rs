@@ -2,9 +2,10 @@
 
 use burn::module::Module;
 
-use crate::coordinates::{Network, SkeletonChart};
+use crate::chart::PathChart;
 use crate::error::Error;
 use crate::kernels::{Arithmetic, Power};
+use crate::network::Network;
 use crate::params;
 use crate::skeleton::Tree;
 use crate::wiring::{Class, Kind, Source, Wiring};
@@ -40,7 +41,7 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
         wiring,
         weights: &weights,
     };
-    let chart = SkeletonChart::new(wiring, tree.clone());
+    let chart = PathChart::new(wiring, tree.clone());
     let inverse = chart.inverse_factors(network)?;
     // A sink's row of coordinates has length 1.
     let kind = |class: &Class| wiring.kind(*class);
@@ -48,10 +49,10 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
         .hidden_classes()
         .filter(|class| kind(class) == Kind::Sink);
     let mut total = sinks.count() as f64;
-    let tail = |class: &Class| 1.0 / inverse.tail()[class.index()];
+    let tail = |class: &Class| 1.0 / inverse.tail[class.index()];
     let head = |class: &Class| match kind(class) {
         Kind::Sink => 0.0,
-        _ => 1.0 / inverse.head()[class.index()],
+        _ => 1.0 / inverse.head[class.index()],
     };
     for (slot, edges) in wiring.edges.iter().enumerate() {
         let heads: Vec<f64> = edges.heads.iter().map(|c| head(c).powi(2)).collect();

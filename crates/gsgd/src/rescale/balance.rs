@@ -3,9 +3,9 @@
 use burn::module::Module;
 
 use super::{Scaling, canonical, network};
-use crate::coordinates::Network;
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Power};
+use crate::network::Network;
 use crate::params;
 use crate::wiring::{Class, Edges, Kind, Wiring};
 

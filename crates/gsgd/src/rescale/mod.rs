@@ -15,9 +15,10 @@ pub(crate) use balance::balancing;
 pub use balance::{Balance, Balanced, Norm, balance, imbalances};
 pub use equivalent::{Equivalence, equivalent};
 
-use crate::coordinates::{Network, NormChart};
+use crate::chart::NormChart;
 use crate::error::{Error, Rejected};
 use crate::kernels::{Arithmetic, Lines, Matrix};
+use crate::network::Network;
 use crate::params;
 use crate::wiring::{Class, Follower, Wiring};
 

@@ -10,19 +10,19 @@
 //!
 //! In normalised coordinates Pin and Pout are taken relative to their sizes at the start.
 
-use super::places::{Factors, Places};
+use super::order::{Factors, TreeOrder};
 
 /// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`; and Pout, the
 /// product of the weights on the out-path to the ground, 1 of classes that are not grounded. From weights by skeleton edge.
-pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
-    let (ins, outs) = Places::ins_and_outs(weights);
-    let mut products = Factors::all(1.0, places.classes());
-    let (pin, pout) = products.tail_and_head_mut();
+pub(crate) fn products(order: &TreeOrder, weights: &[f64]) -> Factors {
+    let (ins, outs) = TreeOrder::ins_and_outs(weights);
+    let mut products = Factors::ones(order.classes());
+    let (pin, pout) = (&mut products.tail, &mut products.head);
     // the ground's own entry in both lists is itself and 1
-    for (b, (tail, w)) in places.in_tail.iter().zip(ins).enumerate() {
+    for (b, (tail, w)) in order.in_tail.iter().zip(ins).enumerate() {
         pin[b] = pin[tail.index()] * w;
     }
-    for [class, head] in &places.outs {
+    for [class, head] in &order.outs {
         let b = class.index();
         pout[b] = pout[head.index()] * outs[b];
     }
@@ -30,32 +30,36 @@ pub(crate) fn products(places: &Places, weights: &[f64]) -> Factors {
 }
 
 /// 1 / T and 1 / D, but those of sinks.
-pub(crate) fn inverse_factors(places: &Places, products: Factors) -> Factors {
-    let mut inverse = products;
-    for (product, size) in inverse.list_mut().iter_mut().zip(places.size().list()) {
-        *product = size / *product;
-    }
-    let (tail, head) = inverse.tail_and_head_mut();
-    for &b in &places.floating {
-        head[b] = 1.0 / tail[b];
+pub(crate) fn inverse_factors(order: &TreeOrder, products: Factors) -> Factors {
+    let over = |sizes: &[f64], products: Vec<f64>| {
+        let pairs = sizes.iter().zip(products);
+        pairs.map(|(size, product)| size / product).collect()
+    };
+    let (size, Factors { tail, head }) = (order.size(), products);
+    let mut inverse = Factors {
+        tail: over(&size.tail, tail),
+        head: over(&size.head, head),
+    };
+    for &b in &order.floating {
+        inverse.head[b] = 1.0 / inverse.tail[b];
     }
     inverse
 }
 
 /// What a gradient of weights is multiplied with in a step, 1 / T^2 and 1 / D^2: once to make it dL/dv and once on the way
 /// back.
-pub(crate) fn of_gradient(inverse: Factors) -> Factors {
-    let mut squares = inverse;
-    for factor in squares.list_mut() {
-        *factor *= *factor;
+pub(crate) fn of_gradient(inverse: &Factors) -> Factors {
+    let squares = |factors: &[f64]| factors.iter().map(|factor| factor * factor).collect();
+    Factors {
+        tail: squares(&inverse.tail),
+        head: squares(&inverse.head),
     }
-    squares
 }
 
 /// The inverses of the coordinates of the In edges: as `Pin(b) = Pin(tail) w`, they are `1 / (T(b) D(b))` times what the
 /// size of Pin(tail) is of that of Pin(b).
-pub(crate) fn per_in_value(places: &Places, inverse: &Factors) -> Vec<f64> {
-    let (tail, head) = inverse.tail_and_head();
-    let classes = tail.iter().zip(head).zip(&places.of_tail);
+pub(crate) fn per_in_value(order: &TreeOrder, inverse: &Factors) -> Vec<f64> {
+    let classes = inverse.tail.iter().zip(&inverse.head);
+    let classes = classes.zip(&order.of_tail);
     classes.map(|((t, d), of_tail)| t * d * of_tail).collect()
 }

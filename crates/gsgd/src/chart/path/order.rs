@@ -1,4 +1,4 @@
-//! What the skeleton chart knows of every class from the start.
+//! The order of the skeleton's two trees, and what else is known of every class from the start.
 
 use std::ops::Range;
 
@@ -9,23 +9,23 @@ use crate::wiring::{Class, Kind, Wiring};
 ///
 /// In edges come from earlier classes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Places {
+pub(crate) struct TreeOrder {
     /// The class that the In edge comes from.
     pub in_tail: Vec<Class>,
     /// Grounded classes and those that their Out edges lead to, in such an order that these are earlier ones or the ground.
     pub outs: Vec<[Class; 2]>,
-    /// Classes whose In edge moves.
-    pub moving: Vec<Range<usize>>,
+    /// Classes whose In edge is free to move.
+    pub free: Vec<Range<usize>>,
     /// Classes whose In edge is held fixed, as the Out edge of its tail or because the class is floating, and classes
     /// that have none; ascending.
-    pub still: Vec<Class>,
+    pub held: Vec<Class>,
     pub floating: Vec<usize>,
     pub sinks: Vec<usize>,
     /// |Pin| and |Pout| at the start in the balanced network; 1 in plain coordinates.
     size: Factors,
     /// The size of Pin of the In edge's tail over that of the class itself.
     pub of_tail: Vec<f64>,
-    /// |path value| of the skeleton path at the start, for the floor guard.
+    /// |path value| of the skeleton path at the start, for the ratio floor.
     at_start: Vec<f64>,
     /// The same of the coordinate of the In edge.
     pub in_value_at_start: Vec<f64>,
@@ -33,53 +33,23 @@ pub(crate) struct Places {
     pub ones: Vec<f64>,
 }
 
-/// By class, a number for edges out of it and one for edges into it: these after those, in one list.
+/// By class, the ground first, a number for edges out of it and one for edges into it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Factors {
-    list: Vec<f64>,
+    pub tail: Vec<f64>,
+    pub head: Vec<f64>,
 }
 
 impl Factors {
-    pub fn all(value: f64, classes: usize) -> Self {
+    pub fn ones(classes: usize) -> Self {
         Self {
-            list: vec![value; 2 * classes],
+            tail: vec![1.0; classes],
+            head: vec![1.0; classes],
         }
-    }
-
-    /// From two lists by class.
-    pub fn of(tail: &[f64], head: &[f64]) -> Self {
-        Self {
-            list: [tail, head].concat(),
-        }
-    }
-
-    pub fn tail(&self) -> &[f64] {
-        self.tail_and_head().0
-    }
-
-    pub fn head(&self) -> &[f64] {
-        self.tail_and_head().1
-    }
-
-    pub fn tail_and_head(&self) -> (&[f64], &[f64]) {
-        self.list.split_at(self.list.len() / 2)
-    }
-
-    pub fn tail_and_head_mut(&mut self) -> (&mut [f64], &mut [f64]) {
-        let classes = self.list.len() / 2;
-        self.list.split_at_mut(classes)
-    }
-
-    pub fn list(&self) -> &[f64] {
-        &self.list
-    }
-
-    pub fn list_mut(&mut self) -> &mut [f64] {
-        &mut self.list
     }
 }
 
-impl Places {
+impl TreeOrder {
     /// The places of a skeleton.
     pub fn new(wiring: &Wiring, tree: &Tree) -> Self {
         let classes = wiring.hidden() + 1;
@@ -95,17 +65,17 @@ impl Places {
             let out = tree.out_edge(class);
             [class, out.map_or(Class::GROUND, |edge| wiring.head(edge))]
         });
-        let (still, moving): (Vec<Class>, Vec<Class>) = wiring
+        let (held, free): (Vec<Class>, Vec<Class>) = wiring
             .hidden_classes()
             .partition(|&class| tree.in_is_free(wiring, class));
         Self {
             in_tail: std::iter::once(Class::GROUND).chain(tails).collect(),
             outs: outs.collect(),
-            moving: ranges(moving.into_iter().map(Class::index)),
-            still,
+            free: ranges(free.into_iter().map(Class::index)),
+            held,
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
-            size: Factors::all(1.0, classes),
+            size: Factors::ones(classes),
             of_tail: vec![1.0; classes],
             at_start: vec![1.0; classes],
             in_value_at_start: vec![1.0; classes],
@@ -115,8 +85,8 @@ impl Places {
 
     /// |Pin| and |Pout| at the start in the balanced network, for normalised coordinates.
     pub fn take_sizes(&mut self, size: Factors) {
-        let pairs = self.in_tail.iter().zip(size.tail());
-        let of_tail = pairs.map(|(tail, own)| size.tail()[tail.index()] / own);
+        let pairs = self.in_tail.iter().zip(&size.tail);
+        let of_tail = pairs.map(|(tail, own)| size.tail[tail.index()] / own);
         self.of_tail = of_tail.collect();
         self.size = size;
         self.measure_in_values();
@@ -127,20 +97,20 @@ impl Places {
         &self.size
     }
 
-    /// |path value| of every skeleton path at the start, for the floor guard.
+    /// |path value| of every skeleton path at the start, for the ratio floor.
     pub fn take_values(&mut self, at_start: Vec<f64>) {
         self.at_start = at_start;
         self.measure_in_values();
     }
 
-    /// What the floor guard knows of the start; 1 without it.
+    /// What the ratio floor knows of the start; 1 without it.
     pub fn at_start(&self) -> &[f64] {
         &self.at_start
     }
 
     /// The coordinate of an In edge is its path value by the sizes of Pin of its tail and of Pout.
     fn measure_in_values(&mut self) {
-        let (tail, head) = self.size.tail_and_head();
+        let Factors { tail, head } = &self.size;
         let pins = self.in_tail.iter().map(|class| tail[class.index()]);
         let values = self.at_start.iter().zip(pins).zip(head);
         let values = values.map(|((value, pin), pout)| value / (pin * pout));

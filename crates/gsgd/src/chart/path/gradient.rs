@@ -13,10 +13,10 @@
 //! and, for edges into a sink, whose coordinates lie on a sphere of that radius, less the part along v:
 //! `- v_e (sum of u over the edges into the sink) / radius^2`. Nothing is divided by an ordinary weight.
 
-use super::chart::Network;
-use super::places::Places;
+use super::order::TreeOrder;
 use crate::error::Error;
 use crate::kernels::{Matrix, all, read};
+use crate::network::Network;
 
 /// The sum of u over the edges out of every class.
 ///
@@ -46,26 +46,26 @@ pub(crate) fn outgoing(network: Network, gradients: &[Matrix]) -> Result<Vec<f64
 /// dL/dv of the In edges that move, from the inverses of their coordinates, u by skeleton edge, and by class the sums of u
 /// over all edges [out of it](outgoing) and, for floating classes and sinks, into it.
 pub(crate) fn in_edges(
-    places: &Places,
+    order: &TreeOrder,
     u: &[f64],
     outgoing: Vec<f64>,
     incoming: &[f64],
     per_value: &[f64],
 ) -> Vec<f64> {
-    let (ins, outs) = Places::ins_and_outs(u);
+    let (ins, outs) = TreeOrder::ins_and_outs(u);
     let mut sums = outgoing;
     for (sum, out) in sums.iter_mut().zip(outs) {
         *sum -= out;
     }
-    for &b in &places.floating {
+    for &b in &order.floating {
         sums[b] -= incoming[b] - ins[b];
     }
-    for &b in &places.sinks {
+    for &b in &order.sinks {
         sums[b] = 0.0;
     }
-    for class in places.still.iter().rev() {
+    for class in order.held.iter().rev() {
         let b = class.index();
-        sums[places.in_tail[b].index()] += sums[b];
+        sums[order.in_tail[b].index()] += sums[b];
     }
     let edges = ins.iter().zip(per_value);
     for (sum, (u, per_value)) in sums.iter_mut().zip(edges) {

@@ -12,9 +12,10 @@
 //! puts its In-set on a sphere, so m coordinates and H constraints make m - H dimensions. kappa = 1/2 for classes that
 //! weight layers write, because a ReLU passes half of its input's mean square; 1 for those of batch norms and for sinks.
 
-use super::chart::{Network, Survey, Update};
+use super::Frame;
 use crate::error::Error;
 use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power, read};
+use crate::network::{Network, Update};
 use crate::wiring::{Class, Kind, Wiring};
 
 /// Norm coordinates; all they need follows from the wiring.
@@ -94,38 +95,6 @@ impl NormChart {
             }
         }
     }
-
-    pub fn survey<'a>(
-        &'a self,
-        network: Network<'a>,
-        gradients: &[Matrix],
-    ) -> Result<NormSurvey<'a>, Error> {
-        let wiring = network.wiring;
-        let mut norms = self.nothing(wiring);
-        let mut dots = vec![0.0; wiring.hidden() + 1];
-        let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
-        for &slot in &self.order {
-            let tails = norms.tails(slot)?;
-            let of = network.head_sums(slot, &gradients[slot], &tails).read();
-            if !of.dots.iter().all(|dot| dot.is_finite()) {
-                return Err(network.not_finite(slot));
-            }
-            self.count(&mut norms, slot, &of.squares);
-            for (&head, dot) in wiring.edges[slot].heads.iter().zip(&of.dots) {
-                if self.in_set(wiring, slot, head) {
-                    dots[head.index()] += dot;
-                }
-            }
-            sums[slot] = Some(of);
-        }
-        Ok(NormSurvey {
-            chart: self,
-            network,
-            norms: norms.finish()?,
-            dots,
-            sums: sums.into_iter().flatten().collect(),
-        })
-    }
 }
 
 fn kappa(wiring: &Wiring, class: Class) -> f64 {
@@ -179,7 +148,7 @@ impl Norms<'_> {
 }
 
 /// Norm coordinates around one network and gradient.
-pub(crate) struct NormSurvey<'a> {
+pub(crate) struct NormFrame<'a> {
     chart: &'a NormChart,
     network: Network<'a>,
     /// A, by class.
@@ -190,7 +159,43 @@ pub(crate) struct NormSurvey<'a> {
     sums: Vec<HeadSums>,
 }
 
-impl NormSurvey<'_> {
+impl<'a> NormFrame<'a> {
+    /// The chart at this network and gradient.
+    ///
+    /// # Errors
+    /// A weight or gradient is not finite, all weights into a unit are zero, or a product leaves the range of f64.
+    pub fn at(
+        chart: &'a NormChart,
+        network: Network<'a>,
+        gradients: &[Matrix],
+    ) -> Result<Self, Error> {
+        let wiring = network.wiring;
+        let mut norms = chart.nothing(wiring);
+        let mut dots = vec![0.0; wiring.hidden() + 1];
+        let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
+        for &slot in &chart.order {
+            let tails = norms.tails(slot)?;
+            let of = network.head_sums(slot, &gradients[slot], &tails).read();
+            if !of.dots.iter().all(|dot| dot.is_finite()) {
+                return Err(network.not_finite(slot));
+            }
+            chart.count(&mut norms, slot, &of.squares);
+            for (&head, dot) in wiring.edges[slot].heads.iter().zip(&of.dots) {
+                if chart.in_set(wiring, slot, head) {
+                    dots[head.index()] += dot;
+                }
+            }
+            sums[slot] = Some(of);
+        }
+        Ok(Self {
+            chart,
+            network,
+            norms: norms.finish()?,
+            dots,
+            sums: sums.into_iter().flatten().collect(),
+        })
+    }
+
     fn a(&self, class: Class) -> f64 {
         self.norms[class.index()]
     }
@@ -224,7 +229,7 @@ impl NormSurvey<'_> {
     }
 }
 
-impl NormSurvey<'_> {
+impl NormFrame<'_> {
     /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
     pub fn descend(&self, lr: &[f64]) -> Result<Vec<Update<'static>>, Error> {
         let wiring = self.network.wiring;
@@ -264,16 +269,16 @@ impl NormSurvey<'_> {
     }
 }
 
-impl Survey for NormSurvey<'_> {
-    fn lines(&self, slot: usize) -> Result<Lines<'_>, Error> {
+impl Frame for NormFrame<'_> {
+    fn values(&self, slot: usize) -> Result<Lines<'_>, Error> {
         self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
     }
 
-    fn fixed(&self, _: usize) -> Entries<'_> {
+    fn held(&self, _: usize) -> Entries<'_> {
         Entries::default()
     }
 
-    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
+    fn pull_back(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
         let of_gradient = self
             .network
             .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
@@ -290,7 +295,7 @@ impl Survey for NormSurvey<'_> {
         Ok(g.combine(&self.network.weights[slot], &by).matrix)
     }
 
-    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
+    fn push_forward(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
         let values = self.network.at(moved);
         let squares = (0..moved.len()).map(|slot| (slot, values.squares_by_head(slot)));
         let squares: Vec<Vec<f64>> = read(squares).map(|(_, squares)| squares).collect();

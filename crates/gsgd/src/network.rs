@@ -1,9 +1,7 @@
-//! What an optimiser sees of a chart.
+//! A network with its weight matrices, and the operations on one parameter by its lines.
 
 use std::borrow::Cow;
 
-use super::places::Factors;
-use super::{NormChart, SkeletonChart};
 use crate::error::Error;
 use crate::kernels::{
     Combine, Entries, HeadSums, Lines, Matrix, Passed, Pending, Power, Side, read,
@@ -47,9 +45,14 @@ impl<'a> Network<'a> {
     }
 
     /// The same from a factor per class for edges out of it and one for edges into it.
-    pub fn by_class<'f>(&self, slot: usize, by: &'f Factors) -> Result<Lines<'f>, Error> {
+    pub fn by_class<'f>(
+        &self,
+        slot: usize,
+        out: &'f [f64],
+        into: &'f [f64],
+    ) -> Result<Lines<'f>, Error> {
         let edges = &self.wiring.edges[slot];
-        self.fit(slot, edges.by_tail(by.tail()), edges.by_head(by.head()))
+        self.fit(slot, edges.by_tail(out), edges.by_head(into))
     }
 
     /// Factors of one parameter's lines brought into the range of its floating point type.
@@ -244,61 +247,6 @@ impl Update<'_> {
             of_weights: self.of_weights.into_owned(),
             of_other: self.of_other.into_owned(),
             fixed: self.fixed.into_owned(),
-        }
-    }
-}
-
-/// The coordinates around one network and gradient.
-pub(crate) trait Survey {
-    /// `(T(tail), D(head))` of a parameter: `v = w T D`.
-    fn lines(&self, slot: usize) -> Result<Lines<'_>, Error>;
-
-    /// A 0 for every entry that is held fixed; they have no coordinate.
-    fn fixed(&self, slot: usize) -> Entries<'_>;
-
-    /// dL/dv of a parameter from dL/dw.
-    fn gradient(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;
-
-    /// The weights at new path values, from weights and the change of the path values.
-    fn allocate(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error>;
-}
-
-/// A chart of the positively scale-invariant space.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Chart {
-    Skeleton(Box<SkeletonChart>),
-    Norm(NormChart),
-}
-
-impl Chart {
-    /// Reads weights and gradients once and computes all that is per class.
-    pub fn survey<'a>(
-        &'a self,
-        network: Network<'a>,
-        gradients: &[Matrix],
-    ) -> Result<Box<dyn Survey + 'a>, Error> {
-        Ok(match self {
-            Chart::Skeleton(chart) => Box::new(chart.survey(network, gradients)?),
-            Chart::Norm(chart) => Box::new(chart.survey(network, gradients)?),
-        })
-    }
-
-    /// The weights after `v' = v - lr dL/dv` with an lr per parameter, in the memory of the gradients.
-    ///
-    /// # Errors
-    /// A weight or gradient is not finite, the step ends in a pole, or numbers leave their range.
-    pub fn descend(
-        &self,
-        network: Network,
-        gradients: Vec<Matrix>,
-        lr: &[f64],
-    ) -> Result<Vec<Matrix>, Error> {
-        match self {
-            Chart::Skeleton(chart) => chart.descend(network, gradients, lr),
-            Chart::Norm(chart) => {
-                let updates = chart.survey(network, &gradients)?.descend(lr)?;
-                network.updated(gradients, updates)
-            }
         }
     }
 }

@@ -3,31 +3,31 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::places::ranges;
+use super::order::ranges;
 use crate::kernels::{Entries, Picked};
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Class, Edges, Kind, Wiring};
 
 /// Skeleton edges of one parameter, in the order of their places in the matrix.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Part {
+pub(crate) struct SkeletonEntries {
     /// Their places in the matrix.
     at: Vec<usize>,
-    /// Where they stand in a list [by skeleton edge](super::places::Places::ins_and_outs).
+    /// Where they stand in a list [by skeleton edge](super::order::TreeOrder::ins_and_outs).
     edge: Vec<u32>,
     /// The classes whose In edges it has.
     pub ins: Vec<Range<usize>>,
-    /// In edges that have a coordinate: places and classes.
-    pub moving_at: Vec<usize>,
-    pub moving: Vec<Class>,
-    /// The places of the others, which stay as they are.
-    pub free: Vec<usize>,
+    /// In edges that are free to move: places and classes.
+    pub free_at: Vec<usize>,
+    pub free: Vec<Class>,
+    /// The places of the others, which are held fixed.
+    pub held: Vec<usize>,
     /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.
     pub beyond_grounded: bool,
 }
 
-impl Part {
-    /// The parts of a skeleton, by parameter.
+impl SkeletonEntries {
+    /// The entries of a skeleton, by parameter.
     pub fn list(wiring: &Wiring, tree: &Tree) -> Vec<Self> {
         let classes = wiring.hidden() + 1;
         let mut lists = vec![Vec::new(); wiring.edges.len()];
@@ -50,10 +50,10 @@ impl Part {
     /// From places, positions in a list by skeleton edge, and the classes of In edges that move.
     fn new(wiring: &Wiring, edges: &Edges, mut list: Vec<(usize, usize, Option<Class>)>) -> Self {
         list.sort_unstable();
-        let moving = list.iter();
-        let moving = moving.filter_map(|&(at, _, moving)| moving.map(|class| (at, class)));
-        let (moving_at, moving) = moving.unzip();
-        let free = list.iter().filter(|(.., moving)| moving.is_none());
+        let free = list.iter();
+        let free = free.filter_map(|&(at, _, free)| free.map(|class| (at, class)));
+        let (free_at, free) = free.unzip();
+        let held = list.iter().filter(|(.., free)| free.is_none());
         let mut ins: Vec<usize> = list.iter().map(|&(_, edge, _)| edge).collect();
         ins.retain(|&edge| edge <= wiring.hidden());
         ins.sort_unstable();
@@ -62,9 +62,9 @@ impl Part {
             ins: ranges(ins),
             at: list.iter().map(|&(at, ..)| at).collect(),
             edge: list.iter().map(|&(_, edge, _)| edge as u32).collect(),
-            free: free.map(|&(at, ..)| at).collect(),
-            moving_at,
-            moving,
+            held: held.map(|&(at, ..)| at).collect(),
+            free_at,
+            free,
             beyond_grounded: heads.any(|&class| wiring.kind(class) != Kind::Grounded),
         }
     }
