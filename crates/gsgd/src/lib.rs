@@ -83,6 +83,7 @@ pub mod networks {}
 mod error;
 mod init;
 mod kernels;
+mod names;
 mod network;
 mod optim;
 mod params;

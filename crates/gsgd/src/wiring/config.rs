@@ -6,7 +6,7 @@ use burn::module::Module;
 
 use super::{Homogeneous, Wiring, WiringBuilder};
 use crate::error::Error;
-use crate::params;
+use crate::names;
 
 /// What a batch norm does to scaling classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -61,9 +61,9 @@ impl WiringConfig {
     /// # Errors
     /// The first [`WiringError`](crate::WiringError) of the calls, with the layer's name.
     pub fn wire<M: Module + Homogeneous>(self, model: &M) -> Result<Wiring, Error> {
-        let named = params::names(model);
+        let named = names::names(model);
         let names: HashMap<_, _> = named.iter().cloned().collect();
-        let mut builder = WiringBuilder::new(self, names, params::frozen(model));
+        let mut builder = WiringBuilder::new(self, names, names::frozen(model));
         let x = builder.input_of_any_width();
         let y = model.wire(&mut builder, x);
         builder.output(y);

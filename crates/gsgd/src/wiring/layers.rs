@@ -9,7 +9,7 @@ use super::builder::{Call, Channels, Follower, Source, WiringBuilder};
 use super::{BatchNormTreatment, Layout};
 use crate::error::WiringError;
 use crate::kernels::Side;
-use crate::params;
+use crate::names;
 
 /// A weight layer's shape, channels in and out, and matrix.
 struct Shape {
@@ -214,7 +214,7 @@ impl WiringBuilder {
         let name = self.name(layer.gamma.id);
         let inputs = self.channels(from, &name, features);
         let is_paper = self.config.batch_norm == BatchNormTreatment::Paper;
-        for (id, name) in params::names(layer) {
+        for (id, name) in names::names(layer) {
             let power = match name.as_str() {
                 "running_mean" => 1,
                 "running_var" => 2,

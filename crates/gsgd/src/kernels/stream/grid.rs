@@ -5,7 +5,6 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 
 use super::entries::Fixed;
-use super::products::FEW;
 #[cfg(feature = "rayon")]
 use super::several_cores;
 use super::{Real, vectorised};
@@ -13,6 +12,8 @@ use crate::kernels::{Lines, Side};
 
 /// Entries of a block of rows.
 const BLOCK: usize = 1 << 15;
+/// Rows that are summed by column in the type of the entries.
+pub(super) const FEW: usize = 16;
 
 /// Rows and columns of a matrix, and the groups of rows that have columns of their own.
 #[derive(Clone, Copy)]

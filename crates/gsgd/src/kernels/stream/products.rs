@@ -1,13 +1,11 @@
 //! Sums of products by line, a row at a time.
 
 use super::Real;
-use super::grid::Grid;
+use super::grid::{FEW, Grid};
 use crate::kernels::Side;
 
 /// Running totals in a sum along a row.
 const LANES: usize = 16;
-/// Rows that are summed in the type of the entries.
-pub(super) const FEW: usize = 16;
 
 /// Sums of the products of two matrices by line of a side, over a block of so many rows.
 ///
