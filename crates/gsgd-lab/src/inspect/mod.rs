@@ -49,6 +49,8 @@ pub struct Report {
     pub null_biases: Vec<String>,
     /// Where a function that is not positively homogeneous takes a layer's result.
     pub grounded: Vec<String>,
+    /// Tensors that something beside their layer reads, so that they stay as they are: name, and what does.
+    pub held: Vec<(String, String)>,
     /// Operations that are not known: all around them is grounded. Name and kind.
     pub unknown: Vec<(String, String)>,
     pub layers: Vec<Layer>,
@@ -137,6 +139,10 @@ impl Report {
             shared: shared(network, &wiring),
             null_biases: named(&mut wiring.null_biases()),
             grounded: named(&mut wiring.grounded()),
+            held: network
+                .held()
+                .map(|(name, why)| (name.into(), why.into()))
+                .collect(),
             unknown: network.opaque(),
             layers: layers(network, &wiring, &ratios)?,
         })
@@ -172,7 +178,11 @@ fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
 fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
     let mut errors = BTreeMap::new();
     network.net.tensors(|name, values, _| {
-        errors.insert(name.to_string(), int8_error(values));
+        let error = match values.as_slice::<f64>() {
+            Ok(values) => int8_error(values),
+            Err(_) => int8_error(values.as_slice::<f32>().unwrap_or_default()),
+        };
+        errors.insert(name.to_string(), error);
         Ok(())
     })?;
     let weights = wiring.edges().iter().filter(|edges| !edges.is_bias());
@@ -195,16 +205,15 @@ fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<
 }
 
 /// The relative error of rounding to the whole multiples, -127 to 127, of the largest value's 127th part.
-fn int8_error(values: &[f32]) -> f64 {
-    let largest = values
-        .iter()
-        .fold(0.0f32, |most, value| most.max(value.abs()));
-    let step = f64::from(largest) / 127.0;
+fn int8_error<T: Copy + Into<f64>>(values: &[T]) -> f64 {
+    let values = || values.iter().map(|&value| value.into());
+    let largest = values().fold(0.0f64, |most, value| most.max(value.abs()));
+    let step = largest / 127.0;
     if step == 0.0 {
         return 0.0;
     }
     let (mut error, mut size) = (0.0, 0.0);
-    for value in values.iter().map(|&value| f64::from(value)) {
+    for value in values() {
         let rounded = (value / step).round() * step;
         error += (value - rounded).powi(2);
         size += value * value;
@@ -222,6 +231,6 @@ mod tests {
         // 0.5 is rounded to 1: an error of 0.5 beside 127
         let error = int8_error(&[127.0, 0.5]);
         assert!((error - 0.5 / (127.0f64.powi(2) + 0.25).sqrt()).abs() < 1e-12);
-        assert_eq!(int8_error(&[0.0, 0.0]), 0.0);
+        assert_eq!(int8_error(&[0.0f32, 0.0]), 0.0);
     }
 }

@@ -107,6 +107,11 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let nodes: Vec<String> = nodes.map(|(name, kind)| format!("{kind} {name}")).collect();
         all.push(("unknown", listed(nodes.iter().map(String::as_str))));
     }
+    if !report.held.is_empty() {
+        let held = report.held.iter();
+        let held: Vec<String> = held.map(|(name, why)| format!("{name} ({why})")).collect();
+        all.push(("stay as they are", listed(held.iter().map(String::as_str))));
+    }
     if !report.grounded.is_empty() {
         all.push(("no scaling through", report.grounded.join(", ")));
     }

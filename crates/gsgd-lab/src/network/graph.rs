@@ -1,6 +1,8 @@
 //! A network as the list of its operations, with the tensors of each by name.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
 
 use super::shapes;
 use super::tensors::Tensors;
@@ -122,6 +124,14 @@ impl Op {
             _ => Vec::new(),
         }
     }
+
+    /// Those of them that a rescaling changes: slopes stay.
+    pub fn changing(&self) -> Vec<&str> {
+        match self {
+            Self::Prelu { .. } => Vec::new(),
+            _ => self.tensors(),
+        }
+    }
 }
 
 /// A value of the network and how it is computed.
@@ -144,6 +154,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The places of the results.
     pub outputs: Vec<usize>,
+    /// Tensors that something beside their layer reads, by the full name, with what does: they stay as they are.
+    pub held: BTreeMap<String, String>,
 }
 
 /// Values of one example in a layer at most.
@@ -198,24 +210,53 @@ impl Graph {
         })
     }
 
+    /// What the last function that levels out reads, where such functions give the value at `at`: they hide how far their
+    /// inputs are off.
+    pub fn before_levelling(&self, mut at: usize) -> Option<usize> {
+        let mut before = None;
+        loop {
+            let node = &self.nodes[at];
+            let levels = match &node.op {
+                Op::Function {
+                    function: Function::Softmax | Function::Sigmoid | Function::Tanh,
+                } => true,
+                Op::Flatten {} | Op::Identity {} => false,
+                _ => return before,
+            };
+            at = *node.from.first()?;
+            if levels {
+                before = Some(at);
+            }
+        }
+    }
+
     /// The place of the value of this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == name)
     }
 
-    /// Refuses a network in which layers share a tensor.
-    ///
-    /// # Errors
-    /// The tensor.
-    pub fn check(&self) -> Result<()> {
-        let mut seen = std::collections::HashSet::new();
-        for tensor in self.nodes.iter().flat_map(|node| node.op.tensors()) {
-            if !seen.insert(tensor) {
-                bail!(
-                    "two layers use the tensor `{tensor}`: shared weights cannot be rescaled by layer"
-                );
+    /// Holds the tensors that several layers use, and those that share memory with another.
+    pub fn hold_shared(&mut self, tensors: &Tensors) {
+        let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for node in &self.nodes {
+            for tensor in node.op.changing() {
+                let users = users.entry(tensors.full_name(tensor)).or_default();
+                users.push(&node.name);
             }
         }
-        Ok(())
+        let mut held = BTreeMap::new();
+        for (name, other) in tensors.shared() {
+            if users.contains_key(name) {
+                held.insert(name.to_string(), format!("it shares memory with `{other}`"));
+            }
+        }
+        for (name, mut users) in users.into_iter().filter(|(_, users)| users.len() > 1) {
+            users.dedup();
+            held.insert(
+                name.to_string(),
+                format!("`{}` use it", users.join("` and `")),
+            );
+        }
+        self.held.append(&mut held);
     }
 }

@@ -263,6 +263,17 @@ impl WiringBuilder {
         self.node(Source::Ground(from), Some(vec![0; classes.len()]))
     }
 
+    /// Keeps the classes of a value from being rescaled, while it stays what it is: what a weight that something else reads
+    /// too, or that must stay as it is, asks of the values before and behind it.
+    pub fn hold(&mut self, x: Channels) {
+        let Some(node) = self.own(x, "hold") else {
+            return;
+        };
+        for class in self.nodes[node].classes.clone().unwrap_or_default() {
+            self.classes.unite(class, 0);
+        }
+    }
+
     /// A further output of the network; outputs are ground.
     ///
     /// The channels that [`Homogeneous::wire`](crate::Homogeneous::wire) returns are an output without this call.
