@@ -355,3 +355,117 @@ fn a_difference_that_rounding_does_not_explain_is_not_to_be_allowed() {
     fails_in(path, &args, &["`V`", "f16", "--spread"]);
     assert!(!path.join("out.onnx").exists());
 }
+
+/// A safetensors file with other values.
+fn changed(from: &str, to: &Path, change: impl Fn(&str, &mut [f32])) {
+    let bytes = fs::read(from).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let chunks = view.data().as_chunks::<4>().0.iter();
+        let mut values: Vec<f32> = chunks.map(|&b| f32::from_le_bytes(b)).collect();
+        change(&name, &mut values);
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        (name, view.shape().to_vec(), bytes)
+    });
+    let tensors: Vec<_> = tensors.collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (name.clone(), view.unwrap())
+    });
+    fs::write(to, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn zeros_are_shown_and_compared() {
+    let folder = folder();
+    let path = folder.path();
+    let mlp = PathBuf::from(file("")).with_file_name("mlp.safetensors");
+    let mlp = mlp.display().to_string();
+    // units 3 and 4 of the first layer, the latter with a bias, and 2 of the second, which nothing reads either
+    changed(
+        &mlp,
+        &path.join("dead.safetensors"),
+        |name, values| match name {
+            "fc1.weight" => values[3 * 12..5 * 12].fill(0.0),
+            "fc1.bias" => values[3] = 0.0,
+            "fc2.weight" => values[2 * 16..3 * 16].fill(0.0),
+            "fc2.bias" => values[2] = 0.0,
+            "fc3.weight" => values.iter_mut().skip(2).step_by(9).for_each(|w| *w = 0.0),
+            _ => {}
+        },
+    );
+    changed(&mlp, &path.join("last.safetensors"), |name, values| {
+        if name.starts_with("fc3") {
+            values.fill(0.0);
+        }
+    });
+    for name in ["dead.safetensors", "last.safetensors"] {
+        let args = ["inspect", name, "--html", "n.html", "--draw", "n.svg"];
+        let [report, _] = said(path, &args);
+        assert!(report.contains("dead units"), "{report}");
+        assert!(
+            !report.contains("batch norm") && !report.contains("Largest"),
+            "{report}"
+        );
+        for command in ["rescale", "balance"] {
+            works(path, &[command, name, "out.safetensors", "--force"]);
+            let [out, _] = said(path, &["equivalent", name, "out.safetensors"]);
+            assert!(out.contains("25 units"), "{out}");
+        }
+    }
+    // what reads a dead unit is compared all the same
+    let dead = path.join("dead.safetensors").display().to_string();
+    changed(&dead, &path.join("other.safetensors"), |name, values| {
+        if name == "fc2.weight" {
+            values[3] *= 2.0;
+        }
+    });
+    let args = ["equivalent", "dead.safetensors", "other.safetensors"];
+    assert_eq!(gsgd(path, &args).status.code(), Some(1));
+}
+
+#[test]
+fn a_gamma_of_zero_is_shown_and_left_alone() {
+    let folder = folder();
+    let path = folder.path();
+    let (cb, layers) = (file("cb.pt"), file("cb.toml"));
+    let arch = ["--arch", layers.as_str()];
+    let args = ["inspect", &cb, "--html", "n.html", "--draw", "n.svg"];
+    let [report, _] = said(path, &[&args, &arch[..]].concat());
+    assert!(
+        report.contains("bn1.weight") && report.contains("path norm"),
+        "{report}"
+    );
+    assert!(!report.contains("Largest"), "{report}");
+    let args = ["rescale", &cb, "before.safetensors", "--spread", "0"];
+    works(path, &[&args, &arch[..]].concat());
+    let before = values(&path.join("before.safetensors"));
+    let zeros: Vec<(String, usize)> = ["bn1", "bn2"]
+        .iter()
+        .flat_map(|norm| {
+            let gammas = before[&format!("{norm}.weight")].1.iter().enumerate();
+            let zeros = gammas.filter(|(_, gamma)| **gamma == 0.0);
+            let zeros: Vec<_> = zeros.map(|(at, _)| (norm.to_string(), at)).collect();
+            zeros
+        })
+        .collect();
+    assert!(!zeros.is_empty());
+    for command in ["rescale", "balance"] {
+        let args = [
+            command,
+            &cb,
+            "out.safetensors",
+            "--force",
+            "--batch-norm",
+            "unfold",
+        ];
+        works(path, &[&args, &arch[..]].concat());
+        let after = values(&path.join("out.safetensors"));
+        for (norm, channel) in &zeros {
+            assert_eq!(after[&format!("{norm}.weight")].1[*channel], 0.0);
+            let weight = &after[&format!("{}.weight", norm.replace("bn", "conv"))].1;
+            let row = &weight[channel * weight.len() / 8..(channel + 1) * weight.len() / 8];
+            assert!(row.iter().any(|w| w.abs() > 1e-6), "{row:?}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub fn page(report: &Report, file: &str, drawing: &str) -> Markup {
                 td { (layer.name) }
                 td { (sizes(&layer.shape)) }
                 td { (format!("{:.2}", 100.0 * layer.int8_error)) }
-                @let cells = imbalance(layer.imbalance, layer.classes);
+                @let cells = imbalance(layer);
                 @if cells.len() == 1 { td colspan="5" { (cells[0]) } }
                 @else { @for cell in cells { td { (cell) } } }
             } } }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{LISTED, Report};
+use super::{LISTED, Layer, Report};
 
 /// The figures as lines of text.
 pub fn text(report: &Report, file: &str) -> String {
@@ -31,7 +31,7 @@ fn write(report: &Report, file: &str, to: &mut String) -> std::fmt::Result {
             layer.name,
             sizes(&layer.shape),
             format!("{:.2} %", 100.0 * layer.int8_error),
-            imbalance(layer.imbalance, layer.classes).join("  ")
+            imbalance(layer).join("  ")
         )?;
     }
     if !report.least_balanced.is_empty() {
@@ -50,10 +50,11 @@ pub fn sizes(shape: &[usize]) -> String {
 }
 
 /// Five ratios, or why there are none.
-pub fn imbalance(ratios: Option<[f64; 5]>, classes: usize) -> Vec<String> {
-    match ratios {
+pub fn imbalance(layer: &Layer) -> Vec<String> {
+    match layer.imbalance {
         Some(ratios) => ratios.map(|ratio| format!("{ratio:.3e}")).to_vec(),
-        None if classes == 0 => vec!["output".into()],
+        None if layer.classes == 0 => vec!["output".into()],
+        None if layer.dead > 0 => vec!["nothing but zeros on one side".into()],
         None => vec!["batch norm follows".into()],
     }
 }
@@ -85,6 +86,9 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
             "basis path norm",
             format!("l2 {norm:.4e} on the largest skeleton"),
         ));
+    }
+    if let Some(none) = &report.no_skeleton {
+        all.push(("skeleton", none.clone()));
     }
     if let Some(smallest) = &report.smallest_skeleton_weight {
         all.push((

@@ -31,7 +31,11 @@ struct Column {
 }
 
 pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
-    let tree = gsgd::largest(&network.net, wiring)?;
+    // a network with dead units has no skeleton
+    let tree = gsgd::largest(&network.net, wiring).unwrap_or(Tree {
+        ins: Vec::new(),
+        outs: Vec::new(),
+    });
     let mut columns = columns(network, wiring);
     let place: BTreeMap<Unit, (usize, usize)> = columns
         .iter()
