@@ -17,7 +17,7 @@ mod passes;
 pub mod report;
 pub mod reproduce;
 mod residual;
-mod text;
+pub mod text;
 pub mod train;
 
 /// Version and commit, as they stand in every file that tells of a run.

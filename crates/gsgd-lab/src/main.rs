@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use gsgd_lab::cli::Cli;
+use gsgd_lab::text::printable;
 
 /// Large short-lived tensors cost page faults with the system's allocator.
 #[global_allocator]
@@ -21,7 +22,10 @@ fn main() {
         Err(_) => cli.run(),
     };
     if let Err(error) = outcome {
-        eprintln!("error: {error:#}");
+        // names in files are anybody's
+        let text = format!("{error:#}");
+        let lines: Vec<_> = text.lines().map(printable).collect();
+        eprintln!("error: {}", lines.join("\n"));
         std::process::exit(2);
     }
 }

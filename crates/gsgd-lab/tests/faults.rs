@@ -469,3 +469,107 @@ fn a_gamma_of_zero_is_shown_and_left_alone() {
         }
     }
 }
+
+#[test]
+fn memory_that_a_few_numbers_ask_for_is_refused() {
+    let folder = folder();
+    let path = folder.path();
+    for name in ["expand", "tile", "constant", "pad", "resize", "range"] {
+        let giant = file(&format!("giant_{name}.onnx"));
+        let says = ["`large`", "values", "are allowed"];
+        fails_in(path, &["rescale", &giant, "out.onnx"], &says);
+    }
+    let layers = |channels: &str, many: usize| {
+        let relus = "[[layers]]\nkind = \"relu\"\n".repeat(many);
+        let text =
+            format!("input = [{channels}]\n{relus}[[layers]]\nname = \"fc1\"\nkind = \"linear\"\n");
+        fs::write(path.join("n.toml"), text).unwrap();
+    };
+    let mlp = PathBuf::from(file("")).with_file_name("mlp.safetensors");
+    let mlp = mlp.display().to_string();
+    for (channels, many) in [
+        ("9000000000000000000", 1),
+        ("33554432", 100),
+        ("4294967296, 4294967296, 4", 1),
+    ] {
+        layers(channels, many);
+        fails_in(
+            path,
+            &["inspect", &mlp, "--arch", "n.toml"],
+            &["n.toml", "layer"],
+        );
+    }
+    assert!(!path.join("out.onnx").exists());
+}
+
+#[test]
+fn a_description_of_many_layers_is_read_in_linear_time() {
+    let folder = folder();
+    let path = folder.path();
+    let mut text = String::from("input = [2]\n");
+    for at in 0..60_000 {
+        let from = match at {
+            0 => "input".to_string(),
+            _ => format!("r{}", at - 1),
+        };
+        text += &format!("[[layers]]\nname = \"r{at}\"\nkind = \"relu\"\nfrom = \"{from}\"\n");
+    }
+    text += "[[layers]]\nname = \"fc\"\nkind = \"linear\"\n";
+    fs::write(path.join("n.toml"), text).unwrap();
+    let numbers: Vec<u8> = [1.0f32, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![1, 2], &numbers).unwrap();
+    let bytes = safetensors::serialize([("fc.weight", view)], None).unwrap();
+    fs::write(path.join("n.safetensors"), bytes).unwrap();
+    let start = std::time::Instant::now();
+    works(path, &["inspect", "n.safetensors", "--arch", "n.toml"]);
+    // a tenth of a second; 8 s when layers were looked up one by one
+    assert!(start.elapsed().as_secs_f64() < 4.0, "{:?}", start.elapsed());
+}
+
+#[test]
+fn names_in_files_do_not_steer_a_terminal() {
+    let folder = folder();
+    let path = folder.path();
+    let mlp = PathBuf::from(file("")).with_file_name("mlp.safetensors");
+    let bytes = fs::read(mlp).unwrap();
+    let original = SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = |others: &[&str]| {
+        let tensors = original.tensors().into_iter();
+        let tensors = tensors.filter(|(name, _)| !others.contains(&name.as_str()));
+        let tensors = tensors.map(|(name, view)| (name.replace("fc", "\u{1b}[31m\nfc"), view));
+        safetensors::serialize(tensors, None).unwrap()
+    };
+    fs::write(path.join("a.safetensors"), renamed(&[])).unwrap();
+    fs::write(path.join("b.safetensors"), renamed(&["fc2.weight"])).unwrap();
+    let flipped = {
+        let mut bytes = renamed(&[]);
+        *bytes.last_mut().unwrap() ^= 0x80;
+        bytes
+    };
+    fs::write(path.join("c.safetensors"), flipped).unwrap();
+    let all = [
+        "inspect a.safetensors --html n.html --draw n.svg",
+        "inspect b.safetensors",
+        "balance a.safetensors o.safetensors",
+        "rescale a.safetensors o.safetensors --force",
+        "equivalent a.safetensors c.safetensors",
+        "inspect a.safetensors --json",
+    ];
+    for command in all {
+        let args: Vec<&str> = command.split(' ').collect();
+        let output = gsgd(path, &args);
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            !said.contains(&0x1b),
+            "{command}: {}",
+            String::from_utf8_lossy(&said)
+        );
+        assert!(String::from_utf8_lossy(&said).contains("fc"), "{command}");
+    }
+    for page in ["n.html", "n.svg"] {
+        assert!(
+            !fs::read(path.join(page)).unwrap().contains(&0x1b),
+            "{page}"
+        );
+    }
+}

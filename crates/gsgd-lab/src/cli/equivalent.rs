@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::network::{ArchFlag, remark};
 use super::stages::Stages;
 use crate::network::Network;
+use crate::text::printable;
 
 #[derive(Debug, Args)]
 #[command(
@@ -130,8 +131,8 @@ impl Equivalent {
             }
             None => println!(
                 "no positive scaling takes one to the other: unit {} differs by {difference:.1e} in {}",
-                unit.as_deref().unwrap_or_default(),
-                tensor.as_deref().unwrap_or_default()
+                printable(unit.as_deref().unwrap_or_default()),
+                printable(tensor.as_deref().unwrap_or_default())
             ),
         }
         Ok(())

@@ -35,6 +35,7 @@ impl NetworkFile {
 /// Says something of a file on standard error.
 pub fn remark<'a>(file: &Path, remarks: impl IntoIterator<Item = &'a str>) {
     for remark in remarks {
-        eprintln!("{}: {}", file.display(), printable(remark));
+        let said = format!("{}: {remark}", file.display());
+        eprintln!("{}", printable(&said));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{LISTED, Layer, Report};
+use crate::text::printable;
 
 /// The figures as lines of text.
 pub fn text(report: &Report, file: &str) -> String {
@@ -13,7 +14,7 @@ pub fn text(report: &Report, file: &str) -> String {
 }
 
 fn write(report: &Report, file: &str, to: &mut String) -> std::fmt::Result {
-    writeln!(to, "{file}  {}", report.arch)?;
+    writeln!(to, "{}  {}", printable(file), printable(&report.arch))?;
     for (name, value) in figures(report) {
         writeln!(to, "{name:<18} {value}")?;
     }
@@ -28,7 +29,7 @@ fn write(report: &Report, file: &str, to: &mut String) -> std::fmt::Result {
         writeln!(
             to,
             "{:<width$} {:>18} {:>10}  {}",
-            layer.name,
+            printable(&layer.name),
             sizes(&layer.shape),
             format!("{:.2} %", 100.0 * layer.int8_error),
             imbalance(layer).join("  ")
@@ -38,7 +39,7 @@ fn write(report: &Report, file: &str, to: &mut String) -> std::fmt::Result {
         writeln!(to, "\nleast balanced     in/out norm")?;
     }
     for (unit, ratio) in &report.least_balanced {
-        writeln!(to, "{unit:<width$} {ratio:>18.3e}")?;
+        writeln!(to, "{:<width$} {ratio:>18.3e}", printable(unit))?;
     }
     Ok(())
 }
@@ -59,8 +60,14 @@ pub fn imbalance(layer: &Layer) -> Vec<String> {
     }
 }
 
-/// The figures of the whole network: name and value.
+/// The figures of the whole network: name and value, fit for a terminal.
 pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
+    let all = unescaped(report).into_iter();
+    all.map(|(name, value)| (name, printable(&value).into_owned()))
+        .collect()
+}
+
+fn unescaped(report: &Report) -> Vec<(&'static str, String)> {
     let mut all = vec![("hidden classes H", report.hidden_classes.to_string())];
     if report.sink_classes > 0 {
         all.push((

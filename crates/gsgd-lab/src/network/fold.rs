@@ -34,10 +34,11 @@ pub enum Factor {
 /// Graph and tensors with every batch norm folded.
 pub fn fold(graph: &Graph, tensors: &Tensors, factor: Factor) -> Result<(Graph, Tensors)> {
     let (mut all, mut added) = (Vec::new(), Vec::new());
+    let readers = graph.readers();
     for (norm, node) in graph.nodes.iter().enumerate() {
         if let Op::BatchNorm { .. } = node.op {
             let inside = || format!("batch norm `{}`", node.name);
-            let pair = Pair::of(graph, norm, tensors).with_context(inside)?;
+            let pair = Pair::of(graph, norm, &readers, tensors).with_context(inside)?;
             added.extend(pair.added(tensors));
             all.push(pair.folded(tensors, factor).with_context(inside)?);
         }
@@ -74,8 +75,8 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// That of the batch norm at `norm`.
-    fn of(graph: &'a Graph, norm: usize, tensors: &Tensors) -> Result<Self> {
+    /// That of the batch norm at `norm`, in a graph whose values have so many readers.
+    fn of(graph: &'a Graph, norm: usize, readers: &[usize], tensors: &Tensors) -> Result<Self> {
         let node = &graph.nodes[norm];
         let Op::BatchNorm {
             weight: gamma,
@@ -88,10 +89,10 @@ impl<'a> Pair<'a> {
             bail!("it is none");
         };
         let layer = node.from[0];
-        let readers = graph.nodes.iter().flat_map(|node| &node.from);
-        let once =
-            readers.filter(|&&at| at == layer).count() == 1 && !graph.outputs.contains(&layer);
-        ensure!(once, "the layer before it is read by others too");
+        ensure!(
+            readers[layer] == 1,
+            "the layer before it is read by others too"
+        );
         let (weight, bias, by_rows) = match &graph.nodes[layer].op {
             Op::Linear {
                 weight,
@@ -213,6 +214,7 @@ pub fn unfold(
     scaled: &HashMap<String, Vec<f64>>,
 ) -> Result<()> {
     let mut changed = Vec::new();
+    let readers = graph.readers();
     for (at, node) in graph.nodes.iter().enumerate() {
         let Op::BatchNorm {
             weight,
@@ -234,7 +236,7 @@ pub fn unfold(
                 bail!("batch norm `{}`: `{name}` cannot change: {why}", node.name);
             }
         }
-        let pair = Pair::of(graph, at, tensors)?;
+        let pair = Pair::of(graph, at, &readers, tensors)?;
         let by = scaled
             .get(&pair.folded_bias(tensors))
             .with_context(|| format!("`{}` was not folded", node.name))?;
@@ -278,10 +280,7 @@ pub fn unfold(
 }
 
 fn without_norms(graph: &Graph, all: &[Folded], tensors: &Tensors) -> Result<Graph> {
-    let mut new = Graph {
-        held: graph.held.clone(),
-        ..Graph::default()
-    };
+    let mut new = Graph::holding(graph.held.clone());
     let by_norm: HashMap<usize, &Folded> = all.iter().map(|f| (f.norm, f)).collect();
     let by_layer: HashMap<usize, &Folded> = all.iter().map(|f| (f.layer, f)).collect();
     let mut places = Vec::with_capacity(graph.nodes.len());

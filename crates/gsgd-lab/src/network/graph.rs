@@ -156,12 +156,24 @@ pub struct Graph {
     pub outputs: Vec<usize>,
     /// Tensors that something beside their layer reads, by the full name, with what does: they stay as they are.
     pub held: BTreeMap<String, String>,
+    /// Channels of all values.
+    channels: usize,
 }
 
 /// Values of one example in a layer at most.
 const LARGEST: usize = 1 << 25;
+/// Channels of all layers together at most: what a class for each takes is a few times as many bytes.
+const CHANNELS: usize = 1 << 27;
 
 impl Graph {
+    /// A graph without operations, in which these tensors will be held.
+    pub fn holding(held: BTreeMap<String, String>) -> Self {
+        Self {
+            held,
+            ..Self::default()
+        }
+    }
+
     /// Appends an operation, if it fits, and returns its place.
     ///
     /// # Errors
@@ -184,6 +196,11 @@ impl Graph {
         ensure!(
             !shape.is_empty() && size.is_some_and(|size| (1..=LARGEST).contains(&size)),
             "layer `{name}` gives {shape:?}, values between 1 and {LARGEST} are allowed"
+        );
+        self.channels = self.channels.saturating_add(shape[0]);
+        ensure!(
+            self.channels <= CHANNELS,
+            "with layer `{name}` there are more than {CHANNELS} channels in all layers together"
         );
         self.nodes.push(Node {
             name,
@@ -230,9 +247,14 @@ impl Graph {
         }
     }
 
-    /// The place of the value of this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|node| node.name == name)
+    /// How often each value is read, once more if it is a result.
+    pub fn readers(&self) -> Vec<usize> {
+        let mut readers = vec![0; self.nodes.len()];
+        let reads = self.nodes.iter().flat_map(|node| &node.from);
+        for &at in reads.chain(&self.outputs) {
+            readers[at] += 1;
+        }
+        readers
     }
 
     /// Holds the tensors that several layers use, and those that share memory with another.
@@ -247,7 +269,11 @@ impl Graph {
         let mut held = BTreeMap::new();
         for (name, other) in tensors.shared() {
             if users.contains_key(name) {
-                held.insert(name.to_string(), format!("it shares memory with `{other}`"));
+                let why = match name == other {
+                    true => "some of its numbers are one in memory".to_string(),
+                    false => format!("it shares memory with `{other}`"),
+                };
+                held.insert(name.to_string(), why);
             }
         }
         for (name, mut users) in users.into_iter().filter(|(_, users)| users.len() > 1) {

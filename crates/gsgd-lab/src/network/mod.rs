@@ -5,6 +5,7 @@
 
 mod fold;
 mod graph;
+mod growth;
 mod known;
 mod layout;
 mod net;
@@ -143,7 +144,7 @@ impl Network {
             .iter()
             .map(|node| node.shape.iter().product::<usize>());
         let largest = sizes.max().unwrap_or(1).max(1);
-        let examples = (EVALUATED / largest).clamp(2, 64);
+        let examples = (EVALUATED / largest).clamp(FEWEST, 64);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let inputs = graph.inputs().map(|shape| {
             let features: usize = shape.iter().product();
@@ -198,6 +199,11 @@ impl Network {
     /// # Errors
     /// An operation that cannot be computed.
     pub fn outputs(&self, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+        let (values, layer) = self.net.most_values();
+        ensure!(
+            values <= AT_ONE_TIME,
+            "{values} values of an example are there at one time in layer `{layer}`, {AT_ONE_TIME} are allowed"
+        );
         match self.tensors.format() {
             Format::Safetensors => self.net.outputs(inputs),
             Format::Onnx => run_onnx(&self.tensors, self.net.graph(), inputs),
@@ -300,6 +306,10 @@ fn with_names(names: &HashMap<String, String>, message: &str) -> String {
 
 /// Values in the largest layer of a batch of examples.
 const EVALUATED: usize = 1 << 20;
+/// Random examples at least.
+const FEWEST: usize = 2;
+/// Values that are there at one time at most, of one example: 2 GiB of f64 for the fewest.
+const AT_ONE_TIME: usize = (2 << 30) / 8 / FEWEST;
 
 /// The graph of a file, what it is in words, and what was guessed.
 fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String, Option<String>)> {
@@ -356,6 +366,7 @@ fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String, Opt
 }
 
 fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+    onnx::check_sizes(tensors.bytes())?;
     let within = onnx::before_levelling(tensors.bytes())?;
     let mut options = rten::ModelOptions::with_all_ops();
     // an optimised graph does not have all values

@@ -212,11 +212,29 @@ impl Net {
         outputs.collect()
     }
 
-    /// How often each value is read, once more if it is a result.
+    /// The most values of an example that are there at one time, and the layer in which they are.
+    pub fn most_values(&self) -> (usize, &str) {
+        let (mut left, mut there, mut most) = (self.uses(), 0usize, (0, ""));
+        let size = |at: usize| self.graph.nodes[at].shape.iter().product::<usize>();
+        for (at, node) in self.graph.nodes.iter().enumerate() {
+            there = there.saturating_add(size(at));
+            if there > most.0 {
+                most = (there, &node.name);
+            }
+            for &from in &node.from {
+                left[from] -= 1;
+                if left[from] == 0 {
+                    there -= size(from);
+                }
+            }
+        }
+        most
+    }
+
+    /// How often each value is asked for.
     fn uses(&self) -> Vec<usize> {
-        let mut uses = vec![0; self.graph.nodes.len()];
-        let reads = self.graph.nodes.iter().flat_map(|node| &node.from).copied();
-        for at in reads.chain(self.compared()) {
+        let mut uses = self.graph.readers();
+        for at in self.compared().skip(self.graph.outputs.len()) {
             uses[at] += 1;
         }
         uses

@@ -10,6 +10,7 @@ use onnx_rs::ast::{
 
 use super::fold::Folded;
 use super::graph::{Function, Graph, Op, Orientation, Window};
+use super::growth;
 use super::reads::{Reads, inside, label, name_of, renames};
 use super::tensors::{Added, Entry, Number, Tensors, place};
 use super::unpack::unpacked;
@@ -191,6 +192,12 @@ pub fn graph(tensors: &Tensors) -> Result<Graph> {
         }
     }
     Ok(graph)
+}
+
+/// Refuses a file that asks for more memory than a network takes.
+pub fn check_sizes(bytes: &[u8]) -> Result<()> {
+    let model = parse(bytes)?;
+    growth::check(model.graph.as_ref().context("there is no graph")?)
 }
 
 /// The values that functions which level out read where they give the results: they hide how far their inputs are off.

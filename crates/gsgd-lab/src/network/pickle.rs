@@ -175,7 +175,7 @@ impl Machine {
             0x95 => drop(take::<8>(rest)?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.since_mark()?),
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -228,7 +228,7 @@ impl Machine {
             0x8e | 0x96 => self.bytes::<8>(rest)?,
             b']' | b')' | 0x8f => self.push(Object::List(Vec::new())),
             b'l' | b't' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Object::List(items));
             }
             0x85..=0x87 => {
@@ -241,12 +241,12 @@ impl Machine {
                 self.extend(&[item])?;
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.extend(&items)?;
             }
             b'}' => self.push(Object::Dict(Vec::new())),
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.push(Object::Dict(Vec::new()));
                 self.set(&items)?;
             }
@@ -256,7 +256,7 @@ impl Machine {
                 self.set(&[key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 self.set(&items)?;
             }
             b'c' => {
@@ -286,11 +286,11 @@ impl Machine {
             b'i' => {
                 line(rest)?;
                 line(rest)?;
-                self.to_mark()?;
+                self.since_mark()?;
                 self.push(Object::Other);
             }
             b'o' => {
-                self.to_mark()?;
+                self.since_mark()?;
                 self.push(Object::Other);
             }
             b'b' => self.build()?,
@@ -342,7 +342,7 @@ impl Machine {
         self.stack.pop().context("its stack is empty")
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Place>> {
+    fn since_mark(&mut self) -> Result<Vec<Place>> {
         let mark = self.marks.pop().context("there is no mark")?;
         ensure!(mark <= self.stack.len(), "its stack is empty");
         Ok(self.stack.split_off(mark))

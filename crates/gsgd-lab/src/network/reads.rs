@@ -114,7 +114,8 @@ pub fn inside<'a>(node: &'a Node<'a>) -> Vec<&'a str> {
     names
 }
 
-fn bodies<'a>(node: &'a Node<'a>) -> impl Iterator<Item = &'a Graph<'a>> {
+/// The bodies of a node.
+pub fn bodies<'a>(node: &'a Node<'a>) -> impl Iterator<Item = &'a Graph<'a>> {
     let attributes = node.attribute.iter();
     attributes.flat_map(|attribute| attribute.g.as_deref().into_iter().chain(&attribute.graphs))
 }
