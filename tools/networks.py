@@ -155,4 +155,30 @@ def main(folder):
         print(name, sum(p.numel() for p in model.parameters()), "weights", *kinds)
 
 
+def giants(folder):
+    """Files of a few hundred bytes that ask for more memory than there is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    helper, whole, real = onnx.helper, np.int64, np.float32
+    weight = numpy_helper.from_array(np.ones((4, 3), real), "w")
+    for name, op, inputs, tensors in [
+        ("expand", "Expand", ["h", "n"], {"n": whole([100000, 100000, 3, 8])}),
+        ("tile", "Tile", ["h", "n"], {"n": whole([100000, 100000])}),
+        ("constant", "ConstantOfShape", ["n"], {"n": whole([100000, 100000, 3])}),
+        ("pad", "Pad", ["h", "n"], {"n": whole([0, 0, 0, 10**12])}),
+        ("resize", "Resize", ["h", "", "n"], {"n": real([1e5, 1e6])}),
+        ("range", "Range", ["n", "m", "d"], {"n": whole(0), "m": whole(10**12), "d": whole(1)}),
+    ]:
+        nodes = [helper.make_node("Gemm", ["x", "w"], ["h"], name="dense"),
+                 helper.make_node(op, inputs, ["y" if "h" in inputs else "z"], name="large")]
+        if "h" not in inputs:
+            nodes += [helper.make_node("Shape", ["z"], ["s"]), helper.make_node("Cast", ["s"], ["c"], to=1),
+                      helper.make_node("ReduceSum", ["c"], ["t"], keepdims=0), helper.make_node("Mul", ["h", "t"], ["y"])]
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(nodes, "giant", [value("x", 1, ["n", 4])], [value("y", 1, None)],
+                                  [weight] + [numpy_helper.from_array(np.asarray(t), n) for n, t in tensors.items()])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, folder / f"giant_{name}.onnx")
+
+
 main(pathlib.Path(sys.argv[1]))
+giants(pathlib.Path(sys.argv[1]) / "faults")

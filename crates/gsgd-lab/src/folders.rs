@@ -108,7 +108,7 @@ impl Kind {
                  is new or empty",
                 folder.display(),
                 self.name(),
-                text::name(&file)
+                text::printable(&file)
             ),
             owner => Ok(owner),
         }

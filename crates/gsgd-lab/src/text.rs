@@ -12,7 +12,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// A name in one line: the same with line ends and tabs written out too.
-pub fn name(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     written_out(text, |_| true)
 }
 
@@ -74,7 +74,7 @@ mod tests {
     fn names_cannot_speak_to_the_terminal() {
         assert_eq!(visible("a\u{1b}[31mb\r\x07"), "a\\u{1b}[31mb\\r\\u{7}");
         assert_eq!(visible("two\nlines\tλ ü 名"), "two\nlines\tλ ü 名");
-        assert_eq!(name("two\nlines"), "two\\nlines");
+        assert_eq!(printable("two\nlines"), "two\\nlines");
         assert_eq!(visible("\u{202e}evil\u{9b}31m"), "\\u{202e}evil\\u{9b}31m");
     }
 }

@@ -90,7 +90,7 @@ pub enum Error {
     /// A skeleton weight is zero, so its basis paths have no value.
     #[error(
         "skeleton weight `{name}`[{tail}, {head}] is zero: the path values behind it are not coordinates there; \
-         use Skeleton::Largest, or norm coordinates, which need no skeleton"
+         norm coordinates need no skeleton, and Skeleton::Largest has none of zero unless all weights on one side of a unit are"
     )]
     ZeroSkeleton {
         /// The parameter's path.

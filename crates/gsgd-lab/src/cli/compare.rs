@@ -262,7 +262,7 @@ impl Observer for Show<'_> {
     }
 
     fn ended(&self, job: &Job, ending: &Ending) {
-        let name = text::name(&self.plan.ways[job.way].name);
+        let name = text::printable(&self.plan.ways[job.way].name);
         let outcome = match ending.outcome {
             Outcome::Done => format!("done in {:.1} s", ending.seconds),
             Outcome::Early => format!("stopped early after {} steps", ending.steps),

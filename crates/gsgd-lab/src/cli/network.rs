@@ -1,11 +1,12 @@
 //! A network in a file, as the commands take it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::network::Network;
+use crate::text::{printable, say};
 
 #[derive(Debug, Args)]
 pub struct NetworkFile {
@@ -25,6 +26,16 @@ pub struct ArchFlag {
 impl NetworkFile {
     /// The network.
     pub fn open(&self) -> Result<Network> {
-        Network::open(&self.file, self.arch.arch.as_deref())
+        let network = Network::open(&self.file, self.arch.arch.as_deref())?;
+        remark(&self.file, network.guess.as_deref());
+        Ok(network)
+    }
+}
+
+/// Says something of a file on standard error.
+pub fn remark<'a>(file: &Path, remarks: impl IntoIterator<Item = &'a str>) {
+    for remark in remarks {
+        let said = format!("{}: {remark}", file.display());
+        say(&printable(&said));
     }
 }

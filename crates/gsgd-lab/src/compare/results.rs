@@ -210,7 +210,7 @@ impl Results {
                 });
                 let first = jobs.iter().find(|job| job.way == at);
                 Ok(WayResults {
-                    name: text::name(&way.name).into_owned(),
+                    name: text::printable(&way.name).into_owned(),
                     settings: first.context("a way of the plan")?.settings.clone(),
                     rates: rates.collect(),
                     chosen: None,

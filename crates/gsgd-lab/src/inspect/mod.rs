@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use gsgd::{
-    Class, Edges, Kind, Power, Tree, Wiring, basis_path_norm, imbalances, largest, path_norm,
-    skeleton_weights,
+    Class, Edges, Error, Kind, Power, Tree, Wiring, basis_path_norm, imbalances, largest,
+    path_norm, skeleton_weights,
 };
 use serde::Serialize;
 
-use crate::network::Network;
+use crate::network::{Net, Network};
 
 pub use draw::svg;
 pub use page::page;
@@ -39,6 +39,8 @@ pub struct Report {
     pub basis_path_norm: Option<f64>,
     /// Least |weight| on the paper's skeleton and on the largest; none where a unit is dead.
     pub smallest_skeleton_weight: Option<Smallest>,
+    /// Why there is no skeleton.
+    pub no_skeleton: Option<String>,
     /// Units without weights other than 0 on one side: they are constant, or nothing reads them.
     pub dead_units: Vec<String>,
     /// The ten units whose ratio of incoming to outgoing norm is farthest from 1.
@@ -49,6 +51,8 @@ pub struct Report {
     pub null_biases: Vec<String>,
     /// Where a function that is not positively homogeneous takes a layer's result.
     pub grounded: Vec<String>,
+    /// Tensors that something beside their layer reads, so that they stay as they are: name, and what does.
+    pub held: Vec<(String, String)>,
     /// Operations that are not known: all around them is grounded. Name and kind.
     pub unknown: Vec<(String, String)>,
     pub layers: Vec<Layer>,
@@ -71,6 +75,8 @@ pub struct Layer {
     pub classes: usize,
     /// Incoming over outgoing l2 norm of these: smallest, quartiles, largest; none of inputs of batch norm.
     pub imbalance: Option<[f64; 5]>,
+    /// How many of the classes have nothing but zeros on one side.
+    pub dead: usize,
     /// Error of rounding the tensor to 8 bits with one scale, relative to its own size (root of sums of squares).
     pub int8_error: f64,
 }
@@ -87,32 +93,18 @@ impl Report {
         let unit = |class| network.name(&wiring.unit(class));
         let known = || wiring.hidden_classes().zip(&ratios);
         // what only batch norm reads has no outgoing norm
-        let dead = known()
-            .filter(|(class, ratio)| ratio.is_none() && wiring.kind(*class) == Kind::Grounded);
+        let dead =
+            known().filter(|(class, ratio)| ratio.is_none() && wiring.kind(*class) != Kind::Sink);
         let dead_units: Vec<String> = dead.map(|(class, _)| unit(class)).collect();
         let mut least_balanced: Vec<(String, f64)> = known()
             .filter_map(|(class, ratio)| Some((unit(class), (*ratio)?)))
             .collect();
         least_balanced.sort_by(|a, b| b.1.ln().abs().total_cmp(&a.1.ln().abs()));
         least_balanced.truncate(LISTED);
-        let (basis_norm, smallest) = match dead_units.is_empty() {
-            true => {
-                let largest = largest(net, &wiring)?;
-                let least = |tree: &Tree| -> Result<f64> {
-                    let weights = skeleton_weights(net, &wiring, tree)?;
-                    Ok(weights
-                        .into_iter()
-                        .map(f64::abs)
-                        .fold(f64::INFINITY, f64::min))
-                };
-                let smallest = Smallest {
-                    paper: least(&gsgd::paper(&wiring))?,
-                    largest: least(&largest)?,
-                };
-                let norm = basis_path_norm(net, &wiring, &largest)?.sqrt();
-                (Some(norm), (wiring.hidden() > 0).then_some(smallest))
-            }
-            false => (None, None),
+        let (skeleton, no_skeleton) = match Skeletal::of(net, &wiring) {
+            Ok(skeletal) => (Some(skeletal), None),
+            // every error is of weights that are zero, or so small or large that products are
+            Err(error) => (None, Some(without_skeleton(&error, network))),
         };
         let of_kind = |kind| {
             let classes = wiring.hidden_classes();
@@ -130,16 +122,57 @@ impl Report {
             invariant_ratio: wiring.invariant_ratio(),
             path_norm_1: path_norm(net, &wiring, Power::One)?,
             path_norm_2: path_norm(net, &wiring, Power::Two)?.sqrt(),
-            basis_path_norm: basis_norm,
-            smallest_skeleton_weight: smallest,
+            basis_path_norm: skeleton.as_ref().map(|skeletal| skeletal.basis_norm),
+            smallest_skeleton_weight: skeleton
+                .map(|skeletal| skeletal.smallest)
+                .filter(|_| wiring.hidden() > 0),
+            no_skeleton,
             dead_units,
             least_balanced,
             shared: shared(network, &wiring),
             null_biases: named(&mut wiring.null_biases()),
             grounded: named(&mut wiring.grounded()),
+            held: network
+                .held()
+                .map(|(name, why)| (name.into(), why.into()))
+                .collect(),
             unknown: network.opaque(),
             layers: layers(network, &wiring, &ratios)?,
         })
+    }
+}
+
+/// What the largest skeleton tells.
+struct Skeletal {
+    basis_norm: f64,
+    smallest: Smallest,
+}
+
+impl Skeletal {
+    fn of(net: &Net, wiring: &Wiring) -> Result<Self, Error> {
+        let largest = largest(net, wiring)?;
+        let least = |tree: &Tree| -> Result<f64, Error> {
+            let weights = skeleton_weights(net, wiring, tree)?;
+            let sizes = weights.into_iter().map(f64::abs);
+            Ok(sizes.fold(f64::INFINITY, f64::min))
+        };
+        Ok(Self {
+            basis_norm: basis_path_norm(net, wiring, &largest)?.sqrt(),
+            smallest: Smallest {
+                paper: least(&gsgd::paper(wiring))?,
+                largest: least(&largest)?,
+            },
+        })
+    }
+}
+
+fn without_skeleton(error: &Error, network: &Network) -> String {
+    match error {
+        Error::ZeroSkeleton { name, tail, head } => format!(
+            "none: {}[{tail}, {head}] is zero, and so are all weights on that side of its unit",
+            network.name(name)
+        ),
+        other => format!("none: {}", network.named(&other.to_string())),
     }
 }
 
@@ -172,7 +205,11 @@ fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
 fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
     let mut errors = BTreeMap::new();
     network.net.tensors(|name, values, _| {
-        errors.insert(name.to_string(), int8_error(values));
+        let error = match values.as_slice::<f64>() {
+            Ok(values) => int8_error(values),
+            Err(_) => int8_error(values.as_slice::<f32>().unwrap_or_default()),
+        };
+        errors.insert(name.to_string(), error);
         Ok(())
     })?;
     let weights = wiring.edges().iter().filter(|edges| !edges.is_bias());
@@ -182,6 +219,7 @@ fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<
         let mut known: Vec<f64> = classes.iter().filter_map(ratio).collect();
         known.sort_by(f64::total_cmp);
         let at = |quarter: usize| known[(known.len() - 1) * quarter / 4];
+        let is_dead = |class: &&Class| ratio(class).is_none() && wiring.kind(**class) != Kind::Sink;
         let name = network.name(edges.name());
         Layer {
             int8_error: errors.get(&name).copied().unwrap_or(0.0),
@@ -189,22 +227,22 @@ fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<
             name,
             classes: classes.len(),
             imbalance: (!known.is_empty()).then(|| std::array::from_fn(at)),
+            dead: classes.iter().filter(is_dead).count(),
         }
     };
     Ok(weights.map(layer).collect())
 }
 
 /// The relative error of rounding to the whole multiples, -127 to 127, of the largest value's 127th part.
-fn int8_error(values: &[f32]) -> f64 {
-    let largest = values
-        .iter()
-        .fold(0.0f32, |most, value| most.max(value.abs()));
-    let step = f64::from(largest) / 127.0;
+fn int8_error<T: Copy + Into<f64>>(values: &[T]) -> f64 {
+    let values = || values.iter().map(|&value| value.into());
+    let largest = values().fold(0.0f64, |most, value| most.max(value.abs()));
+    let step = largest / 127.0;
     if step == 0.0 {
         return 0.0;
     }
     let (mut error, mut size) = (0.0, 0.0);
-    for value in values.iter().map(|&value| f64::from(value)) {
+    for value in values() {
         let rounded = (value / step).round() * step;
         error += (value - rounded).powi(2);
         size += value * value;
@@ -222,6 +260,6 @@ mod tests {
         // 0.5 is rounded to 1: an error of 0.5 beside 127
         let error = int8_error(&[127.0, 0.5]);
         assert!((error - 0.5 / (127.0f64.powi(2) + 0.25).sqrt()).abs() < 1e-12);
-        assert_eq!(int8_error(&[0.0, 0.0]), 0.0);
+        assert_eq!(int8_error(&[0.0f32, 0.0]), 0.0);
     }
 }

@@ -5,11 +5,12 @@ use maud::{Markup, PreEscaped, html};
 use super::Report;
 use super::text::{figures, imbalance, sizes};
 use crate::report::html::document;
+use crate::text::printable;
 
 /// The page of a network with its drawing.
 pub fn page(report: &Report, file: &str, drawing: &str) -> Markup {
     let content = html! {
-        p.quiet { "gsgd " (crate::version()) ", " (report.arch) }
+        p.quiet { "gsgd " (crate::version()) ", " (printable(&report.arch)) }
         div.scroll { table { tbody {
             @for (name, value) in figures(report) { tr { td { (name) } td style="text-align: left; white-space: normal" { (value) } } }
         } } }
@@ -24,10 +25,10 @@ pub fn page(report: &Report, file: &str, drawing: &str) -> Markup {
                 th { "smallest" } th { "lower quartile" } th { "median" } th { "upper quartile" } th { "largest" }
             } }
             tbody { @for layer in &report.layers { tr {
-                td { (layer.name) }
+                td { (printable(&layer.name)) }
                 td { (sizes(&layer.shape)) }
                 td { (format!("{:.2}", 100.0 * layer.int8_error)) }
-                @let cells = imbalance(layer.imbalance, layer.classes);
+                @let cells = imbalance(layer);
                 @if cells.len() == 1 { td colspan="5" { (cells[0]) } }
                 @else { @for cell in cells { td { (cell) } } }
             } } }
@@ -35,9 +36,9 @@ pub fn page(report: &Report, file: &str, drawing: &str) -> Markup {
         @if !report.least_balanced.is_empty() {
             h2 { "Least balanced units" }
             div.scroll { table { tbody {
-                @for (unit, ratio) in &report.least_balanced { tr { td { (unit) } td { (format!("{ratio:.3e}")) } } }
+                @for (unit, ratio) in &report.least_balanced { tr { td { (printable(unit)) } td { (format!("{ratio:.3e}")) } } }
             } } }
         }
     };
-    document(file, content)
+    document(&printable(file), content)
 }

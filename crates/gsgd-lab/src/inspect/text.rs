@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{LISTED, Report};
+use super::{LISTED, Layer, Report};
+use crate::text::printable;
 
 /// The figures as lines of text.
 pub fn text(report: &Report, file: &str) -> String {
@@ -13,7 +14,7 @@ pub fn text(report: &Report, file: &str) -> String {
 }
 
 fn write(report: &Report, file: &str, to: &mut String) -> std::fmt::Result {
-    writeln!(to, "{file}  {}", report.arch)?;
+    writeln!(to, "{}  {}", printable(file), printable(&report.arch))?;
     for (name, value) in figures(report) {
         writeln!(to, "{name:<18} {value}")?;
     }
@@ -28,17 +29,17 @@ fn write(report: &Report, file: &str, to: &mut String) -> std::fmt::Result {
         writeln!(
             to,
             "{:<width$} {:>18} {:>10}  {}",
-            layer.name,
+            printable(&layer.name),
             sizes(&layer.shape),
             format!("{:.2} %", 100.0 * layer.int8_error),
-            imbalance(layer.imbalance, layer.classes).join("  ")
+            imbalance(layer).join("  ")
         )?;
     }
     if !report.least_balanced.is_empty() {
         writeln!(to, "\nleast balanced     in/out norm")?;
     }
     for (unit, ratio) in &report.least_balanced {
-        writeln!(to, "{unit:<width$} {ratio:>18.3e}")?;
+        writeln!(to, "{:<width$} {ratio:>18.3e}", printable(unit))?;
     }
     Ok(())
 }
@@ -50,16 +51,23 @@ pub fn sizes(shape: &[usize]) -> String {
 }
 
 /// Five ratios, or why there are none.
-pub fn imbalance(ratios: Option<[f64; 5]>, classes: usize) -> Vec<String> {
-    match ratios {
+pub fn imbalance(layer: &Layer) -> Vec<String> {
+    match layer.imbalance {
         Some(ratios) => ratios.map(|ratio| format!("{ratio:.3e}")).to_vec(),
-        None if classes == 0 => vec!["output".into()],
+        None if layer.classes == 0 => vec!["output".into()],
+        None if layer.dead > 0 => vec!["nothing but zeros on one side".into()],
         None => vec!["batch norm follows".into()],
     }
 }
 
-/// The figures of the whole network: name and value.
+/// The figures of the whole network: name and value, fit for a terminal.
 pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
+    let all = unescaped(report).into_iter();
+    all.map(|(name, value)| (name, printable(&value).into_owned()))
+        .collect()
+}
+
+fn unescaped(report: &Report) -> Vec<(&'static str, String)> {
     let mut all = vec![("hidden classes H", report.hidden_classes.to_string())];
     if report.sink_classes > 0 {
         all.push((
@@ -86,6 +94,9 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
             format!("l2 {norm:.4e} on the largest skeleton"),
         ));
     }
+    if let Some(none) = &report.no_skeleton {
+        all.push(("skeleton", none.clone()));
+    }
     if let Some(smallest) = &report.smallest_skeleton_weight {
         all.push((
             "skeleton weights",
@@ -106,6 +117,11 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
         let nodes = report.unknown.iter();
         let nodes: Vec<String> = nodes.map(|(name, kind)| format!("{kind} {name}")).collect();
         all.push(("unknown", listed(nodes.iter().map(String::as_str))));
+    }
+    if !report.held.is_empty() {
+        let held = report.held.iter();
+        let held: Vec<String> = held.map(|(name, why)| format!("{name} ({why})")).collect();
+        all.push(("stay as they are", listed(held.iter().map(String::as_str))));
     }
     if !report.grounded.is_empty() {
         all.push(("no scaling through", report.grounded.join(", ")));

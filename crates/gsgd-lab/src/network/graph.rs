@@ -1,6 +1,8 @@
 //! A network as the list of its operations, with the tensors of each by name.
 
-use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
 
 use super::shapes;
 use super::tensors::Tensors;
@@ -122,6 +124,14 @@ impl Op {
             _ => Vec::new(),
         }
     }
+
+    /// Those of them that a rescaling changes: slopes stay.
+    pub fn changing(&self) -> Vec<&str> {
+        match self {
+            Self::Prelu { .. } => Vec::new(),
+            _ => self.tensors(),
+        }
+    }
 }
 
 /// A value of the network and how it is computed.
@@ -144,12 +154,26 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// The places of the results.
     pub outputs: Vec<usize>,
+    /// Tensors that something beside their layer reads, by the full name, with what does: they stay as they are.
+    pub held: BTreeMap<String, String>,
+    /// Channels of all values.
+    channels: usize,
 }
 
 /// Values of one example in a layer at most.
 const LARGEST: usize = 1 << 25;
+/// Channels of all layers together at most: what a class for each takes is a few times as many bytes.
+const CHANNELS: usize = 1 << 27;
 
 impl Graph {
+    /// A graph without operations, in which these tensors will be held.
+    pub fn holding(held: BTreeMap<String, String>) -> Self {
+        Self {
+            held,
+            ..Self::default()
+        }
+    }
+
     /// Appends an operation, if it fits, and returns its place.
     ///
     /// # Errors
@@ -172,6 +196,11 @@ impl Graph {
         ensure!(
             !shape.is_empty() && size.is_some_and(|size| (1..=LARGEST).contains(&size)),
             "layer `{name}` gives {shape:?}, values between 1 and {LARGEST} are allowed"
+        );
+        self.channels = self.channels.saturating_add(shape[0]);
+        ensure!(
+            self.channels <= CHANNELS,
+            "with layer `{name}` there are more than {CHANNELS} channels in all layers together"
         );
         self.nodes.push(Node {
             name,
@@ -198,24 +227,62 @@ impl Graph {
         })
     }
 
-    /// The place of the value of this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|node| node.name == name)
-    }
-
-    /// Refuses a network in which layers share a tensor.
-    ///
-    /// # Errors
-    /// The tensor.
-    pub fn check(&self) -> Result<()> {
-        let mut seen = std::collections::HashSet::new();
-        for tensor in self.nodes.iter().flat_map(|node| node.op.tensors()) {
-            if !seen.insert(tensor) {
-                bail!(
-                    "two layers use the tensor `{tensor}`: shared weights cannot be rescaled by layer"
-                );
+    /// What the last function that levels out reads, where such functions give the value at `at`: they hide how far their
+    /// inputs are off.
+    pub fn before_levelling(&self, mut at: usize) -> Option<usize> {
+        let mut before = None;
+        loop {
+            let node = &self.nodes[at];
+            let levels = match &node.op {
+                Op::Function {
+                    function: Function::Softmax | Function::Sigmoid | Function::Tanh,
+                } => true,
+                Op::Flatten {} | Op::Identity {} => false,
+                _ => return before,
+            };
+            at = *node.from.first()?;
+            if levels {
+                before = Some(at);
             }
         }
-        Ok(())
+    }
+
+    /// How often each value is read, once more if it is a result.
+    pub fn readers(&self) -> Vec<usize> {
+        let mut readers = vec![0; self.nodes.len()];
+        let reads = self.nodes.iter().flat_map(|node| &node.from);
+        for &at in reads.chain(&self.outputs) {
+            readers[at] += 1;
+        }
+        readers
+    }
+
+    /// Holds the tensors that several layers use, and those that share memory with another.
+    pub fn hold_shared(&mut self, tensors: &Tensors) {
+        let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for node in &self.nodes {
+            for tensor in node.op.changing() {
+                let users = users.entry(tensors.full_name(tensor)).or_default();
+                users.push(&node.name);
+            }
+        }
+        let mut held = BTreeMap::new();
+        for (name, other) in tensors.shared() {
+            if users.contains_key(name) {
+                let why = match name == other {
+                    true => "some of its numbers are one in memory".to_string(),
+                    false => format!("it shares memory with `{other}`"),
+                };
+                held.insert(name.to_string(), why);
+            }
+        }
+        for (name, mut users) in users.into_iter().filter(|(_, users)| users.len() > 1) {
+            users.dedup();
+            held.insert(
+                name.to_string(),
+                format!("`{}` use it", users.join("` and `")),
+            );
+        }
+        self.held.append(&mut held);
     }
 }

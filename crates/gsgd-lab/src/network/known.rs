@@ -1,5 +1,7 @@
 //! Graphs of the architectures that have a name, and of plain perceptrons found by their tensors.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail, ensure};
 
 use super::graph::{Graph, Op, Orientation};
@@ -19,7 +21,7 @@ pub fn of_arch(arch: &Arch, images: Option<ImageShape>, tensors: &Tensors) -> Re
                 Some(_) => (0..widths.len() - 1)
                     .map(|at| format!("layers.{at}"))
                     .collect(),
-                None => dense_layers(tensors)?,
+                None => in_order(dense_layers(tensors)?, tensors)?.0,
             };
             let graph = perceptron(widths[0], &layers, tensors)?;
             let found: Vec<usize> = std::iter::once(widths[0])
@@ -42,23 +44,145 @@ fn linear_widths(graph: &Graph) -> impl Iterator<Item = usize> {
     linear.map(|node| node.shape[0])
 }
 
-/// A multi-layer perceptron of all the file's tensors, if they are weights and biases that fit one to the next in the
-/// order of their names.
+/// A multi-layer perceptron of all the file's tensors, if they are weights and biases that fit one to the next, and what
+/// was taken for granted.
 ///
 /// # Errors
-/// They do not.
-pub fn by_names(tensors: &Tensors) -> Result<Graph> {
+/// They do not, or in several orders.
+pub fn by_names(tensors: &Tensors) -> Result<(Graph, String)> {
     let unknown = "no metadata say which network it is; give it with --arch";
     let layers = match dense_layers(tensors) {
         Ok(layers) => layers,
         Err(error) => bail!("{error}, and {unknown}"),
     };
+    let fitting = |error: anyhow::Error| {
+        error.context(format!("as dense layers one after the other; {unknown}"))
+    };
+    let (layers, why) = in_order(layers, tensors).map_err(fitting)?;
     let first = tensors.known(&format!("{}.weight", layers[0]))?[1];
-    perceptron(first, &layers, tensors)
-        .map_err(|error| error.context(format!("as dense layers one after the other; {unknown}")))
+    let graph = perceptron(first, &layers, tensors).map_err(fitting)?;
+    let guess = format!(
+        "taken for dense layers with ReLUs between them, in {}: {}. The file tells of no activations; --arch says what they \
+         are",
+        why.words(),
+        listed(&layers)
+    );
+    Ok((graph, guess))
 }
 
-/// The prefixes of dense layers in natural order, of a file that holds nothing else.
+/// Why layers are in the order in which they are.
+#[derive(Debug, Clone, Copy)]
+enum Why {
+    File,
+    Numbers,
+    Shapes,
+}
+
+impl Why {
+    fn words(self) -> &'static str {
+        match self {
+            Self::File => "the file's order",
+            Self::Numbers => "the order of the numbers in their names",
+            Self::Shapes => "the only order that fits their shapes",
+        }
+    }
+}
+
+/// Layers that are listed by name.
+const LISTED: usize = 12;
+
+fn listed(layers: &[String]) -> String {
+    let named = layers[..layers.len().min(LISTED)].join(", ");
+    match layers.len().saturating_sub(LISTED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+/// Dense layers in the order of the file where it has one, of the numbers in their names where these are all that tells
+/// them apart, else in the only one that their shapes allow.
+fn in_order(mut layers: Vec<String>, tensors: &Tensors) -> Result<(Vec<String>, Why)> {
+    let order = tensors.order().iter().enumerate();
+    let place: HashMap<&str, usize> = order.map(|(at, name)| (name.as_str(), at)).collect();
+    let place = |layer: &String| place.get(format!("{layer}.weight").as_str()).copied();
+    if layers.iter().all(|layer| place(layer).is_some()) {
+        layers.sort_by_key(place);
+        if fit(&layers, tensors)? {
+            return Ok((layers, Why::File));
+        }
+    }
+    layers.sort_by_key(|name| natural(name));
+    let words = |layer: &String| -> Vec<String> {
+        let parts = natural(layer).into_iter();
+        parts.map(|(text, _)| text).collect()
+    };
+    if layers.iter().all(|layer| words(layer) == words(&layers[0])) && fit(&layers, tensors)? {
+        return Ok((layers, Why::Numbers));
+    }
+    match &orders(&layers, tensors)?[..] {
+        // the shapes' own error says what does not fit
+        [] => Ok((layers, Why::Shapes)),
+        [only] => Ok((only.clone(), Why::Shapes)),
+        [one, other, ..] => bail!(
+            "the layers' shapes allow several orders ({}; {}), and the file tells of none: describe it in a TOML file",
+            listed(one),
+            listed(other)
+        ),
+    }
+}
+
+/// What a dense layer reads and gives.
+fn widths(layer: &str, tensors: &Tensors) -> Result<[usize; 2]> {
+    match *tensors.known(&format!("{layer}.weight"))? {
+        [outputs, inputs] => Ok([inputs, outputs]),
+        _ => bail!("`{layer}.weight` is no dense layer's"),
+    }
+}
+
+/// Whether each layer reads what the one before it gives.
+fn fit(layers: &[String], tensors: &Tensors) -> Result<bool> {
+    let widths = layers.iter().map(|layer| widths(layer, tensors));
+    let widths = widths.collect::<Result<Vec<_>>>()?;
+    Ok(widths.windows(2).all(|pair| pair[0][1] == pair[1][0]))
+}
+
+/// Orders in which each layer reads what the one before it gives: two of them where there are several. Where the search
+/// takes long, there are several or none.
+fn orders(layers: &[String], tensors: &Tensors) -> Result<Vec<Vec<String>>> {
+    let widths = layers.iter().map(|layer| widths(layer, tensors));
+    let widths = widths.collect::<Result<Vec<_>>>()?;
+    let mut steps = 1_000_000usize;
+    let mut found: Vec<Vec<String>> = Vec::new();
+    let (mut order, mut used): (Vec<usize>, Vec<bool>) = (Vec::new(), vec![false; layers.len()]);
+    let mut next = 0;
+    while steps > 0 && found.len() < 2 {
+        let width = order.last().map(|&last| widths[last][1]);
+        let fits = |&at: &usize| !used[at] && width.is_none_or(|width| widths[at][0] == width);
+        let candidate = (next..layers.len()).find(fits);
+        let tried = candidate.unwrap_or(layers.len()) - next;
+        steps = steps.saturating_sub(tried + 1);
+        match candidate {
+            Some(at) => {
+                used[at] = true;
+                order.push(at);
+                next = 0;
+                if order.len() == layers.len() {
+                    found.push(order.iter().map(|&at| layers[at].clone()).collect());
+                }
+            }
+            None => match order.pop() {
+                Some(last) => {
+                    used[last] = false;
+                    next = last + 1;
+                }
+                None => break,
+            },
+        }
+    }
+    Ok(found)
+}
+
+/// The prefixes of dense layers of a file that holds nothing else.
 fn dense_layers(tensors: &Tensors) -> Result<Vec<String>> {
     let mut layers = Vec::new();
     for name in tensors.names() {
@@ -73,7 +197,6 @@ fn dense_layers(tensors: &Tensors) -> Result<Vec<String>> {
         }
     }
     ensure!(!layers.is_empty(), "there are no tensors of dense layers");
-    layers.sort_by_key(|name| natural(name));
     Ok(layers)
 }
 

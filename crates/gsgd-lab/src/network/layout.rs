@@ -1,5 +1,6 @@
 //! A network as a TOML file: layers in order, sums and concatenations by name.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -146,7 +147,8 @@ pub fn parse(text: &str, tensors: &Tensors) -> Result<Graph> {
     let layout: Layout = toml::from_str(text)?;
     let mut graph = Graph::default();
     let shape = layout.input;
-    graph.push("input", Op::Input { shape }, Vec::new(), tensors)?;
+    let input = graph.push("input", Op::Input { shape }, Vec::new(), tensors)?;
+    let mut places = HashMap::from([("input".to_string(), input)]);
     for (at, mut layer) in layout.layers.into_iter().enumerate() {
         let take = |layer: &mut toml::Table, key: &str| layer.remove(key);
         let name = match take(&mut layer, "name") {
@@ -156,7 +158,7 @@ pub fn parse(text: &str, tensors: &Tensors) -> Result<Graph> {
         };
         let inside = || format!("layer `{name}`");
         ensure!(
-            graph.find(&name).is_none(),
+            !places.contains_key(&name),
             "two layers have the name `{name}`"
         );
         let prefix = match take(&mut layer, "tensors") {
@@ -176,9 +178,8 @@ pub fn parse(text: &str, tensors: &Tensors) -> Result<Graph> {
                     From::Many(names) => names,
                 };
                 let place = |name: &String| {
-                    graph
-                        .find(name)
-                        .with_context(|| format!("it reads `{name}`, which is no layer before it"))
+                    let place = places.get(name).copied();
+                    place.with_context(|| format!("it reads `{name}`, which is no layer before it"))
                 };
                 let places: Result<_> = names.iter().map(place).collect();
                 places.with_context(inside)?
@@ -186,15 +187,15 @@ pub fn parse(text: &str, tensors: &Tensors) -> Result<Graph> {
         };
         let kind: Kind = toml::Value::Table(layer).try_into().with_context(inside)?;
         let op = op(kind, &prefix, tensors).with_context(inside)?;
-        graph.push(name, op, from, tensors)?;
+        let at = graph.push(name.as_str(), op, from, tensors)?;
+        places.insert(name, at);
     }
     graph.outputs = match layout.output {
         None => vec![graph.nodes.len() - 1],
         Some(names) => {
             let place = |name: &String| {
-                graph
-                    .find(name)
-                    .with_context(|| format!("the output `{name}` is no layer"))
+                let place = places.get(name).copied();
+                place.with_context(|| format!("the output `{name}` is no layer"))
             };
             names.iter().map(place).collect::<Result<_>>()?
         }

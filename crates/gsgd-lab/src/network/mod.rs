@@ -5,29 +5,32 @@
 
 mod fold;
 mod graph;
+mod growth;
 mod known;
 mod layout;
 mod net;
 mod onnx;
+mod pickle;
+mod reads;
 mod shapes;
 mod tensors;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use gsgd::{Scaling, Wiring};
+use gsgd::{Rejected, Scaling, Wiring};
 use rten_tensor::prelude::*;
 
-use net::Listed;
 pub use net::Net;
-pub use tensors::{Format, Tensors};
+pub use tensors::{Format, Number, Tensors};
 
 use crate::models::{Arch, NETWORK, network_of};
+use fold::Factor;
 use graph::Graph;
 
 /// A network and the file it is from.
@@ -38,6 +41,8 @@ pub struct Network {
     pub tensors: Tensors,
     /// What it is, in words.
     pub about: String,
+    /// What was taken for granted where the file does not say it.
+    pub guess: Option<String>,
     names: HashMap<String, String>,
 }
 
@@ -56,8 +61,11 @@ impl Network {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn of(tensors: Tensors, arch: Option<&str>) -> Result<Self> {
-        let (graph, about) = graph_of(&tensors, arch)?;
-        Self::new(graph, tensors, about)
+        let (graph, about, guess) = graph_of(&tensors, arch)?;
+        Ok(Self {
+            guess,
+            ..Self::new(graph, tensors, about)?
+        })
     }
 
     fn new(graph: Graph, tensors: Tensors, about: String) -> Result<Self> {
@@ -67,7 +75,34 @@ impl Network {
             net,
             tensors,
             about,
+            guess: None,
         })
+    }
+
+    /// Tensors that stay as they are since something beside their layer reads them: name, and what does.
+    pub fn held(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let held = self.net.graph().held.iter();
+        held.map(|(name, why)| (name.as_str(), why.as_str()))
+    }
+
+    /// What stays as it is, and why.
+    pub fn remarks(&self) -> Vec<String> {
+        const LISTED: usize = 10;
+        let held = self.held().take(LISTED).map(|(name, why)| {
+            format!("`{name}` stays as it is, and so does the scale of the units around it: {why}")
+        });
+        let more = self.held().len().saturating_sub(LISTED);
+        let more = (more > 0).then(|| format!("{more} more tensors stay as they are"));
+        held.chain(more).collect()
+    }
+
+    /// The number type of its weights with the fewest digits.
+    pub fn number(&self) -> Number {
+        let graph = self.net.graph();
+        let used = graph.nodes.iter().flat_map(|node| node.op.changing());
+        let numbers = used.map(|name| self.tensors.number(name));
+        let coarsest = numbers.max_by(|a, b| a.epsilon().total_cmp(&b.epsilon()));
+        coarsest.unwrap_or(Number::F32)
     }
 
     /// The scaling classes.
@@ -109,7 +144,7 @@ impl Network {
             .iter()
             .map(|node| node.shape.iter().product::<usize>());
         let largest = sizes.max().unwrap_or(1).max(1);
-        let examples = (EVALUATED / largest).clamp(2, 64);
+        let examples = (EVALUATED / largest).clamp(FEWEST, 64);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let inputs = graph.inputs().map(|shape| {
             let features: usize = shape.iter().product();
@@ -119,7 +154,7 @@ impl Network {
                 .collect();
             Tensor::from_data(
                 TensorData::new(values, [examples, features]),
-                &Device::flex(),
+                (&Device::flex(), self.net.dtype()),
             )
         });
         inputs.collect()
@@ -140,7 +175,7 @@ impl Network {
                 [only] => only,
                 _ => &node.name,
             };
-            let values = file.values(name)?;
+            let values: Vec<f64> = file.values(name)?;
             let features: usize = node.shape.iter().product();
             ensure!(
                 !values.is_empty() && values.len().is_multiple_of(features),
@@ -151,19 +186,24 @@ impl Network {
             let shape = [values.len() / features, features];
             Ok(Tensor::from_data(
                 TensorData::new(values, shape),
-                &Device::flex(),
+                (&Device::flex(), self.net.dtype()),
             ))
         });
         let inputs: Result<Vec<_>> = inputs.collect();
         inputs.with_context(|| format!("in {}", path.display()))
     }
 
-    /// The results of these inputs, each `[examples, values]`; of an ONNX file they are computed by an ONNX runtime from
-    /// the file as it would be written.
+    /// The results of these inputs; behind them what functions that level out at the end read, as a softmax does. Those of
+    /// an ONNX file are computed by an ONNX runtime from the file as it would be written.
     ///
     /// # Errors
     /// An operation that cannot be computed.
     pub fn outputs(&self, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
+        let (values, layer) = self.net.most_values();
+        ensure!(
+            values <= AT_ONE_TIME,
+            "{values} values of an example are there at one time in layer `{layer}`, {AT_ONE_TIME} are allowed"
+        );
         match self.tensors.format() {
             Format::Safetensors => self.net.outputs(inputs),
             Format::Onnx => run_onnx(&self.tensors, self.net.graph(), inputs),
@@ -184,15 +224,13 @@ impl Network {
             mut tensors,
             about,
             names,
+            ..
         } = self;
         // handed over, so that weights are changed in their place
         let (net, found) = change(net, &wiring)
             .map_err(|error| anyhow::anyhow!("{}", with_names(&names, &format!("{error:#}"))))?;
         let graph = net.graph().clone();
-        net.tensors(|name, values, listed| match listed {
-            Listed::AsInFile => tensors.replace(name, values),
-            Listed::Transposed => tensors.replace_transposed(name, values),
-        })?;
+        net.tensors(|name, values, order| tensors.replace_computed(name, &values, order))?;
         drop(net);
         Ok((Self::new(graph, tensors, about)?, found))
     }
@@ -209,7 +247,7 @@ impl Network {
     /// There is a batch norm that cannot be folded.
     pub fn folded(self) -> Result<(Self, Norms)> {
         let graph = self.net.graph().clone();
-        let (without, tensors) = fold::fold(&graph, &self.tensors)?;
+        let (without, tensors) = fold::fold(&graph, &self.tensors, Factor::Function)?;
         let norms = Norms {
             graph,
             tensors: self.tensors,
@@ -244,9 +282,16 @@ impl Norms {
             let factors = edges.heads().iter().map(|&head| scaling.factor(head));
             (folded.name(edges.name()), factors.collect())
         });
-        let (scaled, mut tensors) = (scaled.collect(), self.tensors);
-        fold::unfold(&self.graph, &mut tensors, &folded.tensors, &scaled)?;
-        Network::new(self.graph, tensors, folded.about)
+        let (scaled, about, mut tensors) = (scaled.collect(), folded.about, self.tensors);
+        drop(folded.net);
+        let (without, weights) = fold::fold(&self.graph, &tensors, Factor::Weights)?;
+        let (weights, ()) =
+            Network::new(without, weights, String::new())?.changed(|net, wiring| {
+                let rescaled = scaling.apply(net, wiring);
+                Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
+            })?;
+        fold::unfold(&self.graph, &mut tensors, &weights.tensors, &scaled)?;
+        Network::new(self.graph, tensors, about)
     }
 }
 
@@ -261,10 +306,15 @@ fn with_names(names: &HashMap<String, String>, message: &str) -> String {
 
 /// Values in the largest layer of a batch of examples.
 const EVALUATED: usize = 1 << 20;
+/// Random examples at least.
+const FEWEST: usize = 2;
+/// Values that are there at one time at most, of one example: 2 GiB of f64 for the fewest.
+const AT_ONE_TIME: usize = (2 << 30) / 8 / FEWEST;
 
-/// The graph of a file, and what it is in words.
-fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String)> {
-    let (graph, about) = match (tensors.format(), arch) {
+/// The graph of a file, what it is in words, and what was guessed.
+fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String, Option<String>)> {
+    let mut guess = None;
+    let (mut graph, about) = match (tensors.format(), arch) {
         (Format::Onnx, None) => {
             let graph = onnx::graph(tensors)?;
             let about = format!("ONNX graph of {} operations", graph.nodes.len());
@@ -289,18 +339,19 @@ fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String)> {
                 )
             }
             None => {
-                let graph = known::by_names(tensors)?;
-                (graph, "dense layers with ReLUs between them".into())
+                let (graph, said) = known::by_names(tensors)?;
+                guess = Some(said);
+                (
+                    graph,
+                    "dense layers with ReLUs between them (a guess)".into(),
+                )
             }
         },
     };
-    graph.check()?;
+    graph.hold_shared(tensors);
     if tensors.format() == Format::Safetensors {
-        let used: Vec<&str> = graph
-            .nodes
-            .iter()
-            .flat_map(|node| node.op.tensors())
-            .collect();
+        let used = graph.nodes.iter().flat_map(|node| node.op.tensors());
+        let used: HashSet<&str> = used.map(|name| tensors.full_name(name)).collect();
         let spare: Vec<&str> = tensors
             .names()
             .filter(|name| !used.contains(name))
@@ -311,13 +362,22 @@ fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String)> {
             spare.join(", ")
         );
     }
-    Ok((graph, about))
+    Ok((graph, about, guess))
 }
 
 fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
-    let model = rten::Model::load(tensors.bytes().to_vec())
+    onnx::check_sizes(tensors.bytes())?;
+    let within = onnx::before_levelling(tensors.bytes())?;
+    let mut options = rten::ModelOptions::with_all_ops();
+    // an optimised graph does not have all values
+    options.enable_optimization(within.is_empty());
+    let model = options
+        .load(tensors.bytes().to_vec())
         .map_err(|e| anyhow::anyhow!("the ONNX runtime cannot load it: {e}"))?;
     let failed = |e: rten::RunError| anyhow::anyhow!("the ONNX runtime cannot compute it: {e}");
+    let within = within.iter().map(|name| model.node_id(name));
+    let within = within.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let wanted = [model.output_ids(), &within].concat();
     let examples = inputs.first().map_or(0, |x| x.dims()[0]);
     // a file may fix its batch
     let fixed = model.input_ids().first().and_then(|&id| {
@@ -332,7 +392,7 @@ fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Ve
         batch <= examples,
         "its inputs are batches of {batch}, there are {examples} inputs"
     );
-    let mut results: Vec<Vec<Tensor<2>>> = vec![Vec::new(); graph.outputs.len()];
+    let mut results: Vec<Vec<Tensor<2>>> = vec![Vec::new(); wanted.len()];
     for at in 0..examples / batch {
         let mut fed = Vec::new();
         for ((id, x), shape) in model.input_ids().iter().zip(inputs).zip(graph.inputs()) {
@@ -344,13 +404,13 @@ fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Ve
             let tensor = tensor.into_dyn().into_shape(whole.as_slice());
             fed.push((*id, tensor.into()));
         }
-        let outputs = model.run(fed, model.output_ids(), None).map_err(failed)?;
+        let outputs = model.run(fed, &wanted, None).map_err(failed)?;
         for (result, output) in results.iter_mut().zip(outputs) {
             let output: rten_tensor::Tensor<f32> = output
                 .try_into()
                 .map_err(|_| anyhow::anyhow!("an output is no tensor of f32"))?;
             let values = output.to_vec();
-            let shape = [batch, values.len() / batch];
+            let shape = [1, values.len()];
             result.push(Tensor::from_data(
                 TensorData::new(values, shape),
                 &Device::flex(),
@@ -359,6 +419,6 @@ fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Ve
     }
     Ok(results
         .into_iter()
-        .map(|parts| Tensor::cat(parts, 0))
+        .map(|parts| Tensor::cat(parts, 1))
         .collect())
 }

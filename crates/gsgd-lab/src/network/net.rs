@@ -8,11 +8,11 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, PaddingConfig2d};
 use burn::tensor::activation::{self, relu};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use gsgd::{Channels, Homogeneous, WiringBuilder};
 
 use super::graph::{Function, Graph, Node, Op, Orientation, Window};
-use super::tensors::Tensors;
+use super::tensors::{Number, Order, Tensors};
 
 /// The weights of a node.
 #[derive(Module, Debug)]
@@ -35,15 +35,12 @@ pub struct Net {
     weights: Vec<Option<Weights>>,
     #[module(skip)]
     graph: Graph,
-}
-
-/// How a tensor's values are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listed {
-    /// In the file's order.
-    AsInFile,
-    /// Column after column of the file's.
-    Transposed,
+    /// Tensors of the file that must stay as they are, by the names of the graph.
+    #[module(skip)]
+    held: HashSet<String>,
+    /// The type that all is computed in: f64 where the file has any.
+    #[module(skip)]
+    dtype: DType,
 }
 
 /// A value: features, or maps of channels.
@@ -59,12 +56,22 @@ impl Net {
     /// # Errors
     /// A tensor cannot be read, or holds values that are not finite.
     pub fn new(graph: &Graph, tensors: &Tensors) -> Result<Self> {
+        let used = || graph.nodes.iter().flat_map(|node| node.op.tensors());
+        let dtype = match used().any(|name| tensors.number(name) == Number::F64) {
+            true => DType::F64,
+            false => DType::F32,
+        };
+        let read = Read { tensors, dtype };
         let weights = graph.nodes.iter().map(|node| {
-            weights(&node.op, tensors).with_context(|| format!("layer `{}`", node.name))
+            let weights = read.weights(&node.op);
+            weights.with_context(|| format!("layer `{}`", node.name))
         });
+        let held = used().filter(|name| graph.held.contains_key(tensors.full_name(name)));
         let net = Self {
             weights: weights.collect::<Result<_>>()?,
+            held: held.map(str::to_string).collect(),
             graph: graph.clone(),
+            dtype,
         };
         // batch norms by their running statistics
         Ok(net.valid())
@@ -73,6 +80,11 @@ impl Net {
     /// What it is made of.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// The type of its numbers.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// The tensor in the file of every parameter of the module, by its path there.
@@ -110,11 +122,11 @@ impl Net {
         names
     }
 
-    /// Calls `each` with the tensor's name in the file, its values, and how they are listed, one tensor after the other.
+    /// Calls `each` with the tensor's name in the file, its values, and their order, one tensor after the other.
     ///
     /// # Errors
     /// What `each` returns.
-    pub fn tensors(&self, each: impl FnMut(&str, &[f32], Listed) -> Result<()>) -> Result<()> {
+    pub fn tensors(&self, each: impl FnMut(&str, TensorData, Order) -> Result<()>) -> Result<()> {
         struct Visitor<F> {
             path: Vec<String>,
             names: HashMap<String, String>,
@@ -122,7 +134,7 @@ impl Net {
             each: F,
             ended: Result<()>,
         }
-        impl<F: FnMut(&str, &[f32], Listed) -> Result<()>> ModuleVisitor for Visitor<F> {
+        impl<F: FnMut(&str, TensorData, Order) -> Result<()>> ModuleVisitor for Visitor<F> {
             fn enter_module(&mut self, name: &str, _: &str) {
                 self.path.push(name.into());
             }
@@ -133,15 +145,12 @@ impl Net {
                 let Some(name) = self.names.get(&self.path.join(".")) else {
                     return;
                 };
-                let listed = match self.outputs_first.contains(name) {
-                    true => Listed::Transposed,
-                    false => Listed::AsInFile,
+                let order = match self.outputs_first.contains(name) {
+                    true => Order::Transposed,
+                    false => Order::AsStored,
                 };
                 if self.ended.is_ok() {
-                    self.ended = match param.val().into_data().as_slice::<f32>() {
-                        Ok(values) => (self.each)(name, values, listed),
-                        Err(error) => Err(anyhow::anyhow!("{name}: {error:?}")),
-                    };
+                    self.ended = (self.each)(name, param.val().into_data(), order);
                 }
             }
         }
@@ -164,7 +173,8 @@ impl Net {
         visitor.ended
     }
 
-    /// The results, each `[batch, values]`, of inputs `[batch, values]`.
+    /// The results, each `[batch, values]`, of inputs `[batch, values]`; behind them what functions that level out at the
+    /// end read, as a softmax does.
     ///
     /// # Errors
     /// An operation that cannot be computed here.
@@ -195,21 +205,73 @@ impl Net {
             };
             values.push(Some(value));
         }
-        let outputs = self.graph.outputs.iter().map(|&at| {
+        let outputs = self.compared().map(|at| {
             let value = values[at].clone();
             value.map(Value::flat).context("an output is not there")
         });
         outputs.collect()
     }
 
-    /// How often each value is read, once more if it is a result.
+    /// The most values of an example that are there at one time, and the layer in which they are.
+    pub fn most_values(&self) -> (usize, &str) {
+        let (mut left, mut there, mut most) = (self.uses(), 0usize, (0, ""));
+        let size = |at: usize| self.graph.nodes[at].shape.iter().product::<usize>();
+        for (at, node) in self.graph.nodes.iter().enumerate() {
+            there = there.saturating_add(size(at));
+            if there > most.0 {
+                most = (there, &node.name);
+            }
+            for &from in &node.from {
+                left[from] -= 1;
+                if left[from] == 0 {
+                    there -= size(from);
+                }
+            }
+        }
+        most
+    }
+
+    /// How often each value is asked for.
     fn uses(&self) -> Vec<usize> {
-        let mut uses = vec![0; self.graph.nodes.len()];
-        let reads = self.graph.nodes.iter().flat_map(|node| &node.from);
-        for &at in reads.chain(&self.graph.outputs) {
+        let mut uses = self.graph.readers();
+        for at in self.compared().skip(self.graph.outputs.len()) {
             uses[at] += 1;
         }
         uses
+    }
+
+    /// The results, and what they level out.
+    fn compared(&self) -> impl Iterator<Item = usize> {
+        let outputs = &self.graph.outputs;
+        let before = outputs
+            .iter()
+            .filter_map(|&at| self.graph.before_levelling(at));
+        outputs.iter().copied().chain(before)
+    }
+
+    /// Keeps a layer's classes as they are where its tensors must stay.
+    fn hold(&self, op: &Op, w: &mut WiringBuilder, [x, y]: [Channels; 2]) {
+        let held = |name: &String| self.held.contains(name);
+        let [reads, gives] = match op {
+            Op::Linear { weight, bias, .. } | Op::Conv { weight, bias, .. } => [
+                held(weight),
+                held(weight) || bias.as_ref().is_some_and(held),
+            ],
+            Op::BatchNorm {
+                weight,
+                bias,
+                mean,
+                variance,
+                ..
+            } => [held(mean) || held(variance), held(weight) || held(bias)],
+            _ => return,
+        };
+        if reads {
+            w.hold(x);
+        }
+        if gives {
+            w.hold(y);
+        }
     }
 }
 
@@ -242,6 +304,9 @@ impl Homogeneous for Net {
                 (_, _, Some(x)) => x,
                 (_, _, None) => w.input(0),
             };
+            if let Some(x) = from {
+                self.hold(&node.op, w, [x, value]);
+            }
             values.push(value);
         }
         let (last, others) = match self.graph.outputs.split_last() {
@@ -381,105 +446,122 @@ impl Function {
     }
 }
 
-fn weights(op: &Op, tensors: &Tensors) -> Result<Option<Weights>> {
-    let device = Device::flex();
-    Ok(Some(match op {
-        Op::Linear {
-            weight,
-            bias,
-            orientation,
-        } => {
-            let matrix: Tensor<2> = match orientation {
-                Orientation::InputsFirst => tensor(weight, tensors, &device)?,
-                Orientation::OutputsFirst => {
-                    let values = finite(weight, tensors.transposed(weight)?)?;
-                    let mut shape = tensors.known(weight)?.to_vec();
-                    shape.reverse();
-                    Tensor::from_data(TensorData::new(values, shape), &device)
-                }
-            };
-            Weights::Linear(Linear {
-                weight: Param::from_tensor(matrix),
-                bias: vector(bias.as_ref(), tensors, &device)?,
-            })
-        }
-        Op::Conv {
-            weight,
-            bias,
-            window,
-            groups,
-        } => {
-            let taps: Tensor<4> = tensor(weight, tensors, &device)?;
-            let [outputs, inputs, ..] = taps.dims();
-            // the layer's own weights would be drawn at random first
-            let mut conv = Conv2dConfig::new([*groups, *groups], [1, 1])
-                .with_stride(window.stride)
-                .with_padding(window.explicit_padding())
-                .with_dilation(window.dilation)
-                .with_groups(*groups)
-                .with_bias(false)
-                .init(&device);
-            ensure!(inputs > 0 && outputs > 0, "`{weight}` has no values");
-            conv.kernel_size = window.kernel;
-            conv.weight = Param::from_tensor(taps);
-            conv.bias = vector(bias.as_ref(), tensors, &device)?;
-            Weights::Conv(conv)
-        }
-        Op::BatchNorm {
-            weight,
-            bias,
-            mean,
-            variance,
-            epsilon,
-        } => {
-            let gamma: Tensor<1> = tensor(weight, tensors, &device)?;
-            let mut norm = BatchNormConfig::new(gamma.dims()[0])
-                .with_epsilon(*epsilon)
-                .init(&device);
-            norm.gamma = Param::from_tensor(gamma);
-            norm.beta = Param::from_tensor(tensor(bias, tensors, &device)?);
-            norm.running_mean = burn::module::RunningState::new(tensor(mean, tensors, &device)?);
-            norm.running_var = burn::module::RunningState::new(tensor(variance, tensors, &device)?);
-            Weights::Norm(norm)
-        }
-        Op::Prelu { slopes } => {
-            let values = finite(slopes, tensors.values(slopes)?)?;
-            let shape = [values.len()];
-            Weights::Slopes(Param::from_tensor(Tensor::from_data(
-                TensorData::new(values, shape),
-                &device,
-            )))
-        }
-        _ => return Ok(None),
-    }))
+/// Tensors as they are read from a file.
+struct Read<'a> {
+    tensors: &'a Tensors,
+    dtype: DType,
 }
 
-fn vector(
-    name: Option<&String>,
-    tensors: &Tensors,
-    device: &Device,
-) -> Result<Option<Param<Tensor<1>>>> {
-    name.map(|name| Ok(Param::from_tensor(tensor(name, tensors, device)?)))
-        .transpose()
-}
+impl Read<'_> {
+    fn weights(&self, op: &Op) -> Result<Option<Weights>> {
+        let device = Device::flex();
+        Ok(Some(match op {
+            Op::Linear {
+                weight,
+                bias,
+                orientation,
+            } => {
+                let order = match orientation {
+                    Orientation::InputsFirst => Order::AsStored,
+                    Orientation::OutputsFirst => Order::Transposed,
+                };
+                Weights::Linear(Linear {
+                    weight: Param::from_tensor(self.tensor(weight, order)?),
+                    bias: self.vector(bias.as_ref())?,
+                })
+            }
+            Op::Conv {
+                weight,
+                bias,
+                window,
+                groups,
+            } => {
+                let taps: Tensor<4> = self.tensor(weight, Order::AsStored)?;
+                let [outputs, inputs, ..] = taps.dims();
+                // the layer's own weights would be drawn at random first
+                let mut conv = Conv2dConfig::new([*groups, *groups], [1, 1])
+                    .with_stride(window.stride)
+                    .with_padding(window.explicit_padding())
+                    .with_dilation(window.dilation)
+                    .with_groups(*groups)
+                    .with_bias(false)
+                    .init(&device);
+                ensure!(inputs > 0 && outputs > 0, "`{weight}` has no values");
+                conv.kernel_size = window.kernel;
+                conv.weight = Param::from_tensor(taps);
+                conv.bias = self.vector(bias.as_ref())?;
+                Weights::Conv(conv)
+            }
+            Op::BatchNorm {
+                weight,
+                bias,
+                mean,
+                variance,
+                epsilon,
+            } => {
+                let one = |name: &String| self.tensor::<1>(name, Order::AsStored);
+                let gamma = one(weight)?;
+                let mut norm = BatchNormConfig::new(gamma.dims()[0])
+                    .with_epsilon(*epsilon)
+                    .init(&device);
+                norm.gamma = Param::from_tensor(gamma);
+                norm.beta = Param::from_tensor(one(bias)?);
+                norm.running_mean = burn::module::RunningState::new(one(mean)?);
+                norm.running_var = burn::module::RunningState::new(one(variance)?);
+                Weights::Norm(norm)
+            }
+            Op::Prelu { slopes } => {
+                let count = self.tensors.known(slopes)?.iter().product();
+                let data = self.data(slopes, vec![count], Order::AsStored)?;
+                Weights::Slopes(Param::from_tensor(Tensor::from_data(
+                    data,
+                    (&device, self.dtype),
+                )))
+            }
+            _ => return Ok(None),
+        }))
+    }
 
-fn tensor<const D: usize>(name: &str, tensors: &Tensors, device: &Device) -> Result<Tensor<D>> {
-    let values = finite(name, tensors.values(name)?)?;
-    let shape = tensors.known(name)?;
-    ensure!(
-        shape.len() == D,
-        "`{name}` has shape {shape:?}, not {D} dimensions"
-    );
-    Ok(Tensor::from_data(
-        TensorData::new(values, shape.to_vec()),
-        device,
-    ))
-}
+    fn vector(&self, name: Option<&String>) -> Result<Option<Param<Tensor<1>>>> {
+        let vector = name.map(|name| self.tensor(name, Order::AsStored));
+        Ok(vector.transpose()?.map(Param::from_tensor))
+    }
 
-fn finite(name: &str, values: Vec<f32>) -> Result<Vec<f32>> {
-    ensure!(
-        values.iter().all(|value| value.is_finite()),
-        "`{name}` holds values that are not finite"
-    );
-    Ok(values)
+    fn tensor<const D: usize>(&self, name: &str, order: Order) -> Result<Tensor<D>> {
+        let mut shape = self.tensors.known(name)?.to_vec();
+        ensure!(
+            shape.len() == D,
+            "`{name}` has shape {shape:?}, not {D} dimensions"
+        );
+        if order == Order::Transposed {
+            shape.reverse();
+        }
+        let data = self.data(name, shape, order)?;
+        Ok(Tensor::from_data(data, (&Device::flex(), self.dtype)))
+    }
+
+    fn data(&self, name: &str, shape: Vec<usize>, order: Order) -> Result<TensorData> {
+        match self.dtype {
+            DType::F64 => self.values::<f64>(name, shape, order, |value| value.is_finite()),
+            _ => self.values::<f32>(name, shape, order, |value| value.is_finite()),
+        }
+    }
+
+    fn values<T: Element>(
+        &self,
+        name: &str,
+        shape: Vec<usize>,
+        order: Order,
+        is_finite: impl Fn(&T) -> bool,
+    ) -> Result<TensorData> {
+        let values: Vec<T> = match order {
+            Order::AsStored => self.tensors.values(name)?,
+            Order::Transposed => self.tensors.transposed(name)?,
+        };
+        ensure!(
+            values.iter().all(is_finite),
+            "`{name}` holds values that are not finite"
+        );
+        Ok(TensorData::new(values, shape))
+    }
 }

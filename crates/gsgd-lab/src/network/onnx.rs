@@ -10,7 +10,9 @@ use onnx_rs::ast::{
 
 use super::fold::Folded;
 use super::graph::{Function, Graph, Op, Orientation, Window};
-use super::tensors::{Entry, Number, Tensors, place};
+use super::growth;
+use super::reads::{Reads, inside, label, name_of, renames};
+use super::tensors::{Added, Entry, Number, Tensors, place};
 use super::unpack::unpacked;
 
 fn parse(bytes: &[u8]) -> Result<Model<'_>> {
@@ -22,45 +24,72 @@ fn parse(bytes: &[u8]) -> Result<Model<'_>> {
     Ok(model)
 }
 
-/// The file with every tensor of f32 as raw bytes, which can be replaced where they stand.
+/// The file with every tensor of f32 and f64 as raw bytes, which can be replaced where they stand.
 pub fn with_raw_tensors(bytes: Vec<u8>) -> Result<Vec<u8>> {
     let mut model = parse(&bytes)?;
     let graph = model.graph.as_mut().context("there is no graph")?;
-    let typed = |t: &TensorProto| t.data_type() == DataType::Float && t.as_raw().is_none();
-    if !graph.initializer.iter().any(typed) {
+    let raw: Vec<Option<Vec<u8>>> = stored(graph).map(|(_, tensor)| raw(tensor)).collect();
+    if raw.iter().all(Option::is_none) {
         return Ok(bytes);
     }
-    let raw: Vec<Option<Vec<u8>>> = graph
-        .initializer
-        .iter()
-        .map(|tensor| {
-            let values = typed(tensor).then(|| tensor.as_f32()).flatten()?;
-            Some(
-                values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            )
-        })
-        .collect();
-    for (tensor, raw) in graph.initializer.iter_mut().zip(&raw) {
+    let constants = graph.node.iter_mut().filter_map(|node| {
+        let is_constant = node.op_type == OpType::Constant;
+        let mut attributes = node.attribute.iter_mut();
+        let value = attributes.find(|attribute| is_constant && attribute.name == "value")?;
+        value.t.as_mut()
+    });
+    for (tensor, raw) in graph.initializer.iter_mut().chain(constants).zip(&raw) {
         if let Some(raw) = raw {
-            let dims = tensor.dims().to_vec();
-            *tensor = TensorProto::from_raw(tensor.name(), dims, DataType::Float, raw);
+            let (dims, number) = (tensor.dims().to_vec(), tensor.data_type());
+            *tensor = TensorProto::from_raw(tensor.name(), dims, number, raw);
         }
     }
     Ok(unpacked(&onnx_rs::encode(&model)))
 }
 
+/// The bytes of a tensor whose numbers are listed one by one.
+fn raw(tensor: &TensorProto) -> Option<Vec<u8>> {
+    if tensor.as_raw().is_some() {
+        return None;
+    }
+    Some(match tensor.data_type() {
+        DataType::Float => tensor
+            .as_f32()?
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        DataType::Double => tensor
+            .as_f64()?
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        _ => return None,
+    })
+}
+
+/// The tensors of a graph by name: initializers, and the values of Constant nodes.
+fn stored<'g, 'a>(
+    graph: &'g onnx_rs::ast::Graph<'a>,
+) -> impl Iterator<Item = (&'a str, &'g TensorProto<'a>)> {
+    let constants = graph.node.iter().filter_map(|node| {
+        let value = attribute(node, "value").filter(|_| node.op_type == OpType::Constant)?;
+        Some((*node.output.first()?, value.t.as_ref()?))
+    });
+    let initializers = graph.initializer.iter();
+    initializers
+        .map(|tensor| (tensor.name(), tensor))
+        .chain(constants)
+}
+
 /// Where the tensors stand in the file.
 pub fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>> {
     let model = parse(bytes)?;
+    let graph = model.graph.as_ref().context("there is no graph")?;
     let mut entries = BTreeMap::new();
-    for tensor in model.graph.iter().flat_map(|graph| &graph.initializer) {
+    for (name, tensor) in stored(graph) {
         ensure!(
             tensor.data_location() != DataLocation::External,
-            "tensor `{}` is in another file: save the model with its tensors inside",
-            tensor.name()
+            "tensor `{name}` is in another file: save the model with its tensors inside"
         );
         let number = match tensor.data_type() {
             DataType::Float => Number::F32,
@@ -76,14 +105,13 @@ pub fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>> {
             Number::Other => 0,
         };
         let shape = dims(tensor)
-            .with_context(|| format!("tensor `{}` has shape {:?}", tensor.name(), tensor.dims()))?;
+            .with_context(|| format!("tensor `{name}` has shape {:?}", tensor.dims()))?;
         let raw = tensor.as_raw().unwrap_or_default();
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let whole = count.and_then(|count| count.checked_mul(size)) == Some(raw.len());
         ensure!(
             whole || size == 0,
-            "tensor `{}` of shape {shape:?} has {} bytes",
-            tensor.name(),
+            "tensor `{name}` of shape {shape:?} has {} bytes",
             raw.len()
         );
         let entry = Entry {
@@ -91,7 +119,7 @@ pub fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>> {
             number,
             place: place(raw, bytes),
         };
-        entries.insert(tensor.name().to_string(), entry);
+        entries.insert(name.to_string(), entry);
     }
     Ok(entries)
 }
@@ -110,16 +138,10 @@ pub fn graph(tensors: &Tensors) -> Result<Graph> {
         tensors,
         values: HashMap::new(),
         constants: HashMap::new(),
-        aliases: HashMap::new(),
+        computed: HashMap::new(),
         shapes: HashMap::new(),
-        uses: HashMap::new(),
+        reads: Reads::of(file, tensors)?,
     };
-    for name in file.node.iter().flat_map(|node| &node.input) {
-        *reader.uses.entry(name).or_insert(0) += 1;
-    }
-    for output in &file.output {
-        *reader.uses.entry(output.name).or_insert(0) += 1;
-    }
     for value in file.value_info.iter().chain(&file.output) {
         reader.shapes.insert(value.name, value);
     }
@@ -145,14 +167,76 @@ pub fn graph(tensors: &Tensors) -> Result<Graph> {
     for node in &file.node {
         reader.node(node)?;
     }
-    let mut graph = reader.graph;
-    for output in &file.output {
-        let Some(&at) = reader.values.get(output.name) else {
-            bail!("output `{}` is computed by nothing", output.name);
-        };
-        graph.outputs.push(at);
+    let Reader {
+        mut graph,
+        values,
+        reads,
+        ..
+    } = reader;
+    // a result that depends on no input is the same for every scaling: what it reads is held
+    let places = file
+        .output
+        .iter()
+        .filter_map(|output| values.get(output.name));
+    graph.outputs = places.copied().collect();
+    ensure!(
+        !graph.outputs.is_empty(),
+        "none of its results depends on its inputs"
+    );
+    for tensor in graph.nodes.iter().flat_map(|node| node.op.changing()) {
+        if let readers @ [_, _, ..] = reads.readers(tensor) {
+            let mut readers: Vec<&str> = readers.iter().map(String::as_str).collect();
+            readers.dedup();
+            let said = format!("it is read by {}", readers.join(" and "));
+            graph.held.insert(tensor.to_string(), said);
+        }
     }
     Ok(graph)
+}
+
+/// Refuses a file that asks for more memory than a network takes.
+pub fn check_sizes(bytes: &[u8]) -> Result<()> {
+    let model = parse(bytes)?;
+    growth::check(model.graph.as_ref().context("there is no graph")?)
+}
+
+/// The values that functions which level out read where they give the results: they hide how far their inputs are off.
+pub fn before_levelling(bytes: &[u8]) -> Result<Vec<String>> {
+    let model = parse(bytes)?;
+    let file = model.graph.as_ref().context("there is no graph")?;
+    let nodes = file.node.iter().flat_map(|node| {
+        let outputs = node.output.iter();
+        outputs.map(move |&output| (output, node))
+    });
+    let by_output: HashMap<&str, &Node> = nodes.collect();
+    let mut found = Vec::new();
+    for output in &file.output {
+        let (mut at, mut before) = (output.name, None);
+        // each node once at most, should the file lead in a circle
+        for _ in 0..file.node.len() {
+            let Some(node) = by_output.get(at) else { break };
+            let levels = match node.op_type {
+                OpType::Softmax
+                | OpType::LogSoftmax
+                | OpType::Sigmoid
+                | OpType::HardSigmoid
+                | OpType::Tanh
+                | OpType::Softsign => true,
+                OpType::Identity | OpType::Flatten | OpType::Reshape | OpType::Squeeze => false,
+                _ => break,
+            };
+            let Some(&input) = node.input.first() else {
+                break;
+            };
+            at = input;
+            if levels {
+                before = Some(at);
+            }
+        }
+        let is_value = |name: &&str| by_output.contains_key(name);
+        found.extend(before.filter(is_value).map(str::to_string));
+    }
+    Ok(found)
 }
 
 fn without_batch(value: &ValueInfo) -> Option<Vec<usize>> {
@@ -178,10 +262,10 @@ struct Reader<'a> {
     values: HashMap<&'a str, usize>,
     /// Whole numbers that are known, or at least do not depend on inputs' values (then empty).
     constants: HashMap<&'a str, Vec<i64>>,
-    /// Other names of tensors, as reshaping gives them.
-    aliases: HashMap<&'a str, &'a str>,
+    /// Shapes of what is computed from tensors alone.
+    computed: HashMap<&'a str, Vec<usize>>,
     shapes: HashMap<&'a str, &'a ValueInfo<'a>>,
-    uses: HashMap<&'a str, usize>,
+    reads: Reads<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -189,54 +273,69 @@ impl<'a> Reader<'a> {
         let Some(&output) = node.output.first() else {
             return Ok(());
         };
-        let inputs: Vec<&str> = node
-            .input
-            .iter()
-            .copied()
-            .filter(|n| !n.is_empty())
-            .collect();
         if node.op_type == OpType::Constant {
             let known = attribute(node, "value").and_then(|a| a.t.as_ref());
             let known = known.and_then(|t| t.as_i64().map(|values| values.to_vec()));
             self.constants.insert(output, known.unwrap_or_default());
             return Ok(());
         }
-        if let OpType::Identity | OpType::Unsqueeze | OpType::Squeeze = node.op_type
-            && let Some(&first) = node.input.first()
+        if let Some(&first) = node.input.first()
+            && renames(node)
             && self.tensor(first).is_some()
         {
-            let tensor = self.aliases.get(first).copied().unwrap_or(first);
-            self.aliases.insert(output, tensor);
             return Ok(());
         }
-        let dynamic = inputs.iter().any(|name| self.values.contains_key(name));
+        let from = self.read(node);
         // what is computed from shapes and constants alone
-        if node.op_type == OpType::Shape || !dynamic {
+        if node.op_type == OpType::Shape || from.is_empty() {
             self.constants.insert(output, Vec::new());
+            if let (OpType::Transpose, Some((_, shape))) = (
+                &node.op_type,
+                node.input.first().and_then(|x| self.tensor(x)),
+            ) && let Some(shape) = transposed(node, shape)
+            {
+                self.computed.insert(output, shape);
+            }
             return Ok(());
         }
-        let name = match node.name {
-            "" => output,
-            name => name,
-        };
         if self.bias_of(node, output)? {
             return Ok(());
         }
-        let (op, from) = match self.known(node)? {
-            Some(known) => known,
-            None => self.opaque(node, output)?,
-        };
-        let at = self
-            .graph
-            .push(name, op, from, self.tensors)
-            .with_context(|| format!("{} `{name}`", node.op_type))?;
-        self.values.insert(output, at);
+        let inside = || label(node);
+        if let Some((op, from)) = self.known(node)? {
+            let at = self.graph.push(name_of(node), op, from, self.tensors);
+            self.values.insert(output, at.with_context(inside)?);
+            return Ok(());
+        }
+        // whatever it gives, it depends on all that it reads
+        for &output in node.output.iter().filter(|name| !name.is_empty()) {
+            let op = self.opaque(node, output, &from);
+            let name = match output == node.output[0] {
+                true => name_of(node),
+                false => output,
+            };
+            let at = self.graph.push(name, op, from.clone(), self.tensors);
+            self.values.insert(output, at.with_context(inside)?);
+        }
         Ok(())
+    }
+
+    /// The values that a node depends on, its bodies included.
+    fn read(&self, node: &'a Node<'a>) -> Vec<usize> {
+        let inside = inside(node);
+        let names = node.input.iter().chain(&inside);
+        let mut from: Vec<usize> = Vec::new();
+        for at in names.filter_map(|name| self.values.get(name)) {
+            if !from.contains(at) {
+                from.push(*at);
+            }
+        }
+        from
     }
 
     /// The tensor of this name, or of which it is another name.
     fn tensor(&self, name: &'a str) -> Option<(&'a str, &[usize])> {
-        let name = self.aliases.get(name).copied().unwrap_or(name);
+        let name = self.reads.root(name);
         Some((name, self.tensors.shape(name)?))
     }
 
@@ -254,7 +353,7 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let shape = shape.to_vec();
-            let once = self.uses.get(value) == Some(&1);
+            let once = self.reads.readers(value).len() == 1;
             let layer = &mut self.graph.nodes[at];
             if let Op::Linear {
                 bias: bias @ None, ..
@@ -281,6 +380,11 @@ impl<'a> Reader<'a> {
             Some((name.to_string(), shape))
         };
         let named = |at: usize| tensor(at).map(|(name, _)| name);
+        // a bias that is no tensor here is not known, rather than none
+        let bias = || match node.input.get(2) {
+            Some(&name) if !name.is_empty() => named(2).map(Some),
+            _ => Some(None),
+        };
         let Some(x) = value(0) else {
             return Ok(None);
         };
@@ -313,12 +417,8 @@ impl<'a> Reader<'a> {
             OpType::Gemm => {
                 let plain = |name: &str| attribute(node, name).is_none_or(|a| a.f == 1.0);
                 let whole = |name: &str| attribute(node, name).map_or(0, |a| a.i);
-                let bias = match node.input.get(2) {
-                    Some(&name) if !name.is_empty() => match named(2) {
-                        Some(bias) => Some(bias),
-                        None => return Ok(None),
-                    },
-                    _ => None,
+                let Some(bias) = bias() else {
+                    return Ok(None);
                 };
                 match named(1) {
                     Some(weight) if plain("alpha") && plain("beta") && whole("transA") == 0 => {
@@ -343,12 +443,13 @@ impl<'a> Reader<'a> {
                 _ => Ok(None),
             },
             OpType::Conv => {
-                let Some((weight, &[_, _, height, width])) = tensor(1) else {
+                let (Some((weight, &[_, _, height, width])), Some(bias)) = (tensor(1), bias())
+                else {
                     return Ok(None);
                 };
                 one(Op::Conv {
                     weight,
-                    bias: named(2),
+                    bias,
                     window: self.window(node, [height, width], shape)?,
                     groups: usize::try_from(attribute(node, "group").map_or(1, |a| a.i))?,
                 })
@@ -423,21 +524,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn opaque(&self, node: &Node<'a>, output: &str) -> Result<(Op, Vec<usize>)> {
-        let from = node.input.iter().filter_map(|name| self.values.get(name));
-        let from: Vec<usize> = from.copied().collect();
-        // most functions keep the shape; where one does not and says nothing, what follows does not fit
-        let said = self
-            .shapes
-            .get(output)
-            .and_then(|value| without_batch(value));
-        let shape = match (said, from.first()) {
-            (Some(shape), _) => shape,
-            (None, Some(&first)) => self.graph.nodes[first].shape.clone(),
-            (None, None) => bail!("{} reads nothing", node.op_type),
+    fn opaque(&self, node: &Node<'a>, output: &str, from: &[usize]) -> Op {
+        let said = self.shapes.get(output);
+        let first = || {
+            let first = from.first().map(|&at| self.graph.nodes[at].shape.clone());
+            first.unwrap_or_default()
         };
+        let shape = said
+            .and_then(|value| without_batch(value))
+            .or_else(|| self.product(node))
+            // most functions keep the shape; where one does not and says nothing, what follows does not fit
+            .unwrap_or_else(first);
         let kind = node.op_type.to_string();
-        Ok((Op::Opaque { kind, shape }, from))
+        Op::Opaque { kind, shape }
+    }
+
+    /// The shape of a product of features with a matrix that is computed.
+    fn product(&self, node: &Node<'a>) -> Option<Vec<usize>> {
+        match (
+            &node.op_type,
+            self.computed.get(node.input.get(1)?)?.as_slice(),
+        ) {
+            (OpType::MatMul, &[_, features]) => Some(vec![features]),
+            _ => None,
+        }
     }
 
     fn window(&self, node: &Node, kernel: [usize; 2], shape: &[usize]) -> Result<Window> {
@@ -475,32 +585,33 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The file with folded layers in place of batch norms.
-pub fn folded(
-    bytes: &[u8],
-    graph: &Graph,
-    removed: &HashSet<&str>,
-    all: &[Folded],
-) -> Result<Vec<u8>> {
+/// The file with layers that stand for themselves and the batch norms behind them, with room for biases.
+pub fn folded(bytes: &[u8], graph: &Graph, all: &[Folded], added: &[Added]) -> Result<Vec<u8>> {
     let mut model = parse(bytes)?;
     let file = model.graph.as_mut().context("there is no graph")?;
-    let raw = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
-    let values: Vec<[Vec<u8>; 2]> = all
-        .iter()
-        .map(|folded| [raw(&folded.weight.1), raw(&folded.bias.1)])
-        .collect();
-    for (folded, [weight, bias]) in all.iter().zip(&values) {
-        let norm = graph.nodes[folded.norm].op.tensors();
-        let reads = |node: &Node, tensor: &str| node.input.contains(&tensor);
-        let at = file.node.iter().position(|node| {
-            node.op_type == OpType::BatchNormalization && norm.iter().all(|t| reads(node, t))
-        });
-        let norm = file.node.remove(at.context("its node is gone")?);
-        let layer = file
-            .node
-            .iter_mut()
-            .find(|node| reads(node, &folded.weight.0));
-        let layer = layer.context("the layer's node is gone")?;
+    let zeros = added.iter().map(|bias| {
+        let mut all = stored(file);
+        let like = all.find(|(name, _)| *name == bias.like);
+        let number = like.context("the layer's weight is gone")?.1.data_type();
+        let size = match number {
+            DataType::Double => 8,
+            DataType::Float => 4,
+            _ => 2,
+        };
+        Ok((number, vec![0u8; size * bias.length]))
+    });
+    let zeros = zeros.collect::<Result<Vec<_>>>()?;
+    let mut removed: HashSet<&str> = HashSet::new();
+    for folded in all {
+        let norm = place_of(file, &graph.nodes[folded.norm].name)?;
+        let norm = file.node.remove(norm);
+        ensure!(
+            norm.output.len() == 1,
+            "the batch norm `{}` gives statistics",
+            norm.name
+        );
+        let layer = place_of(file, &graph.nodes[folded.layer].name)?;
+        let layer = &mut file.node[layer];
         ensure!(
             matches!(layer.op_type, OpType::Conv | OpType::Gemm),
             "the batch norm `{}` follows a {}",
@@ -508,25 +619,46 @@ pub fn folded(
             layer.op_type
         );
         layer.output[0] = norm.output[0];
-        let place = file
-            .initializer
-            .iter()
-            .position(|t| t.name() == folded.weight.0);
-        let old = &file.initializer[place.context("the layer's weight is gone")?];
-        let weight =
-            TensorProto::from_raw(old.name(), old.dims().to_vec(), DataType::Float, weight);
-        file.initializer
-            .retain(|t| t.name() != folded.weight.0 && t.name() != folded.bias.0);
-        let dims = vec![i64::try_from(folded.bias.1.len())?];
-        layer.input.truncate(2);
-        layer.input.push(&folded.bias.0);
-        file.initializer.push(weight);
-        let bias = TensorProto::from_raw(&folded.bias.0, dims, DataType::Float, bias);
+        if layer.input.get(2).is_none_or(|bias| bias.is_empty()) {
+            layer.input.truncate(2);
+            layer.input.push(&folded.bias);
+        }
+        removed.extend(norm.input.iter().skip(1));
+    }
+    for (bias, (number, zeros)) in added.iter().zip(&zeros) {
+        let dims = vec![i64::try_from(bias.length)?];
+        let bias = TensorProto::from_raw(&bias.name, dims, *number, zeros);
         file.initializer.push(bias);
+    }
+    for node in &file.node {
+        let read = node.input.iter().copied().chain(inside(node));
+        removed = &removed - &read.collect();
+    }
+    for output in &file.output {
+        removed.remove(output.name);
     }
     file.initializer.retain(|t| !removed.contains(t.name()));
     file.input.retain(|input| !removed.contains(input.name));
     Ok(unpacked(&onnx_rs::encode(&model)))
+}
+
+/// The place of the node of this name.
+fn place_of(file: &onnx_rs::ast::Graph, name: &str) -> Result<usize> {
+    let mut places = (0..file.node.len()).filter(|&at| name_of(&file.node[at]) == name);
+    match (places.next(), places.next()) {
+        (Some(at), None) => Ok(at),
+        (None, _) => bail!("the node `{name}` is gone"),
+        _ => bail!("several nodes have the name `{name}`: give them names of their own"),
+    }
+}
+
+/// The shape of a tensor whose dimensions change places.
+fn transposed(node: &Node, shape: &[usize]) -> Option<Vec<usize>> {
+    let Some(order) = attribute(node, "perm") else {
+        return Some(shape.iter().rev().copied().collect());
+    };
+    let order = order.ints.iter().map(|&at| usize::try_from(at).ok());
+    order.map(|at| shape.get(at?).copied()).collect()
 }
 
 fn attribute<'n, 'a>(node: &'n Node<'a>, name: &str) -> Option<&'n Attribute<'a>> {

@@ -4,17 +4,18 @@
 //! read.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{DType as Computed, Element, ElementConversion, TensorData};
 use half::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
-use super::fold::Folded;
 use super::onnx;
+use super::pickle::{self, Stored};
 use crate::models::write_whole;
 
 /// How a number is stored.
@@ -26,6 +27,39 @@ pub enum Number {
     BF16,
     /// No floating point number that is read here.
     Other,
+}
+
+impl Number {
+    /// The distance of 1 to the next larger number.
+    pub fn epsilon(self) -> f64 {
+        match self {
+            Self::F64 | Self::Other => f64::EPSILON,
+            Self::F32 => f64::from(f32::EPSILON),
+            Self::F16 => f16::EPSILON.to_f64(),
+            Self::BF16 => bf16::EPSILON.to_f64(),
+        }
+    }
+
+    /// How far a weight may be off, relative to its unit, once it was multiplied and rounded.
+    pub fn of_weights(self) -> f64 {
+        (4.0 * self.epsilon()).max(1e-4)
+    }
+
+    /// How far an output may be off, relative to the largest, once weights were multiplied and rounded.
+    pub fn of_outputs(self) -> f64 {
+        (8.0 * self.epsilon()).max(1e-3)
+    }
+
+    /// As messages name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::Other => "no floating point numbers",
+        }
+    }
 }
 
 /// Where a tensor stands in the bytes.
@@ -49,7 +83,31 @@ pub struct Tensors {
     format: Format,
     bytes: Vec<u8>,
     entries: BTreeMap<String, Entry>,
+    /// What all names begin with that descriptions of layers may leave out.
+    prefix: String,
+    /// What is known of a PyTorch file that its tensors came from.
+    origin: Origin,
 }
+
+/// What a PyTorch file tells beside its tensors, in a metadata entry of the safetensors file that it becomes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Origin {
+    /// The names in its order.
+    order: Vec<String>,
+    /// Tensors that share memory with another, by name.
+    shared: BTreeMap<String, String>,
+}
+
+/// The metadata entry.
+const ORIGIN: &str = "pytorch";
+/// What wrappers put before all names of a module.
+const WRAPPERS: [&str; 5] = [
+    "state_dict.",
+    "model_state_dict.",
+    "model.",
+    "module.",
+    "_orig_mod.",
+];
 
 impl Tensors {
     /// Reads a file of one of the three kinds.
@@ -62,7 +120,14 @@ impl Tensors {
         let pytorch = || {
             let reader = PytorchReader::new(path)
                 .with_context(|| format!("{} is no PyTorch file", path.display()))?;
-            Self::of_pytorch(&reader).with_context(inside)
+            let stored = std::fs::read(path)
+                .map_err(anyhow::Error::from)
+                .and_then(|bytes| pickle::stored(&bytes))
+                .context(
+                    "the order of its tensors, and which of them share memory, cannot be told: load it in PyTorch and save \
+                     the model's state_dict() again",
+                );
+            Self::of_pytorch(&reader, &stored.with_context(inside)?).with_context(inside)
         };
         if let "pt" | "pth" | "bin" | "ckpt" = extension {
             return pytorch();
@@ -102,9 +167,14 @@ impl Tensors {
         let entries = names
             .iter()
             .map(|name| Ok((name.to_string(), entry(name)?)));
-        let entries = entries.collect::<Result<_>>()?;
+        let entries = entries.collect::<Result<BTreeMap<_, _>>>()?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)?;
+        let origin = header.metadata().as_ref().and_then(|all| all.get(ORIGIN));
+        let origin = origin.and_then(|text| serde_json::from_str(text).ok());
         Ok(Self {
             format: Format::Safetensors,
+            prefix: wrapper(&entries),
+            origin: origin.unwrap_or_default(),
             entries,
             bytes,
         })
@@ -119,37 +189,33 @@ impl Tensors {
         Ok(Self {
             format: Format::Onnx,
             entries: onnx::entries(&bytes)?,
+            prefix: String::new(),
+            origin: Origin::default(),
             bytes,
         })
     }
 
-    /// As the safetensors file of a PyTorch file's tensors.
+    /// As the safetensors file of a PyTorch file's tensors, of which `stored` tells more.
     ///
     /// # Errors
     /// A tensor cannot be read.
-    pub fn of_pytorch(reader: &PytorchReader) -> Result<Self> {
-        let mut found: BTreeMap<&str, &pytorch_reader::Tensor> = reader
-            .tensors()
-            .iter()
-            .map(|(k, v)| (k.as_str(), v))
-            .collect();
-        // a checkpoint with more in it, or the wrapper of several devices
-        for key in ["state_dict.", "model_state_dict.", "model.", "module."] {
-            let inner = found
-                .iter()
-                .filter_map(|(name, t)| Some((name.strip_prefix(key)?, *t)));
-            let inner: BTreeMap<_, _> = inner.collect();
-            if !inner.is_empty() {
-                found = inner;
-            }
-        }
-        ensure!(!found.is_empty(), "there are no tensors in it");
-        let views = found.into_iter().map(|(name, tensor)| {
-            let data = Lazy::of(tensor)?;
-            Ok((name, data))
+    pub fn of_pytorch(reader: &PytorchReader, stored: &[Stored]) -> Result<Self> {
+        ensure!(!stored.is_empty(), "there are no tensors in it");
+        let views = stored.iter().map(|tensor| {
+            let found = reader.get(&tensor.path);
+            let found = found.with_context(|| format!("`{}` is not there", tensor.name))?;
+            Ok((tensor.name.as_str(), Lazy::of(found)?))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        Self::of_safetensors(safetensors::serialize(views, None)?)
+        let shared = stored
+            .iter()
+            .filter_map(|tensor| Some((tensor.name.clone(), tensor.shares.clone()?)));
+        let origin = Origin {
+            order: stored.iter().map(|tensor| tensor.name.clone()).collect(),
+            shared: shared.collect(),
+        };
+        let about = HashMap::from([(ORIGIN.to_string(), serde_json::to_string(&origin)?)]);
+        Self::of_safetensors(safetensors::serialize(views, Some(about))?)
     }
 
     /// What kind of file it is written as.
@@ -180,9 +246,47 @@ impl Tensors {
         floats.map(|(name, _)| name.as_str())
     }
 
+    /// Names in the order of the file that the tensors came from, if it has one.
+    pub fn order(&self) -> &[String] {
+        &self.origin.order
+    }
+
+    /// Tensors that share memory with another in the file that they came from: name and other name.
+    pub fn shared(&self) -> impl Iterator<Item = (&str, &str)> {
+        let shared = self.origin.shared.iter();
+        shared.map(|(name, other)| (name.as_str(), other.as_str()))
+    }
+
+    /// The name in the file of a tensor, which may be given without what all names begin with.
+    pub fn full_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.find(name).map_or(name, |(full, _)| full)
+    }
+
+    fn find(&self, name: &str) -> Option<(&str, &Entry)> {
+        let found = self.entries.get_key_value(name);
+        let found = found.or_else(|| match self.prefix.as_str() {
+            "" => None,
+            prefix => self.entries.get_key_value(&format!("{prefix}{name}")),
+        });
+        found.map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        match self.find(name) {
+            Some((_, entry)) => Ok(entry),
+            None => bail!("there is no tensor `{name}`"),
+        }
+    }
+
     /// The tensor's shape, if there is such a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.entries.get(name).map(|entry| entry.shape.as_slice())
+        self.find(name).map(|(_, entry)| entry.shape.as_slice())
+    }
+
+    /// How the tensor's numbers are stored.
+    pub fn number(&self, name: &str) -> Number {
+        self.find(name)
+            .map_or(Number::Other, |(_, entry)| entry.number)
     }
 
     /// The tensor's shape.
@@ -190,39 +294,34 @@ impl Tensors {
     /// # Errors
     /// There is no such tensor.
     pub fn known(&self, name: &str) -> Result<&[usize]> {
-        match self.shape(name) {
-            Some(shape) => Ok(shape),
-            None => bail!("there is no tensor `{name}`"),
-        }
+        Ok(&self.entry(name)?.shape)
     }
 
     /// The tensor's values in the file's order.
     ///
     /// # Errors
     /// There is no such tensor, or it holds no floating point numbers.
-    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
-        self.in_order(name, Order::AsStored)
+    pub fn values<T: Element>(&self, name: &str) -> Result<Vec<T>> {
+        self.in_order(name, Places::InTurn)
     }
 
     /// The values of a tensor of two dimensions, column after column.
     ///
     /// # Errors
     /// There is no such tensor, or it holds no floating point numbers.
-    pub fn transposed(&self, name: &str) -> Result<Vec<f32>> {
-        let order = Order::across(self.known(name)?);
+    pub fn transposed<T: Element>(&self, name: &str) -> Result<Vec<T>> {
+        let order = Order::Transposed.of(self.known(name)?);
         self.in_order(name, order)
     }
 
-    fn in_order(&self, name: &str, order: Order) -> Result<Vec<f32>> {
-        let Some(entry) = self.entries.get(name) else {
-            bail!("there is no tensor `{name}`");
-        };
+    fn in_order<T: Element>(&self, name: &str, order: Places) -> Result<Vec<T>> {
+        let entry = self.entry(name)?;
         let bytes = &self.bytes[entry.place.clone()];
         Ok(match entry.number {
-            Number::F32 => numbers(bytes, order, f32::from_le_bytes),
-            Number::F64 => numbers(bytes, order, |b| f64::from_le_bytes(b) as f32),
-            Number::F16 => numbers(bytes, order, |b| f16::from_le_bytes(b).to_f32()),
-            Number::BF16 => numbers(bytes, order, |b| bf16::from_le_bytes(b).to_f32()),
+            Number::F32 => numbers(bytes, order, |b| f32::from_le_bytes(b).elem()),
+            Number::F64 => numbers(bytes, order, |b| f64::from_le_bytes(b).elem()),
+            Number::F16 => numbers(bytes, order, |b| f16::from_le_bytes(b).elem()),
+            Number::BF16 => numbers(bytes, order, |b| bf16::from_le_bytes(b).elem()),
             Number::Other => {
                 bail!("`{name}` holds no floating point numbers (F64, F32, F16 or BF16)")
             }
@@ -232,18 +331,21 @@ impl Tensors {
     /// Puts other values in a tensor's place.
     ///
     /// # Errors
-    /// There is no such tensor, or another number of values.
-    pub fn replace(&mut self, name: &str, values: &[f32]) -> Result<()> {
+    /// There is no such tensor, another number of values, or one that is too large for the tensor's type.
+    pub fn replace<T: Element>(&mut self, name: &str, values: &[T]) -> Result<()> {
         self.put(name, values, Order::AsStored)
     }
 
-    /// Puts other values, column after column, in the place of a tensor of two dimensions.
+    /// Puts computed values, of f32 or f64, in a tensor's place.
     ///
     /// # Errors
-    /// There is no such tensor, or another number of values.
-    pub fn replace_transposed(&mut self, name: &str, values: &[f32]) -> Result<()> {
-        let order = Order::across(self.known(name)?);
-        self.put(name, values, order)
+    /// As for [`replace`](Self::replace).
+    pub fn replace_computed(&mut self, name: &str, data: &TensorData, order: Order) -> Result<()> {
+        let unread = |e| anyhow::anyhow!("{name}: {e:?}");
+        match data.dtype() {
+            Computed::F64 => self.put(name, data.as_slice::<f64>().map_err(unread)?, order),
+            _ => self.put(name, data.as_slice::<f32>().map_err(unread)?, order),
+        }
     }
 
     /// Forgets the values, so that their memory is free; names and shapes stay.
@@ -254,55 +356,63 @@ impl Tensors {
             .for_each(|entry| entry.place = 0..0);
     }
 
-    fn put(&mut self, name: &str, values: &[f32], order: Order) -> Result<()> {
-        let Some(entry) = self.entries.get(name) else {
-            bail!("there is no tensor `{name}`");
-        };
-        let bytes = &mut self.bytes[entry.place.clone()];
-        let fits = match entry.number {
-            Number::F32 => store(bytes, values, order, f32::to_le_bytes),
-            Number::F64 => store(bytes, values, order, |v| f64::from(v).to_le_bytes()),
-            Number::F16 => store(bytes, values, order, |v| f16::from_f32(v).to_le_bytes()),
-            Number::BF16 => store(bytes, values, order, |v| bf16::from_f32(v).to_le_bytes()),
+    fn put<T: Element>(&mut self, name: &str, values: &[T], order: Order) -> Result<()> {
+        let entry = self.entry(name)?;
+        let (number, order) = (entry.number, order.of(&entry.shape));
+        let place = entry.place.clone();
+        let bytes = &mut self.bytes[place];
+        let fits = match number {
+            Number::F32 => store(bytes, values, order, |v| v.elem::<f32>().to_le_bytes()),
+            Number::F64 => store(bytes, values, order, |v| v.elem::<f64>().to_le_bytes()),
+            Number::F16 => store(bytes, values, order, |v| {
+                f16::from_f64(v.elem()).to_le_bytes()
+            }),
+            Number::BF16 => store(bytes, values, order, |v| {
+                bf16::from_f64(v.elem()).to_le_bytes()
+            }),
             Number::Other => false,
         };
         ensure!(fits, "`{name}` does not hold {} numbers", values.len());
+        let holds = |value: f64| match number {
+            Number::F32 => (value as f32).is_finite(),
+            Number::F16 => f16::from_f64(value).is_finite(),
+            Number::BF16 => bf16::from_f64(value).is_finite(),
+            Number::F64 | Number::Other => value.is_finite(),
+        };
+        ensure!(
+            values.iter().all(|value| holds(value.elem())),
+            "a number of `{name}` becomes too large for {} (a lower --spread helps)",
+            number.name()
+        );
         Ok(())
     }
 
-    /// The safetensors file without the tensors `removed`, and with those of folded layers in place or added.
+    /// The safetensors file without the tensors `removed`, and with room for biases: name, length, and the tensor whose
+    /// numbers they are like.
     ///
     /// # Errors
     /// Never for a file that was read.
-    pub fn edited(&self, removed: &HashSet<&str>, folded: &[Folded]) -> Result<Self> {
+    pub fn edited(&self, removed: &HashSet<&str>, added: &[Added]) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes)?;
         let file = SafeTensors::deserialize(&self.bytes)?;
-        let changed = || folded.iter().flat_map(|f| [&f.weight, &f.bias]);
-        let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = changed()
-            .map(|(name, values)| {
-                let shape = self
-                    .shape(name)
-                    .map_or(vec![values.len()], <[usize]>::to_vec);
-                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                (name.as_str(), shape, bytes)
-            })
-            .collect();
         let mut views = Vec::new();
         for (name, view) in file.tensors() {
             // counts of the batches that a norm has seen go with it
             let counter = name.strip_suffix("num_batches_tracked");
             let gone =
                 counter.is_some_and(|norm| removed.contains(format!("{norm}weight").as_str()));
-            let replaced = bytes.iter().any(|(other, ..)| *other == name);
-            if !gone && !replaced && !removed.contains(name.as_str()) {
+            if !gone && !removed.contains(name.as_str()) {
                 views.push((name, view));
             }
         }
-        for (name, shape, bytes) in &bytes {
-            views.push((
-                name.to_string(),
-                TensorView::new(Dtype::F32, shape.clone(), bytes)?,
-            ));
+        let zeros = added.iter().map(|bias| {
+            let dtype = file.tensor(&bias.like)?.dtype();
+            Ok((dtype, vec![0; bias.length * dtype.bitsize() / 8]))
+        });
+        let zeros = zeros.collect::<Result<Vec<(Dtype, Vec<u8>)>>>()?;
+        for (bias, (dtype, zeros)) in added.iter().zip(&zeros) {
+            let view = TensorView::new(*dtype, vec![bias.length], zeros)?;
+            views.push((bias.name.clone(), view));
         }
         Self::of_safetensors(safetensors::serialize(views, header.metadata().clone())?)
     }
@@ -314,6 +424,30 @@ impl Tensors {
     pub fn write(&self, path: &Path) -> Result<()> {
         write_whole(path, &self.bytes)
     }
+}
+
+/// A bias that a file has no room for yet.
+pub struct Added {
+    /// Its name.
+    pub name: String,
+    /// How many numbers it has.
+    pub length: usize,
+    /// The tensor whose numbers they are like.
+    pub like: String,
+}
+
+/// What all names begin with, as far as wrappers of modules put it there.
+fn wrapper(entries: &BTreeMap<String, Entry>) -> String {
+    let mut prefix = String::new();
+    let all = |prefix: &str| entries.keys().all(|name| name.starts_with(prefix));
+    while let Some(next) = WRAPPERS
+        .iter()
+        .map(|wrapper| format!("{prefix}{wrapper}"))
+        .find(|longer| !entries.is_empty() && all(longer))
+    {
+        prefix = next;
+    }
+    prefix
 }
 
 /// Where a part of `bytes` begins and ends in it.
@@ -328,24 +462,35 @@ pub fn place(part: &[u8], bytes: &[u8]) -> Range<usize> {
 
 /// In which order the values of a tensor are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub enum Order {
+    /// As in the file.
     AsStored,
+    /// Column after column, of a tensor of two dimensions.
+    Transposed,
+}
+
+impl Order {
+    fn of(self, shape: &[usize]) -> Places {
+        match (self, shape) {
+            (Self::Transposed, &[rows, columns]) => Places::Across([rows, columns]),
+            _ => Places::InTurn,
+        }
+    }
+}
+
+/// Which place in the file a value of a list has.
+#[derive(Debug, Clone, Copy)]
+enum Places {
+    InTurn,
     /// Column after column of so many rows and columns.
     Across([usize; 2]),
 }
 
-impl Order {
-    fn across(shape: &[usize]) -> Self {
-        match *shape {
-            [rows, columns] => Self::Across([rows, columns]),
-            _ => Self::AsStored,
-        }
-    }
-
+impl Places {
     /// Calls `each(place in the list, place in the file)` for all of so many values.
     fn pairs(self, count: usize, mut each: impl FnMut(usize, usize)) {
         match self {
-            Self::AsStored => (0..count).for_each(|at| each(at, at)),
+            Self::InTurn => (0..count).for_each(|at| each(at, at)),
             Self::Across([rows, columns]) => {
                 // in blocks, so that both sides stay in the cache
                 const BLOCK: usize = 32;
@@ -363,22 +508,22 @@ impl Order {
     }
 }
 
-fn numbers<const N: usize>(
+fn numbers<T: Element, const N: usize>(
     bytes: &[u8],
-    order: Order,
-    number: impl Fn([u8; N]) -> f32,
-) -> Vec<f32> {
+    order: Places,
+    number: impl Fn([u8; N]) -> T,
+) -> Vec<T> {
     let (stored, _) = bytes.as_chunks::<N>();
-    let mut values = vec![0.0; stored.len()];
+    let mut values = vec![T::default(); stored.len()];
     order.pairs(stored.len(), |at, place| values[at] = number(stored[place]));
     values
 }
 
-fn store<const N: usize>(
+fn store<T: Copy, const N: usize>(
     bytes: &mut [u8],
-    values: &[f32],
-    order: Order,
-    number: impl Fn(f32) -> [u8; N],
+    values: &[T],
+    order: Places,
+    number: impl Fn(T) -> [u8; N],
 ) -> bool {
     let (places, rest) = bytes.as_chunks_mut::<N>();
     let fits = places.len() == values.len() && rest.is_empty();

@@ -25,7 +25,7 @@ fn all(name: &str) -> Vec<Network> {
 
 fn expected(name: &str) -> Vec<f32> {
     let tensors = Tensors::open(&file(&format!("{name}.outputs.safetensors"))).unwrap();
-    tensors.values("output").unwrap()
+    tensors.values::<f32>("output").unwrap()
 }
 
 #[track_caller]
@@ -149,7 +149,10 @@ fn batch_norms_put_back_give_the_same_outputs_and_standardise_as_before() {
             // batch norms multiply by nothing: folded again, the weights are the same
             let (again, _) = whole.folded().unwrap();
             for name in weights.names() {
-                let (found, expected) = (again.tensors.values(name), weights.values(name));
+                let (found, expected) = (
+                    again.tensors.values::<f32>(name),
+                    weights.values::<f32>(name),
+                );
                 let pairs = found.unwrap().into_iter().zip(expected.unwrap());
                 for (a, b) in pairs {
                     assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{name}: {a} {b}");
@@ -171,8 +174,9 @@ fn standardised_means(network: &Network) -> Vec<f64> {
             ..
         } = &node.op
         {
-            let [mean, variance] = [mean, variance].map(|n| network.tensors.values(n).unwrap());
-            let one = |(m, v): (&f32, &f32)| f64::from(m.abs()) / (f64::from(*v) + epsilon).sqrt();
+            let [mean, variance] =
+                [mean, variance].map(|n| network.tensors.values::<f64>(n).unwrap());
+            let one = |(m, v): (&f64, &f64)| m.abs() / (v + epsilon).sqrt();
             all.extend(mean.iter().zip(&variance).map(one));
         }
     }

@@ -60,7 +60,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
         let rate = way.judged();
         let mut others = results.ways.iter();
         let other = match &results.plan.ways[at].against {
-            Some(name) => others.find(|way| way.name == text::name(name)),
+            Some(name) => others.find(|way| way.name == text::printable(name)),
             None => others.next(),
         };
         let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::of(&values));

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 
-use super::{Scaling, canonical, network};
+use super::{Scaling, dead, network};
 use crate::error::Error;
 use crate::kernels::Arithmetic;
 use crate::params;
@@ -31,7 +31,8 @@ pub enum Equivalence {
 
 /// Compares two networks of the same wiring up to positive scaling.
 ///
-/// Both are taken to their canonical representatives; a weight may differ by `tolerance` times the root of the sum
+/// Both are taken to their canonical representatives, which says nothing of units without incoming weights: their factors
+/// are those of the weights that read them, or of their running statistics. A weight may differ by `tolerance` times the root of the sum
 /// of squares of its unit's incoming weights in that parameter. Running statistics of batch norms are compared too, to
 /// `tolerance` times the largest of their layer.
 ///
@@ -49,15 +50,12 @@ pub fn equivalent<A: Module, B: Module>(
         params::read(a, a_wiring, how)?,
         params::read(b, b_wiring, how)?,
     );
-    let from = canonical(network(a_wiring, &a_weights))?;
-    let to = canonical(network(b_wiring, &b_weights))?;
-    let factors: Vec<f64> = from
-        .factors()
-        .iter()
-        .zip(to.factors())
-        .map(|(a, b)| a / b)
-        .collect();
-    let scaling = Scaling::new(a_wiring, &factors)?;
+    let networks = [network(a_wiring, &a_weights), network(b_wiring, &b_weights)];
+    let followers = [
+        params::read_followers(a, a_wiring),
+        params::read_followers(b, b_wiring),
+    ];
+    let scaling = dead::scaling(networks, &followers)?;
 
     let mut largest = 0.0f64;
     for (slot, edges) in a_wiring.edges.iter().enumerate() {
@@ -95,9 +93,8 @@ pub fn equivalent<A: Module, B: Module>(
             largest = largest.max(difference);
         }
     }
-    let pairs = params::read_followers(a, a_wiring)
-        .into_iter()
-        .zip(params::read_followers(b, b_wiring));
+    let [of_a, of_b] = followers;
+    let pairs = of_a.into_iter().zip(of_b);
     for (follower, (a, b)) in a_wiring.followers.iter().zip(pairs) {
         let expected: Vec<f64> = a
             .iter()

@@ -4,6 +4,7 @@
 //! the ground. The function stays as it is.
 
 mod balance;
+mod dead;
 mod equivalent;
 
 use burn::module::Module;

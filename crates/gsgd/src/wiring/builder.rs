@@ -199,13 +199,17 @@ impl WiringBuilder {
         let (Some(a), Some(b)) = (self.own(a, "add"), self.own(b, "add")) else {
             return self.input(0);
         };
-        let (left, right) = match (&self.nodes[a].classes, &self.nodes[b].classes) {
-            (Some(left), Some(right)) => (left.clone(), right.clone()),
-            (Some(known), None) | (None, Some(known)) => (known.clone(), vec![0; known.len()]),
-            (None, None) => {
-                self.fail(WiringError::UnknownWidth { call: "add" });
-                return self.input(0);
-            }
+        let widths = [a, b].map(|node| self.nodes[node].classes.as_ref().map(Vec::len));
+        match widths {
+            [Some(width), None] => self.widen(b, width),
+            [None, Some(width)] => self.widen(a, width),
+            _ => {}
+        }
+        let (Some(left), Some(right)) =
+            (self.nodes[a].classes.clone(), self.nodes[b].classes.clone())
+        else {
+            self.fail(WiringError::UnknownWidth { call: "add" });
+            return self.input(0);
         };
         if left.len() != right.len() {
             let error = WiringError::Add {
@@ -276,6 +280,17 @@ impl WiringBuilder {
         self.node(Source::Ground(from), Some(vec![0; classes.len()]))
     }
 
+    /// Keeps the classes of a value from being rescaled, while it stays what it is: what a weight that something else reads
+    /// too, or that must stay as it is, asks of the values before and behind it.
+    pub fn hold(&mut self, x: Channels) {
+        let Some(node) = self.own(x, "hold") else {
+            return;
+        };
+        for class in self.nodes[node].classes.clone().unwrap_or_default() {
+            self.classes.unite(class, 0);
+        }
+    }
+
     /// A further output of the network; outputs are ground.
     ///
     /// The channels that [`Homogeneous::wire`](crate::Homogeneous::wire) returns are an output without this call.
@@ -294,6 +309,17 @@ impl WiringBuilder {
         Channels {
             node: self.nodes.len() - 1,
             builder: self.id,
+        }
+    }
+
+    /// Gives an input whose width was not known its width, and what activations made of it.
+    pub(super) fn widen(&mut self, mut node: usize, width: usize) {
+        loop {
+            self.nodes[node].classes = Some(vec![0; width]);
+            match self.nodes[node].source {
+                Source::Activation { from, .. } => node = from,
+                _ => return,
+            }
         }
     }
 

@@ -196,7 +196,7 @@ impl WiringBuilder {
                     found,
                 });
             }
-            None => self.nodes[node].classes = Some(vec![0; expected]),
+            None => self.widen(node, expected),
         }
         vec![0; expected]
     }

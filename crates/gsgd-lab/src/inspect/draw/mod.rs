@@ -7,6 +7,7 @@ use anyhow::Result;
 use maud::{Markup, PreEscaped, html};
 
 use crate::network::Network;
+use crate::text::printable;
 
 const RED: &str = "#d1242f";
 const GREY: &str = "#8a8f98";
@@ -48,6 +49,6 @@ fn line(from: [f64; 2], to: [f64; 2], color: &str, width: f64, dashes: &str) -> 
 
 fn label(at: [f64; 2], anchor: &str, color: &str, words: &str) -> Markup {
     html! {
-        text x=(format!("{:.1}", at[0])) y=(format!("{:.1}", at[1])) text-anchor=(anchor) fill=(color) { (words) }
+        text x=(format!("{:.1}", at[0])) y=(format!("{:.1}", at[1])) text-anchor=(anchor) fill=(color) { (printable(words)) }
     }
 }

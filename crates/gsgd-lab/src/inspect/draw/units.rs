@@ -31,7 +31,11 @@ struct Column {
 }
 
 pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
-    let tree = gsgd::largest(&network.net, wiring)?;
+    // a network with dead units has no skeleton
+    let tree = gsgd::largest(&network.net, wiring).unwrap_or(Tree {
+        ins: Vec::new(),
+        outs: Vec::new(),
+    });
     let mut columns = columns(network, wiring);
     let place: BTreeMap<Unit, (usize, usize)> = columns
         .iter()
@@ -70,7 +74,8 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
         let Some(&(slot, edges)) = dense.get(name) else {
             return Ok(());
         };
-        let most = values.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+        let values: Vec<f64> = values.iter().collect();
+        let most = values.iter().fold(0.0f64, |most, w| most.max(w.abs()));
         let shown = |count: usize, unit: &dyn Fn(usize) -> Unit| -> Vec<(usize, [f64; 2])> {
             let spots = (0..count).filter_map(|line| Some((line, spot(unit(line))?)));
             spots.collect()
@@ -86,7 +91,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
                     head,
                 };
                 let weight = values[tail * edges.heads().len() + head];
-                let size = f64::from(weight.abs() / most.max(1e-30));
+                let size = weight.abs() / most.max(1e-300);
                 if is_out(edge) {
                     skeleton.push(line(from, to, RED, 2.2, ""));
                 } else if is_in(edge) {
