@@ -45,7 +45,7 @@ pub struct Train {
 
 /// `gsgd train --resume DIR` takes those settings that may change on the way, and no others.
 #[derive(Debug, Parser)]
-#[command(name = "gsgd train")]
+#[command(name = "gsgd train", bin_name = "gsgd train")]
 struct Resume {
     #[arg(long, value_name = "DIR")]
     resume: PathBuf,

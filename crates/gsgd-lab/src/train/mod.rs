@@ -22,6 +22,6 @@ pub use run::{
 };
 pub use schedule::Schedule;
 pub use settings::{
-    BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName, flags,
-    read_table,
+    BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName,
+    at_least_one, flags, read_table,
 };

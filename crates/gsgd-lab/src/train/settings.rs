@@ -399,7 +399,7 @@ impl Settings {
             .find(|(_, value)| value.is_table() || value.is_array());
         if let Some((key, value)) = nested {
             bail!(
-                "`{key}` is a {}, where a single value is wanted",
+                "`{key}` is of type {}, where a single value is wanted; several names are one text with commas",
                 value.type_str()
             );
         }
@@ -487,7 +487,11 @@ fn below_one(text: &str) -> Result<f64, String> {
     number(text, "in [0, 1)", |value| (0.0..1.0).contains(&value))
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+/// A whole number that is not 0.
+///
+/// # Errors
+/// It is something else.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         _ => Err(format!("`{text}` is not a whole number of at least 1")),
