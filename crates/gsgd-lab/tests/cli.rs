@@ -363,6 +363,12 @@ fn folders_of_nothing_and_other_flags_are_named() {
     let says = ["nowhere", "neither plan.toml nor config.toml"];
     common::fails_in(path, &["report", "nowhere"], &says);
     common::fails_in(path, &["compare", "--jobs", "0"], &["--jobs", "at least 1"]);
+    common::fails_in(
+        path,
+        &["demo", "--epochs", "0"],
+        &["'--epochs", "at least 1"],
+    );
+    common::fails_in(path, &["demo", "--unbalance=-1"], &["'--unbalance", ">= 0"]);
     let says = ["--batch", "Usage: gsgd train --resume"];
     common::fails_in(path, &["train", "--resume", "a", "--batch", "3"], &says);
     let says = ["--lr", "Usage: gsgd compare <PLAN>"];

@@ -58,19 +58,16 @@ impl Freeze {
             return Ok(());
         }
         let names = parameters(model);
-        let list = || names.join(", ");
         for frozen in &self.0 {
             ensure!(
                 names.iter().any(|name| is_in(name, frozen)),
-                "--freeze: no tensor and no layer of the network is called `{frozen}`; its tensors are {}; a layer is the \
-                 beginning of such a name, up to a dot",
-                list()
+                "--freeze: no tensor and no layer of the network is called `{frozen}`; there are {}",
+                beside(&names, frozen).join(", ")
             );
         }
         ensure!(
             !names.iter().all(|name| self.has(name)),
-            "--freeze {self} leaves nothing that trains; there are {}",
-            list()
+            "--freeze {self} leaves nothing that trains: leave a layer out"
         );
         Ok(())
     }
@@ -110,6 +107,27 @@ impl Freeze {
 fn is_in(tensor: &str, name: &str) -> bool {
     let rest = tensor.strip_prefix(name);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// The names that there are where a wrong one parts from all of them: of layers, or of tensors in one.
+fn beside(names: &[String], wrong: &str) -> Vec<String> {
+    let shared = |name: &&String| {
+        let pairs = name.split('.').zip(wrong.split('.'));
+        pairs.take_while(|(part, wrong)| part == wrong).count()
+    };
+    let most = names.iter().map(|name| shared(&name)).max().unwrap_or(0);
+    let near = names.iter().filter(|name| shared(name) == most);
+    let near: Vec<Vec<&str>> = near.map(|name| name.split('.').collect()).collect();
+    // a part that all have says nothing
+    let same = |&at: &usize| {
+        let first = near.first().and_then(|name| name.get(at));
+        first.is_some() && near.iter().all(|name| name.get(at) == first)
+    };
+    let depth = most + (most..).take_while(same).count();
+    let cut = |name: &Vec<&str>| name[..name.len().min(depth + 1)].join(".");
+    let mut found: Vec<String> = near.iter().map(cut).collect();
+    found.dedup();
+    found
 }
 
 /// The names in files of a model's parameters; running statistics are none.
@@ -165,6 +183,37 @@ mod tests {
                 narrow.arch = narrow.arch.narrow();
                 assert_eq!(names(&whole), names(&narrow), "{arch} {bias} {norm}");
             }
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_those_beside_it() {
+        let of = |arch: &str, bias, norm| {
+            names(&Plan {
+                arch: arch.parse().unwrap(),
+                bias,
+                norm,
+                shape: ImageShape::grey(8, 8),
+                classes: 3,
+            })
+        };
+        let dense = of("mlp:4-3-2", true, false);
+        let deep = of("resnet:20", false, true);
+        for (names, wrong, says) in [
+            (&dense, "layer.0", "layers.0, layers.1"),
+            (&dense, "layers.2", "layers.0, layers.1"),
+            (&dense, "layers.0.", "layers.0.weight, layers.0.bias"),
+            (&dense, "layers.0.bias.x", "layers.0.bias"),
+            (
+                &of("mlp:4-3-2", false, false),
+                "layers.1.bias",
+                "layers.1.weight",
+            ),
+            (&deep, "stem", "conv1, bn1, layer1, layer2, layer3, fc"),
+            (&deep, "layer2.3", "layer2.0, layer2.1, layer2.2"),
+            (&deep, "bn1.running_mean", "bn1.weight, bn1.bias"),
+        ] {
+            assert_eq!(beside(names, wrong).join(", "), says, "{wrong}");
         }
     }
 

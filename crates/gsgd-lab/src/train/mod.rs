@@ -23,5 +23,5 @@ pub use run::{
 pub use schedule::Schedule;
 pub use settings::{
     BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName,
-    at_least_one, flags, read_table,
+    at_least_one, flags, not_negative, read_table,
 };

@@ -479,7 +479,11 @@ fn positive(text: &str) -> Result<f64, String> {
     number(text, "> 0", |value| value > 0.0)
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+/// A finite number that is not below 0.
+///
+/// # Errors
+/// It is something else.
+pub fn not_negative(text: &str) -> Result<f64, String> {
     number(text, ">= 0", |value| value >= 0.0)
 }
 
