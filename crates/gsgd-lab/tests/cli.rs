@@ -336,3 +336,41 @@ fn checkpoints_go_round() {
     assert_eq!(other.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&other.stderr).contains("mlp:4-6-5-2"));
 }
+
+#[test]
+fn a_folder_without_images_says_what_there_could_be() {
+    let folder = folder();
+    let path = folder.path();
+    fs::create_dir(path.join("empty")).unwrap();
+    let says = [
+        "empty: there are no images",
+        "`fashion-7x7`",
+        "train/<class>",
+    ];
+    common::fails_in(path, &["train", "--data", "empty"], &says);
+    // with one of four files it is known what is missing, and the reason is said once
+    fs::write(path.join("empty/t10k-labels-idx1-ubyte.gz"), "").unwrap();
+    let output = gsgd(path, &["train", "--data", "empty"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot read") && said.contains("train-images-idx3-ubyte"));
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+}
+
+#[test]
+fn folders_of_nothing_and_other_flags_are_named() {
+    let folder = folder();
+    let path = folder.path();
+    let says = ["nowhere", "neither plan.toml nor config.toml"];
+    common::fails_in(path, &["report", "nowhere"], &says);
+    common::fails_in(path, &["compare", "--jobs", "0"], &["--jobs", "at least 1"]);
+    common::fails_in(
+        path,
+        &["demo", "--epochs", "0"],
+        &["'--epochs", "at least 1"],
+    );
+    common::fails_in(path, &["demo", "--unbalance=-1"], &["'--unbalance", ">= 0"]);
+    let says = ["--batch", "Usage: gsgd train --resume"];
+    common::fails_in(path, &["train", "--resume", "a", "--batch", "3"], &says);
+    let says = ["--lr", "Usage: gsgd compare <PLAN>"];
+    common::fails_in(path, &["compare", "a.toml", "--lr", "3"], &says);
+}

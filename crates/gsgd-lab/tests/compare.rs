@@ -491,3 +491,25 @@ fn skeletons_start_with_the_signs_and_sizes_that_were_asked_for() {
         &["--init", "> 0"],
     );
 }
+
+#[test]
+fn ways_that_do_not_fit_their_images_are_refused_before_anything_runs() {
+    let folder = folder();
+    let path = folder.path();
+    tiny_set(&path.join("tiny"));
+    for (second, says) in [
+        ("arch = \"mlp:5-2\"", "takes 5 inputs"),
+        ("validation = 40", "--validation 40"),
+        ("early_stop = 2", "--validation N"),
+        ("data = \"nowhere\"", "nowhere: no such folder"),
+        ("init = [\"he\"]", "one text with commas"),
+    ] {
+        let plan = format!(
+            "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-3-2\"\nepochs = 1\n\
+             [[ways]]\nname = \"one\"\n[[ways]]\nname = \"two\"\n{second}\n"
+        );
+        fs::write(path.join("plan.toml"), plan).unwrap();
+        fails_in(path, &words("compare plan.toml --out c"), &[says]);
+        assert!(!path.join("c").exists(), "{second}");
+    }
+}

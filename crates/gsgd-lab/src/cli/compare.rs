@@ -19,7 +19,7 @@ use crate::compare::{Job, Plan, Results, Way};
 use crate::data::Fingerprint;
 use crate::report::{self, Format};
 use crate::text::{self, print, print_raw, say, visible};
-use crate::train::{Ending, OptimizerName, Outcome, Settings};
+use crate::train::{Ending, OptimizerName, Outcome, Settings, at_least_one, prepare};
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUS)]
@@ -53,7 +53,7 @@ pub struct How {
     #[arg(long, default_value = "runs/compare")]
     pub out: PathBuf,
     /// Runs at a time [default: one per core]
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     pub jobs: Option<usize>,
     /// Replace an earlier comparison in the folder; nothing but what comparisons write is removed
     #[arg(long)]
@@ -68,7 +68,7 @@ pub struct How {
 
 /// `gsgd compare PLAN` takes no settings.
 #[derive(Debug, Parser)]
-#[command(name = "gsgd compare")]
+#[command(name = "gsgd compare", bin_name = "gsgd compare")]
 struct FromFile {
     #[arg(value_name = "PLAN")]
     plan: PathBuf,
@@ -171,11 +171,11 @@ const SOME_FAILED: i32 = 3;
 pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let plan = &plan.clone().located();
     let jobs = plan.jobs()?;
-    let images = images(&jobs, how)?;
+    let images = images(plan, &jobs, how)?;
     let earlier = Earlier::by(how.force);
     let _folder = ComparisonFolder::open(&how.out, plan, &jobs, &images, earlier)?;
     let stop = interrupt::flag()?;
-    let workers = how.jobs.unwrap_or_else(cores).clamp(1, jobs.len());
+    let workers = how.jobs.unwrap_or_else(cores).min(jobs.len());
     let epochs: usize = jobs.iter().map(|job| job.settings.epochs).sum();
     let show = Show::new(plan, how, epochs)?;
     show.say(&format!(
@@ -203,16 +203,28 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     Ok(results)
 }
 
-/// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey.
-fn images(jobs: &[Job], how: &How) -> Result<Images> {
+/// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey. Every way has
+/// to fit its set.
+fn images(plan: &Plan, jobs: &[Job], how: &How) -> Result<Images> {
     let mut images = Images::new();
-    for Job { settings, .. } in jobs {
-        if let Entry::Vacant(set) = images.entry((settings.data.clone(), settings.grey)) {
-            let data = settings.open_data().context("--data")?;
+    let set = |job: &Job| (job.settings.data.clone(), job.settings.grey);
+    // runs of one way differ in lr and seed alone
+    let ways: Vec<&Job> = jobs
+        .chunk_by(|a, b| a.way == b.way)
+        .filter_map(<[Job]>::first)
+        .collect();
+    for way in &ways {
+        if let Entry::Vacant(place) = images.entry(set(way)) {
+            let data = way.settings.open_data().context("--data")?;
             if !how.quiet {
                 data.notes.iter().for_each(|note| say(note));
             }
-            set.insert(Fingerprint::of(&data));
+            let of_this_set = ways.iter().filter(|other| set(other) == set(way));
+            for Job { way, settings, .. } in of_this_set {
+                prepare(settings, &data)
+                    .with_context(|| format!("way `{}`", text::printable(&plan.ways[*way].name)))?;
+            }
+            place.insert(Fingerprint::of(&data));
         }
     }
     Ok(images)

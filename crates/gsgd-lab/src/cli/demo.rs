@@ -10,17 +10,17 @@ use super::compare::{How, STATUS, carry_out};
 use crate::compare::{Plan, Way};
 use crate::folders::Kind;
 use crate::text::say;
-use crate::train::OptimizerName;
+use crate::train::{OptimizerName, at_least_one, not_negative};
 
 /// Optimisers side by side from the same weights and batches
 #[derive(Debug, Parser)]
 #[command(after_help = STATUS)]
 pub struct Demo {
     /// Passes over the training images
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one)]
     epochs: usize,
     /// Decades by which the second start's units are rescaled
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 2.0, value_parser = not_negative)]
     unbalance: f64,
     /// Decides starting weights and batches
     #[arg(long, default_value_t = 0)]

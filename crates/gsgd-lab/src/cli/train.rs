@@ -45,7 +45,7 @@ pub struct Train {
 
 /// `gsgd train --resume DIR` takes those settings that may change on the way, and no others.
 #[derive(Debug, Parser)]
-#[command(name = "gsgd train")]
+#[command(name = "gsgd train", bin_name = "gsgd train")]
 struct Resume {
     #[arg(long, value_name = "DIR")]
     resume: PathBuf,
@@ -85,7 +85,7 @@ impl Train {
             train: Train,
         }
         let table = read_table(file).context("--config")?;
-        Settings::from_table(&table).with_context(|| format!("--config {}", file.display()))?;
+        Settings::part_of_table(&table).with_context(|| format!("--config {}", file.display()))?;
         let flags = std::iter::once("gsgd train".into()).chain(flags(&table));
         let mut args: Vec<std::ffi::OsString> = flags.map(Into::into).collect();
         args.extend(std::env::args_os().skip(2));
@@ -98,6 +98,7 @@ impl Train {
 
     fn begin(self) -> Result<()> {
         let settings = self.settings.resolved();
+        settings.check()?;
         let device = Device::flex().autodiff();
         let data = settings.open_data().context("--data")?;
         self.watch.tell(&data.notes);
@@ -135,6 +136,7 @@ impl Resume {
         let origin = Origin::of(&settings, &data)?;
         // every weight is in the checkpoint: the start's file is not looked for
         let like = Model::he(&prepared.plan, settings.seed, &Device::flex().autodiff());
+        let like = settings.freeze.apply(like);
         let (model, stepper, progress) =
             checkpoint::newest(from.path(), &settings, &origin, &like)?;
         let examples = prepared.splits.train.len();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::plan::Plan;
 use super::stats::Summary;
@@ -159,10 +159,15 @@ impl Results {
     /// # Errors
     /// The folder holds neither, or a file is damaged.
     pub fn read(folder: &Path) -> Result<Self> {
-        match folder.join("plan.toml").exists() {
-            false if folder.join("config.toml").exists() => Self::of_run(folder),
-            _ => Self::of_comparison(folder),
+        if folder.join("plan.toml").exists() {
+            return Self::of_comparison(folder);
         }
+        ensure!(
+            folder.join("config.toml").exists(),
+            "{} is the folder of no comparison and no run: there is neither plan.toml nor config.toml",
+            folder.display()
+        );
+        Self::of_run(folder)
     }
 
     fn of_run(folder: &Path) -> Result<Self> {
@@ -188,12 +193,8 @@ impl Results {
 
     fn of_comparison(folder: &Path) -> Result<Self> {
         let path = folder.join("plan.toml");
-        let text = fs::read_to_string(&path).with_context(|| {
-            format!(
-                "{} holds neither a comparison nor a run: cannot read plan.toml",
-                folder.display()
-            )
-        })?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let plan = Plan::parse(&text).with_context(|| path.display().to_string())?;
         let jobs = plan.jobs().with_context(|| path.display().to_string())?;
         let validated = jobs.iter().all(|job| job.settings.validation > 0);

@@ -9,6 +9,19 @@ use flate2::read::GzDecoder;
 
 use super::{DataError, Dataset, ImageShape, Split};
 
+const PARTS: [&str; 2] = ["train", "t10k"];
+const KINDS: [&str; 2] = ["images-idx3-ubyte", "labels-idx1-ubyte"];
+
+/// Whether a folder has one of the four files.
+pub fn is_in(folder: &Path) -> bool {
+    let names = PARTS
+        .iter()
+        .flat_map(|part| KINDS.map(|kind| format!("{part}-{kind}")));
+    let mut paths =
+        names.flat_map(|name| ["", ".gz"].map(|end| folder.join(format!("{name}{end}"))));
+    paths.any(|path| path.exists())
+}
+
 /// The most bytes an IDX file may unpack to.
 const LARGEST: u64 = 4 << 30;
 
@@ -17,8 +30,7 @@ const LARGEST: u64 = 4 << 30;
 /// # Errors
 /// A file is missing, is no such file, is cut off, or images and labels do not fit together.
 pub fn read_folder(folder: &Path) -> Result<Dataset, DataError> {
-    let (train, size) = split(folder, "train")?;
-    let (test, test_size) = split(folder, "t10k")?;
+    let [(train, size), (test, test_size)] = [split(folder, PARTS[0])?, split(folder, PARTS[1])?];
     if size != test_size {
         return Err(wrong(
             folder,
@@ -41,15 +53,16 @@ pub fn read_folder(folder: &Path) -> Result<Dataset, DataError> {
 }
 
 fn split(folder: &Path, prefix: &str) -> Result<(Split, (usize, usize)), DataError> {
-    let (path, data) = open(folder, &format!("{prefix}-images-idx3-ubyte"))?;
+    let [images, labels] = KINDS.map(|kind| format!("{prefix}-{kind}"));
+    let (path, data) = open(folder, &images)?;
     let (dims, pixels) = parse::<3>(&path, &data)?;
     let [count, rows, columns] = dims;
-    let (label_path, data) = open(folder, &format!("{prefix}-labels-idx1-ubyte"))?;
-    let ([labels], values) = parse::<1>(&label_path, &data)?;
-    if labels != count {
+    let (label_path, data) = open(folder, &labels)?;
+    let ([found], values) = parse::<1>(&label_path, &data)?;
+    if found != count {
         return Err(wrong(
             &label_path,
-            format!("{labels} labels for {count} images"),
+            format!("{found} labels for {count} images"),
         ));
     }
     if count == 0 || rows == 0 || columns == 0 {

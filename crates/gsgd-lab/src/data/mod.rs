@@ -21,7 +21,7 @@ pub use shape::ImageShape;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: String,
@@ -68,6 +68,10 @@ pub struct Dataset {
 
 /// The set that is inside the program.
 const EMBEDDED: &str = "fashion-7x7";
+
+/// What can be opened.
+const FORMS: &str = "`fashion-7x7`, which is inside the program, or a folder with IDX files \
+                     (train-images-idx3-ubyte and three others), CIFAR's binary files, or train/<class>/*.png";
 
 /// The name of a data set by which it is found from any working directory: a folder that is here by its whole path, what is
 /// found otherwise as it is.
@@ -147,17 +151,21 @@ impl Dataset {
         if !folder.is_dir() {
             return Err(DataError::Format {
                 path: name.into(),
-                reason: "no such folder, here or in $GSGD_DATA; give `fashion-7x7`, which is inside the program, or a \
-                         folder with IDX files, CIFAR's binary files, or train/<class>/*.png"
-                    .into(),
+                reason: format!("no such folder, here or in $GSGD_DATA; give {FORMS}"),
             });
         }
         if let Some((layout, inner)) = cifar::find(&folder) {
             return cifar::read(&inner, layout);
         }
-        match folder.join("train").is_dir() {
-            true => folder::read(&folder),
-            false => read_folder(&folder),
+        if folder.join("train").is_dir() {
+            return folder::read(&folder);
         }
+        if idx::is_in(&folder) {
+            return read_folder(&folder);
+        }
+        Err(DataError::Format {
+            path: folder.display().to_string(),
+            reason: format!("there are no images that can be read in this folder; give {FORMS}"),
+        })
     }
 }

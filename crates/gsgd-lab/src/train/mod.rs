@@ -3,6 +3,7 @@
 mod batches;
 pub mod checkpoint;
 mod ending;
+mod freeze;
 pub mod one_pass;
 mod optimizer;
 mod origin;
@@ -13,6 +14,7 @@ mod settings;
 
 pub use checkpoint::{Best, Progress};
 pub use ending::{ENDING, Ending, Outcome, peak_memory};
+pub use freeze::Freeze;
 pub use optimizer::{OptimizerName, Stepper};
 pub use origin::{MAY_CHANGE, Origin, first_change};
 pub use run::{
@@ -20,6 +22,6 @@ pub use run::{
 };
 pub use schedule::Schedule;
 pub use settings::{
-    BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName, flags,
-    read_table,
+    BatchNormName, CoordinatesName, Floor, InitName, Settings, SkeletonName, SkipsName,
+    at_least_one, flags, not_negative, read_table,
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
@@ -175,10 +175,6 @@ pub fn start(settings: &Settings, plan: &Plan, device: &Device) -> Result<Model>
 }
 
 fn splits(settings: &Settings, data: &Dataset) -> Result<Splits> {
-    ensure!(
-        settings.early_stop.is_none() || settings.validation > 0,
-        "--early-stop looks at the validation loss: hold images back with --validation N"
-    );
     let (train, test) = data.inputs(settings.normalise);
     let all = train.len();
     let Some((train, validation)) = train.hold_back(settings.validation) else {
@@ -227,13 +223,22 @@ fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// A run at its beginning.
+/// A run at its beginning: the start, of which some parameters may be frozen now.
 ///
 /// # Errors
 /// The optimiser does not suit the start.
 pub fn begin(settings: &Settings, model: Model) -> Result<State> {
+    let model = settings.freeze.apply(model);
+    let stepper = Stepper::new(settings, &model).map_err(|error| match error {
+        gsgd::Error::Frozen { tool, name } => {
+            let name = models::file_name(&name);
+            let error = gsgd::Error::Frozen { tool, name };
+            anyhow!("--freeze: {error}; take another --optimizer, or leave --freeze out")
+        }
+        other => other.into(),
+    })?;
     Ok(State {
-        stepper: Stepper::new(settings, &model)?,
+        stepper,
         model,
         progress: Progress::default(),
     })
@@ -338,8 +343,9 @@ pub fn run(
     Ok((state, Stop::Done))
 }
 
-/// Imbalance by layer, and path norm.
+/// Imbalance by layer, and path norm, of frozen layers too: without gradients nothing is frozen.
 fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
+    let model = &model.valid();
     let wiring = Wiring::of(model)?;
     let mut layers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (class, ratio) in wiring
@@ -454,7 +460,7 @@ fn evaluate(
     let loss = CrossEntropyLossConfig::new().init(&device);
     let all: Vec<usize> = (0..inputs.len()).collect();
     let (mut total, mut wrong) = (0.0, 0.0);
-    for examples in all.chunks((EVALUATED / inputs.features()).clamp(100, 2000)) {
+    for examples in all.chunks((EVALUATED / inputs.features()).clamp(16, 2000)) {
         if !go_on() {
             return None;
         }

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use burn::tensor::Device;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use gsgd::{BatchNormTreatment, Coordinates, Skeleton, SkipTreatment, WiringConfig};
 use serde::Serialize;
 
-use super::{OptimizerName, Schedule, seed};
-use crate::data::{self, Augment, DataError, Dataset, Normalise};
-use crate::models::{Arch, Plan};
+use super::{Freeze, OptimizerName, Schedule, seed};
+use crate::data::{self, Augment, DataError, Dataset, ImageShape, Normalise};
+use crate::models::{Arch, Model, Plan};
 
 /// The choice of skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -256,6 +257,16 @@ pub struct Settings {
     /// Balance the start: equal incoming and outgoing norms
     #[arg(long)]
     pub balance_first: bool,
+    /// Parameters that stay as the start has them: tensors and layers by their names in final.safetensors, such as
+    /// layers.0,layers.1.bias
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    #[serde(skip_serializing_if = "Freeze::is_empty")]
+    pub freeze: Freeze,
     /// Batch norm in convolutional networks
     #[arg(long, value_enum, default_value = "exact")]
     pub batch_norm: BatchNormName,
@@ -323,13 +334,31 @@ impl Settings {
 
     /// The network's layers, for images of a data set.
     pub fn plan(&self, data: &Dataset) -> Plan {
+        self.plan_of(self.arch.clone(), data.shape, data.classes)
+    }
+
+    fn plan_of(&self, arch: Arch, shape: ImageShape, classes: usize) -> Plan {
         Plan {
-            arch: self.arch.clone(),
             bias: self.bias,
-            norm: matches!(self.arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off,
-            shape: data.shape,
-            classes: data.classes,
+            norm: matches!(arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off,
+            arch,
+            shape,
+            classes,
         }
+    }
+
+    /// Refuses settings that do not go together, whatever the images are.
+    ///
+    /// # Errors
+    /// With what would.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.early_stop.is_none() || self.validation > 0,
+            "--early-stop looks at the validation loss: hold images back with --validation N"
+        );
+        let narrow = self.plan_of(self.arch.narrow(), ImageShape::grey(1, 1), 1);
+        let device = Device::flex().autodiff();
+        self.freeze.check(&Model::he(&narrow, 0, &device))
     }
 
     /// The settings with every default filled in and paths that hold from any working directory, as they are written to
@@ -347,8 +376,18 @@ impl Settings {
     /// The settings that a table of a TOML file asks for.
     ///
     /// # Errors
-    /// A key is unknown, or a value not allowed.
+    /// A key is unknown, a value not allowed, or two do not go together.
     pub fn from_table(table: &toml::Table) -> Result<Self> {
+        let settings = Self::part_of_table(table)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The same where others will be put over them.
+    ///
+    /// # Errors
+    /// A key is unknown, or a value not allowed.
+    pub fn part_of_table(table: &toml::Table) -> Result<Self> {
         #[derive(Parser)]
         #[command(no_binary_name = true, disable_help_flag = true)]
         struct Whole {
@@ -360,7 +399,7 @@ impl Settings {
             .find(|(_, value)| value.is_table() || value.is_array());
         if let Some((key, value)) = nested {
             bail!(
-                "`{key}` is a {}, where a single value is wanted",
+                "`{key}` is of type {}, where a single value is wanted; several names are one text with commas",
                 value.type_str()
             );
         }
@@ -440,7 +479,11 @@ fn positive(text: &str) -> Result<f64, String> {
     number(text, "> 0", |value| value > 0.0)
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+/// A finite number that is not below 0.
+///
+/// # Errors
+/// It is something else.
+pub fn not_negative(text: &str) -> Result<f64, String> {
     number(text, ">= 0", |value| value >= 0.0)
 }
 
@@ -448,7 +491,11 @@ fn below_one(text: &str) -> Result<f64, String> {
     number(text, "in [0, 1)", |value| (0.0..1.0).contains(&value))
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+/// A whole number that is not 0.
+///
+/// # Errors
+/// It is something else.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(value) if value > 0 => Ok(value),
         _ => Err(format!("`{text}` is not a whole number of at least 1")),
