@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::Error;
 use crate::kernels::{
-    Combine, Entries, HeadSums, Lines, Matrix, Passed, Pending, Power, Side, read,
+    Entries, HeadSums, Matrix, Passed, Power, Readback, RowColScale, ScaledSum, Side, read_all,
 };
 use crate::wiring::{Class, Layout, Wiring};
 
@@ -27,7 +27,7 @@ impl<'a> Network<'a> {
         slot: usize,
         tail: impl Fn(Class) -> f64,
         head: impl Fn(Class) -> f64,
-    ) -> Result<Lines<'static>, Error> {
+    ) -> Result<RowColScale<'static>, Error> {
         let edges = &self.wiring.edges[slot];
         let tails: Vec<f64> = edges.tails.iter().map(|&class| tail(class)).collect();
         let heads: Vec<f64> = edges.heads.iter().map(|&class| head(class)).collect();
@@ -40,7 +40,7 @@ impl<'a> Network<'a> {
         slot: usize,
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
-    ) -> Result<Lines<'f>, Error> {
+    ) -> Result<RowColScale<'f>, Error> {
         self.fitted(slot, self.arranged(slot, 1.0, tails, heads))
     }
 
@@ -50,13 +50,17 @@ impl<'a> Network<'a> {
         slot: usize,
         out: &'f [f64],
         into: &'f [f64],
-    ) -> Result<Lines<'f>, Error> {
+    ) -> Result<RowColScale<'f>, Error> {
         let edges = &self.wiring.edges[slot];
         self.fit(slot, edges.by_tail(out), edges.by_head(into))
     }
 
     /// Factors of one parameter's lines brought into the range of its floating point type.
-    pub fn fitted<'f>(&self, slot: usize, lines: Lines<'f>) -> Result<Lines<'f>, Error> {
+    pub fn fitted<'f>(
+        &self,
+        slot: usize,
+        lines: RowColScale<'f>,
+    ) -> Result<RowColScale<'f>, Error> {
         let fit = lines.fit(self.weights[slot].dtype());
         fit.ok_or_else(|| Error::OutOfRange {
             name: self.wiring.edges[slot].name.clone(),
@@ -70,13 +74,13 @@ impl<'a> Network<'a> {
         times: f64,
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
-    ) -> Lines<'f> {
+    ) -> RowColScale<'f> {
         let (tails, heads) = (tails.into(), heads.into());
         let (rows, columns) = match self.wiring.edges[slot].layout.tails {
             Side::Rows => (tails, heads),
             Side::Columns => (heads, tails),
         };
-        Lines {
+        RowColScale {
             rows,
             columns,
             times,
@@ -90,7 +94,7 @@ impl<'a> Network<'a> {
     ) -> Option<usize> {
         let verdicts = slots.into_iter();
         let verdicts = verdicts.map(|slot| (slot, matrices[slot].is_finite()));
-        let mut verdicts = read(verdicts);
+        let mut verdicts = read_all(verdicts);
         verdicts.find_map(|(slot, finite)| (!finite).then_some(slot))
     }
 
@@ -111,13 +115,13 @@ impl<'a> Network<'a> {
     }
 
     /// Sum of w g over the edges out of every tail line.
-    pub fn dots_by_tail(&self, slot: usize, g: &Matrix) -> Pending<Vec<f64>> {
+    pub fn dots_by_tail(&self, slot: usize, g: &Matrix) -> Readback<Vec<f64>> {
         let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
         self.weights[slot].dots(g, tails, groups)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
-    pub fn head_sums(&self, slot: usize, g: &Matrix, tails: &[f64]) -> Pending<HeadSums> {
+    pub fn head_sums(&self, slot: usize, g: &Matrix, tails: &[f64]) -> Readback<HeadSums> {
         let Layout {
             tails: side,
             groups,
@@ -127,7 +131,7 @@ impl<'a> Network<'a> {
     }
 
     /// Sum of squares over the edges into every head line.
-    pub fn squares_by_head(&self, slot: usize) -> Pending<Vec<f64>> {
+    pub fn squares_by_head(&self, slot: usize) -> Readback<Vec<f64>> {
         let layout = self.wiring.edges[slot].layout;
         let (heads, ones) = (layout.tails.other(), self.ones(slot));
         self.weights[slot].powers(heads, layout.groups, &ones, Power::Two)
@@ -183,7 +187,7 @@ impl<'a> Network<'a> {
     ) -> Result<Vec<Matrix>, Error> {
         let passes = gradients.into_iter().zip(updates).enumerate();
         let passes = passes.map(|(slot, (g, update))| {
-            let by = Combine {
+            let by = ScaledSum {
                 of_x: &update.of_other,
                 of_y: &update.of_weights,
                 fixed: &update.fixed,
@@ -202,8 +206,8 @@ impl<'a> Network<'a> {
     ///
     /// # Errors
     /// The first that was not.
-    pub fn judge(&self, verdicts: Vec<(usize, Pending<bool>)>) -> Result<(), Error> {
-        match read(verdicts).find(|(_, finite)| !finite) {
+    pub fn judge(&self, verdicts: Vec<(usize, Readback<bool>)>) -> Result<(), Error> {
+        match read_all(verdicts).find(|(_, finite)| !finite) {
             Some((slot, _)) => Err(self.not_finite(slot)),
             None => Ok(()),
         }
@@ -235,8 +239,8 @@ impl<'a> Network<'a> {
 /// For a plain G-SGD step the second matrix is the gradient, otherwise the change of the path values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Update<'a> {
-    pub of_weights: Lines<'a>,
-    pub of_other: Lines<'a>,
+    pub of_weights: RowColScale<'a>,
+    pub of_other: RowColScale<'a>,
     pub fixed: Entries<'a>,
 }
 

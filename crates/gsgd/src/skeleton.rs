@@ -11,7 +11,7 @@ use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix, read};
+use crate::kernels::{Arithmetic, Matrix, read_all};
 use crate::params;
 use crate::wiring::{Class, End, Kind, Taps, Wiring};
 
@@ -323,7 +323,7 @@ fn values(wiring: &Wiring, weights: &[Matrix], edges: &[Edge]) -> Vec<f64> {
         let at: Vec<usize> = run.iter().map(|&edge| wiring.flat(edge)).collect();
         ((), weights[run[0].edges].gather(&at))
     };
-    let lists = read(runs.map(of_run));
+    let lists = read_all(runs.map(of_run));
     lists.flat_map(|(_, weights)| weights).collect()
 }
 

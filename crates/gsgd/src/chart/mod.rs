@@ -10,7 +10,7 @@ pub(crate) mod norm;
 pub(crate) mod path;
 
 use crate::error::Error;
-use crate::kernels::{Entries, Lines, Matrix};
+use crate::kernels::{Entries, Matrix, RowColScale};
 use crate::network::{Network, Update};
 use norm::NormFrame;
 use path::PathFrame;
@@ -40,7 +40,7 @@ pub(crate) enum Chart {
 /// A chart around one network and gradient: coordinates, their gradient, and the way back to weights.
 pub(crate) trait Frame {
     /// `(T(tail), D(head))` of a parameter: `v = w T D`.
-    fn values(&self, slot: usize) -> Result<Lines<'_>, Error>;
+    fn values(&self, slot: usize) -> Result<RowColScale<'_>, Error>;
 
     /// A 0 for every entry that is held fixed; they have no coordinate.
     fn held(&self, slot: usize) -> Entries<'_>;

@@ -14,7 +14,7 @@
 
 use super::Frame;
 use crate::error::Error;
-use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, Power, read};
+use crate::kernels::{Entries, HeadSums, Matrix, Power, RowColScale, ScaledSum, read_all};
 use crate::network::{Network, Update};
 use crate::wiring::{Class, Kind, Wiring};
 
@@ -270,7 +270,7 @@ impl NormFrame<'_> {
 }
 
 impl Frame for NormFrame<'_> {
-    fn values(&self, slot: usize) -> Result<Lines<'_>, Error> {
+    fn values(&self, slot: usize) -> Result<RowColScale<'_>, Error> {
         self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
     }
 
@@ -287,7 +287,7 @@ impl Frame for NormFrame<'_> {
             false => 0.0,
         };
         let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
-        let by = Combine {
+        let by = ScaledSum {
             of_x: &of_gradient,
             of_y: &of_weights,
             fixed: &Entries::default(),
@@ -298,7 +298,7 @@ impl Frame for NormFrame<'_> {
     fn push_forward(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
         let values = self.network.at(moved);
         let squares = (0..moved.len()).map(|slot| (slot, values.squares_by_head(slot)));
-        let squares: Vec<Vec<f64>> = read(squares).map(|(_, squares)| squares).collect();
+        let squares: Vec<Vec<f64>> = read_all(squares).map(|(_, squares)| squares).collect();
         let back = self.renormalisation(|slot, line, _| squares[slot][line]);
         (0..moved.len())
             .map(|slot| {

@@ -4,7 +4,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{Advance, Combine, Entries, Lines, Motion, Power, Side};
+use super::{Entries, MomentStep, Power, RowColScale, ScaledSum, Side, StepCoefficients};
 
 /// A tensor in this shape, off the autodiff tape.
 pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Tensor<2> {
@@ -72,7 +72,7 @@ pub fn dots(w: Tensor<2>, g: Tensor<2>, side: Side, groups: usize) -> Tensor<1> 
 }
 
 /// Single weights and their gradients, one list after the other.
-pub fn pick(w: Tensor<2>, g: Tensor<2>, at: &[usize]) -> Tensor<1> {
+pub fn gather_products(w: Tensor<2>, g: Tensor<2>, at: &[usize]) -> Tensor<1> {
     let index = indices(&w, at);
     let entries = [w, g].map(|x| x.flatten::<1>(0, 1).select(0, index.clone()));
     Tensor::cat(entries.to_vec(), 0)
@@ -109,7 +109,7 @@ pub fn maxima(w: &Tensor<2>, side: Side, groups: usize, others: &[f64]) -> Tenso
     })
 }
 
-pub fn scale(x: &Tensor<2>, by: &Lines) -> Tensor<2> {
+pub fn scale(x: &Tensor<2>, by: &RowColScale) -> Tensor<2> {
     let (shape, x) = (x.dims(), grouped(x, by.groups(x.dims()[1])));
     let x = scaled(x, Side::Rows, &by.all_of_rows());
     scaled(x, Side::Columns, &by.columns).reshape(shape)
@@ -126,7 +126,7 @@ fn scaled(x: Tensor<3>, side: Side, factors: &[f64]) -> Tensor<3> {
     }
 }
 
-fn sum_of(x: Tensor<2>, of_x: &Lines, y: Tensor<2>, of_y: &Lines) -> Tensor<2> {
+fn sum_of(x: Tensor<2>, of_x: &RowColScale, y: Tensor<2>, of_y: &RowColScale) -> Tensor<2> {
     scale(&x, of_x) + scale(&y, of_y)
 }
 
@@ -135,19 +135,19 @@ type Passed = (Tensor<2>, Tensor<1>);
 
 fn passed(x: Tensor<2>, fixed: &Entries) -> Passed {
     let finite = is_finite(&x);
-    (put(x, fixed), finite)
+    (scatter(x, fixed), finite)
 }
 
-pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &Combine) -> Passed {
+pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &ScaledSum) -> Passed {
     passed(sum_of(x, by.of_x, y, by.of_y), by.fixed)
 }
 
 pub fn allocate(
     moved: Tensor<2>,
     w: Tensor<2>,
-    v: &Lines,
-    of_w: &Lines,
-    of_change: &Lines,
+    v: &RowColScale,
+    of_w: &RowColScale,
+    of_change: &RowColScale,
     fixed: &Entries,
 ) -> Passed {
     let change = moved - scale(&w, v);
@@ -159,11 +159,11 @@ fn advanced(
     g: Tensor<2>,
     w: Tensor<2>,
     moments: Vec<Tensor<2>>,
-    by: &Advance,
+    by: &MomentStep,
 ) -> (Tensor<2>, Vec<Tensor<2>>) {
     let g = scale(&g, by.gradient);
-    let (change, moments) = match by.motion {
-        Motion::Ball {
+    let (change, moments) = match by.coefficients {
+        StepCoefficients::Ball {
             momentum,
             of_gradient,
             of_moment,
@@ -171,7 +171,7 @@ fn advanced(
             let m = moments[0].clone() * momentum + g.clone();
             (g * of_gradient + m.clone() * of_moment, vec![m])
         }
-        Motion::Adam {
+        StepCoefficients::Adam {
             betas: [one, two],
             rate,
             epsilon,
@@ -188,7 +188,7 @@ pub fn advances_finitely(
     g: Tensor<2>,
     w: Tensor<2>,
     moments: Vec<Tensor<2>>,
-    by: &Advance,
+    by: &MomentStep,
 ) -> Tensor<1> {
     let (moved, moments) = advanced(g, w, moments, by);
     let verdicts = moments.iter().map(is_finite);
@@ -199,13 +199,13 @@ pub fn advance(
     g: Tensor<2>,
     w: Tensor<2>,
     moments: Vec<Tensor<2>>,
-    by: &Advance,
+    by: &MomentStep,
 ) -> (Tensor<2>, Vec<Tensor<2>>) {
     let (moved, moments) = advanced(g, w, moments, by);
     let moments = moments.into_iter().zip(by.fixed_moments);
     let moments = moments.map(|(moment, values)| {
         let values = values.into();
-        put(
+        scatter(
             moment,
             &Entries {
                 values,
@@ -213,7 +213,7 @@ pub fn advance(
             },
         )
     });
-    (put(moved, by.fixed), moments.collect())
+    (scatter(moved, by.fixed), moments.collect())
 }
 
 fn indices(x: &Tensor<2>, at: &[usize]) -> Tensor<1, Int> {
@@ -226,7 +226,7 @@ pub fn gather(x: &Tensor<2>, at: &[usize]) -> Tensor<1> {
     x.clone().flatten::<1>(0, 1).select(0, index)
 }
 
-pub fn put(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
+pub fn scatter(x: Tensor<2>, entries: &Entries) -> Tensor<2> {
     if entries.at.is_empty() {
         return x;
     }

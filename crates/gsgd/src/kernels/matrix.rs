@@ -7,8 +7,8 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "flex")]
 use super::stream;
 use super::{
-    Advance, Arithmetic, Combine, Entries, HeadSums, Lines, Passed, Pending, Picked, Power, Side,
-    dense, pending,
+    Arithmetic, Entries, Gathered, HeadSums, MomentStep, Passed, Power, Readback, RowColScale,
+    ScaledSum, Side, dense, readback,
 };
 
 /// A matrix of weights, gradients or path values, ready for the operations below.
@@ -72,12 +72,12 @@ impl Matrix {
     }
 
     /// Whether all entries are finite.
-    pub fn is_finite(&self) -> Pending<bool> {
+    pub fn is_finite(&self) -> Readback<bool> {
         dispatch!(is_finite(self))
     }
 
     /// Sum of w g over every line of a side.
-    pub fn dots(&self, g: &Self, side: Side, groups: usize) -> Pending<Vec<f64>> {
+    pub fn dots(&self, g: &Self, side: Side, groups: usize) -> Readback<Vec<f64>> {
         dispatch!(dots(self, g; side, groups))
     }
 
@@ -88,27 +88,33 @@ impl Matrix {
         heads: Side,
         groups: usize,
         tails: &[f64],
-    ) -> Pending<HeadSums> {
+    ) -> Readback<HeadSums> {
         dispatch!(head_sums(self, g; heads, groups, tails))
     }
 
     /// Sum of factor |w|^p over every line of a side, with a factor per line of the other side; p is 1 or 2.
-    pub fn powers(&self, side: Side, groups: usize, others: &[f64], p: Power) -> Pending<Vec<f64>> {
+    pub fn powers(
+        &self,
+        side: Side,
+        groups: usize,
+        others: &[f64],
+        p: Power,
+    ) -> Readback<Vec<f64>> {
         dispatch!(powers(self, side, groups, others, p))
     }
 
     /// Largest factor |w| on every line of a side, with a factor per line of the other side.
-    pub fn maxima(&self, side: Side, groups: usize, others: &[f64]) -> Pending<Vec<f64>> {
+    pub fn maxima(&self, side: Side, groups: usize, others: &[f64]) -> Readback<Vec<f64>> {
         dispatch!(maxima(self, side, groups, others))
     }
 
     /// `(x * rows) * columns`.
-    pub fn scale(self, by: &Lines) -> Self {
+    pub fn scale(self, by: &RowColScale) -> Self {
         dispatch!(scale(self, by))
     }
 
-    /// x and another matrix, scaled and added, in the memory of x where it is uniquely owned; see [`Combine`].
-    pub fn combine(self, y: &Self, by: &Combine) -> Passed {
+    /// x and another matrix, scaled and added, in the memory of x where it is uniquely owned; see [`ScaledSum`].
+    pub fn combine(self, y: &Self, by: &ScaledSum) -> Passed {
         match (self, y) {
             #[cfg(feature = "flex")]
             (Self::Memory(x), Self::Memory(y)) => stream::combine(x, y, by).into(),
@@ -121,9 +127,9 @@ impl Matrix {
     pub fn allocate(
         self,
         w: &Self,
-        v: &Lines,
-        of_w: &Lines,
-        of_change: &Lines,
+        v: &RowColScale,
+        of_w: &RowColScale,
+        of_change: &RowColScale,
         fixed: &Entries,
     ) -> Passed {
         match (self, w) {
@@ -138,7 +144,7 @@ impl Matrix {
     }
 
     /// Whether [`advance`](Self::advance) gives weights and moments that are finite; nothing is changed.
-    pub fn advances_finitely(&self, w: &Self, moments: &[Self], by: &Advance) -> Pending<bool> {
+    pub fn advances_finitely(&self, w: &Self, moments: &[Self], by: &MomentStep) -> Readback<bool> {
         #[cfg(feature = "flex")]
         if let (Self::Memory(g), Self::Memory(w)) = (self, w) {
             let moments: Option<Vec<&FlexTensor>> = moments.iter().map(Self::memory).collect();
@@ -151,8 +157,8 @@ impl Matrix {
     }
 
     /// Weights and moments after a step from this gradient, in its memory and that of the moments where they are
-    /// uniquely owned; see [`Advance`].
-    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &Advance) -> (Self, Vec<Self>) {
+    /// uniquely owned; see [`MomentStep`].
+    pub fn advance(self, w: &Self, moments: Vec<Self>, by: &MomentStep) -> (Self, Vec<Self>) {
         #[cfg(feature = "flex")]
         if let (Self::Memory(w), Self::Memory(_)) = (w, &self)
             && moments.iter().all(|m| matches!(m, Self::Memory(_)))
@@ -179,7 +185,7 @@ impl Matrix {
     }
 
     /// Single entries, by index into the row-major matrix.
-    pub fn gather(&self, at: &[usize]) -> Pending<Vec<f64>> {
+    pub fn gather(&self, at: &[usize]) -> Readback<Vec<f64>> {
         if at.is_empty() {
             return Vec::new().into();
         }
@@ -187,49 +193,51 @@ impl Matrix {
     }
 
     /// The matrix with single entries replaced.
-    pub fn put(self, entries: &Entries) -> Self {
+    pub fn scatter(self, entries: &Entries) -> Self {
         if entries.at.is_empty() {
             return self;
         }
         match self {
             #[cfg(feature = "flex")]
-            Self::Memory(x) => stream::put(x, entries).into(),
-            Self::Tensor(x) => dense::put(*x, entries).into(),
+            Self::Memory(x) => stream::scatter(x, entries).into(),
+            Self::Tensor(x) => dense::scatter(*x, entries).into(),
         }
     }
 }
 
 /// Puts single weights of matrices into one list and their products with gradients into another.
-pub(crate) fn pick<'a>(
-    all: impl Iterator<Item = (&'a Matrix, &'a Matrix, Picked<'a>)>,
+pub(crate) fn gather_products<'a>(
+    all: impl Iterator<Item = (&'a Matrix, &'a Matrix, Gathered<'a>)>,
     weights: &mut [f64],
     products: &mut [f64],
 ) {
     let mut on_devices = Vec::new();
-    for (w, g, picked) in all {
+    for (w, g, gathered) in all {
         match (w, g) {
             #[cfg(feature = "flex")]
-            (Matrix::Memory(w), Matrix::Memory(g)) => stream::pick(w, g, picked, weights, products),
-            pair => on_devices.push((pair, picked)),
+            (Matrix::Memory(w), Matrix::Memory(g)) => {
+                stream::gather_products(w, g, gathered, weights, products)
+            }
+            pair => on_devices.push((pair, gathered)),
         }
     }
     if !on_devices.is_empty() {
-        pick_on_devices(&on_devices, weights, products);
+        gather_products_on_devices(&on_devices, weights, products);
     }
 }
 
 #[cold]
-fn pick_on_devices(
-    all: &[((&Matrix, &Matrix), Picked)],
+fn gather_products_on_devices(
+    all: &[((&Matrix, &Matrix), Gathered)],
     weights: &mut [f64],
     products: &mut [f64],
 ) {
-    let all = all.iter().filter(|(_, picked)| !picked.at.is_empty());
-    let pairs = all.map(|((w, g), picked)| {
-        let pairs = dense::pick((*w).clone().into(), (*g).clone().into(), picked.at);
-        (picked.to, Pending::<Vec<f64>>::from(pairs))
+    let all = all.iter().filter(|(_, gathered)| !gathered.at.is_empty());
+    let pairs = all.map(|((w, g), gathered)| {
+        let pairs = dense::gather_products((*w).clone().into(), (*g).clone().into(), gathered.at);
+        (gathered.to, Readback::<Vec<f64>>::from(pairs))
     });
-    for (to, lists) in pending::read(pairs) {
+    for (to, lists) in readback::read_all(pairs) {
         let (w, g) = lists.split_at(to.len());
         for (&to, (w, g)) in to.iter().zip(w.iter().zip(g)) {
             (weights[to as usize], products[to as usize]) = (*w, w * g);
@@ -240,7 +248,7 @@ fn pick_on_devices(
 impl<M, F> From<(M, F)> for Passed
 where
     M: Into<Matrix>,
-    F: Into<Pending<bool>>,
+    F: Into<Readback<bool>>,
 {
     fn from((matrix, finite): (M, F)) -> Self {
         Self {

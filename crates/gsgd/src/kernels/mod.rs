@@ -7,17 +7,17 @@
 use std::borrow::Cow;
 
 mod dense;
-mod lines;
 mod matrix;
-mod pending;
+mod readback;
 mod rule;
+mod scale;
 #[cfg(feature = "flex")]
 mod stream;
 
-pub(crate) use lines::{Lines, is_ordinary};
-pub(crate) use matrix::{Matrix, pick};
-pub(crate) use pending::{Pending, read};
-pub(crate) use rule::{Motion, Rule};
+pub(crate) use matrix::{Matrix, gather_products};
+pub(crate) use readback::{Readback, read_all};
+pub(crate) use rule::{Rule, StepCoefficients};
+pub(crate) use scale::{RowColScale, is_ordinary};
 
 /// How whole-matrix operations are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +48,7 @@ impl Side {
 
 /// Where single entries of a matrix go: from these indices into its row-major memory, ascending, to these of a list.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Picked<'a> {
+pub(crate) struct Gathered<'a> {
     pub at: &'a [usize],
     pub to: &'a [u32],
 }
@@ -95,9 +95,9 @@ impl Entries<'_> {
 
 /// `x' = (x * of_x.rows) * of_x.columns + (y * of_y.rows) * of_y.columns`, then single entries set.
 #[derive(Debug)]
-pub(crate) struct Combine<'a> {
-    pub of_x: &'a Lines<'a>,
-    pub of_y: &'a Lines<'a>,
+pub(crate) struct ScaledSum<'a> {
+    pub of_x: &'a RowColScale<'a>,
+    pub of_y: &'a RowColScale<'a>,
     pub fixed: &'a Entries<'a>,
 }
 
@@ -106,24 +106,24 @@ pub(crate) struct Combine<'a> {
 pub(crate) struct Passed {
     pub matrix: Matrix,
     /// Whether all was finite, before single entries were set.
-    pub finite: Pending<bool>,
+    pub finite: Readback<bool>,
 }
 
 /// A step of moments in path space and its way back to weights, for the gradient g of weights w:
 ///
 /// ```text
 /// g'     = (g * gradient.rows) * gradient.columns
-/// change = motion(g', moments)
+/// change = coefficients(g', moments)
 /// w'     = (w * of_weights.rows) * of_weights.columns + (change * of_change.rows) * of_change.columns
 /// ```
 ///
 /// then single entries of w' and of the moments set, at the same places.
 #[derive(Debug)]
-pub(crate) struct Advance<'a> {
-    pub gradient: &'a Lines<'a>,
-    pub motion: Motion,
-    pub of_weights: &'a Lines<'a>,
-    pub of_change: &'a Lines<'a>,
+pub(crate) struct MomentStep<'a> {
+    pub gradient: &'a RowColScale<'a>,
+    pub coefficients: StepCoefficients,
+    pub of_weights: &'a RowColScale<'a>,
+    pub of_change: &'a RowColScale<'a>,
     pub fixed: &'a Entries<'a>,
     /// Values of every moment for these entries, in the same places of lists.
     pub fixed_moments: &'a [Vec<f64>],
@@ -167,9 +167,9 @@ mod tests {
         }
     }
 
-    fn lines(shape: [usize; 2], groups: usize, seed: f64) -> Lines<'static> {
+    fn lines(shape: [usize; 2], groups: usize, seed: f64) -> RowColScale<'static> {
         let line = |n: usize, s: f64| (0..n).map(|i| (s + i as f64).sin() + 1.5).collect();
-        Lines {
+        RowColScale {
             rows: line(shape[0], seed),
             columns: line(groups * shape[1], seed + 0.5),
             times: seed - 1.5,
@@ -220,7 +220,7 @@ mod tests {
                 agree(&|how| pair(how).0.scale(&a).to_vec());
                 agree(&|how| {
                     let (w, g) = pair(how);
-                    let by = Combine {
+                    let by = ScaledSum {
                         of_x: &a,
                         of_y: &b,
                         fixed: &fixed,
@@ -250,9 +250,9 @@ mod tests {
                             let positive = Tensor::from(squares.clone()).abs();
                             *squares = Matrix::of(positive, shape, how);
                         }
-                        let by = Advance {
+                        let by = MomentStep {
                             gradient: &c,
-                            motion: rule.at(3, 0.1),
+                            coefficients: rule.at(3, 0.1),
                             of_weights: &a,
                             of_change: &b,
                             fixed: &fixed,
@@ -266,16 +266,20 @@ mod tests {
                 }
                 agree(&|how| {
                     let (w, g) = pair(how);
-                    let picked = Picked {
+                    let gathered = Gathered {
                         at: &fixed.at,
                         to: &[2, 0],
                     };
                     let (mut weights, mut products) = (vec![1.0; 3], vec![0.0; 3]);
-                    pick([(&w, &g, picked)].into_iter(), &mut weights, &mut products);
+                    gather_products(
+                        [(&w, &g, gathered)].into_iter(),
+                        &mut weights,
+                        &mut products,
+                    );
                     [weights, products].concat()
                 });
                 agree(&|how| pair(how).0.gather(&fixed.at).read());
-                agree(&|how| pair(how).0.put(&fixed).to_vec());
+                agree(&|how| pair(how).0.scatter(&fixed).to_vec());
             }
         }
     }
@@ -325,9 +329,9 @@ mod tests {
         for (dtype, how) in cases {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
                 let matrix = || Matrix::of(random([9, 70], dtype), [9, 70], how);
-                let y = matrix().put(&Entries::new(vec![(333, wrong)]));
+                let y = matrix().scatter(&Entries::new(vec![(333, wrong)]));
                 assert_eq!(y.is_finite().read(), wrong == 1.0);
-                let by = Combine {
+                let by = ScaledSum {
                     of_x: &by,
                     of_y: &by,
                     fixed: &none,
@@ -356,9 +360,9 @@ mod tests {
                 Matrix::of(numbers, [9, 70], how)
             };
             for rule in [ball, adam] {
-                let by = Advance {
+                let by = MomentStep {
                     gradient: &by,
-                    motion: rule.at(1, 10.0),
+                    coefficients: rule.at(1, 10.0),
                     of_weights: &by,
                     of_change: &by,
                     fixed: &none,
@@ -368,7 +372,7 @@ mod tests {
                     let moments = vec![all(0.0); rule.moments()];
                     g.advances_finitely(&w, &moments, &by).read()
                 };
-                let with = |wrong| matrix().put(&Entries::new(vec![(333, wrong)]));
+                let with = |wrong| matrix().scatter(&Entries::new(vec![(333, wrong)]));
                 assert!(finite(with(1.0), matrix()));
                 for wrong in [f64::NAN, f64::INFINITY] {
                     assert!(!finite(with(wrong), matrix()));
@@ -393,14 +397,14 @@ mod tests {
             let expected: Vec<f64> = expected
                 .map(|(&a, b)| (a as f32 + b as f32).into())
                 .collect();
-            let by = Combine {
+            let by = ScaledSum {
                 of_x: &other,
                 of_y: &ones,
                 fixed: &Entries::default(),
             };
             assert_eq!(matrix().combine(&matrix(), &by).matrix.to_vec(), expected);
             let wrong = Entries::new(vec![(8 * columns + columns - 1, f64::NAN)]);
-            let passed = matrix().put(&wrong).combine(&matrix(), &by);
+            let passed = matrix().scatter(&wrong).combine(&matrix(), &by);
             assert!(!passed.finite.read());
         }
     }

@@ -24,15 +24,15 @@ impl Rule {
     }
 
     /// The rule's numbers in step `time`, from 1.
-    pub fn at(self, time: i32, lr: f64) -> Motion {
+    pub fn at(self, time: i32, lr: f64) -> StepCoefficients {
         match self {
             Self::HeavyBall { momentum, nesterov } => match nesterov {
-                false => Motion::Ball {
+                false => StepCoefficients::Ball {
                     momentum,
                     of_gradient: 0.0,
                     of_moment: -lr,
                 },
-                true => Motion::Ball {
+                true => StepCoefficients::Ball {
                     momentum,
                     of_gradient: -lr,
                     of_moment: -lr * momentum,
@@ -44,7 +44,7 @@ impl Rule {
                 epsilon,
             } => {
                 let root = (1.0 - beta_2.powi(time)).sqrt();
-                Motion::Adam {
+                StepCoefficients::Adam {
                     betas: [beta_1, beta_2],
                     rate: -lr * root / (1.0 - beta_1.powi(time)),
                     epsilon: epsilon * root,
@@ -56,7 +56,7 @@ impl Rule {
 
 /// A rule in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Motion {
+pub(crate) enum StepCoefficients {
     /// `m <- momentum m + g`, `change = of_gradient g + of_moment m`.
     Ball {
         momentum: f64,
@@ -71,7 +71,7 @@ pub(crate) enum Motion {
     },
 }
 
-impl Motion {
+impl StepCoefficients {
     /// The change of one number; its moments take the step.
     pub fn change(self, g: f64, moments: &mut [f64]) -> f64 {
         match self {

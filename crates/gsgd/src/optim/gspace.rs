@@ -9,7 +9,7 @@ use super::gradients::{self, Matrices};
 use super::moments::Moments;
 use crate::chart::{Chart, Frame};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Matrix, read};
+use crate::kernels::{Arithmetic, Matrix, read_all};
 use crate::network::{Network, Update};
 use crate::params;
 use crate::skeleton::Tree;
@@ -162,7 +162,7 @@ impl Space {
         let network = self.network(weights);
         let normed = (0..weights.len()).filter(|&slot| self.wiring.edges[slot].before_norm);
         let mut gradients: Vec<Option<Matrix>> = gradients.into_iter().map(Some).collect();
-        for (slot, squares) in read(normed.map(|slot| (slot, network.squares_by_head(slot)))) {
+        for (slot, squares) in read_all(normed.map(|slot| (slot, network.squares_by_head(slot)))) {
             let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
             let by = network.fit(slot, network.ones(slot), norms)?;
             gradients[slot] = gradients[slot].take().map(|g| g.scale(&by));
@@ -197,7 +197,7 @@ impl Space {
         let mut moved = Vec::with_capacity(weights.len());
         for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
             let v = w.clone().scale(&frame.values(slot)?);
-            moved.push((v.put(&frame.held(slot)), frame.pull_back(slot, g)?));
+            moved.push((v.scatter(&frame.held(slot)), frame.pull_back(slot, g)?));
         }
         Ok(moved)
     }
@@ -319,7 +319,7 @@ impl Space {
         let gradients: Vec<Matrix> = path_space.iter().map(|(_, g)| g.clone()).collect();
         let network = self.network(&gradients);
         let squares = (0..gradients.len()).map(|slot| (slot, network.squares_by_head(slot)));
-        let squares = read(squares).flat_map(|(_, squares)| squares);
+        let squares = read_all(squares).flat_map(|(_, squares)| squares);
         let norm = squares.sum::<f64>().sqrt();
         if norm > largest {
             for (_, gradient) in path_space {

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use crate::chart::PathChart;
 use crate::chart::path::PathFrame;
 use crate::error::Error;
-use crate::kernels::{Advance, Lines, Matrix, Motion, Rule, read};
+use crate::kernels::{Matrix, MomentStep, RowColScale, Rule, StepCoefficients, read_all};
 use crate::network::{Network, Update};
 
 /// A rule with its moments.
@@ -54,7 +54,8 @@ impl Moments {
         });
         let before = fresh.as_ref().unwrap_or(&self.of);
         let time = self.time.saturating_add(1);
-        let motions: Vec<Motion> = lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
+        let coefficients: Vec<StepCoefficients> =
+            lr.iter().map(|&lr| self.rule.at(time, lr)).collect();
 
         let frame = PathFrame::at(chart, network, &gradients)?;
         let mut change = vec![0.0; frame.classes()];
@@ -66,7 +67,7 @@ impl Moments {
                     *own = moment[entry];
                 }
                 let g = frame.in_gradient(class);
-                change[class.index()] = motions[slot].change(g, &mut own);
+                change[class.index()] = coefficients[slot].change(g, &mut own);
                 for (own, fixed) in own.iter().zip(&mut fixed) {
                     fixed[class.index()] = *own;
                 }
@@ -76,10 +77,10 @@ impl Moments {
         let inverse = frame.inverse();
         let allocation = frame.after(change, &[])?;
         let updates = allocation.updates(network)?.into_iter();
-        let updates = updates.zip(motions).enumerate();
-        let passes = updates.map(|(slot, (update, motion))| {
+        let updates = updates.zip(coefficients).enumerate();
+        let passes = updates.map(|(slot, (update, coefficients))| {
             Ok(Pass {
-                motion,
+                coefficients,
                 gradient: network.by_class(slot, &inverse.tail, &inverse.head)?,
                 update,
                 fixed_moments: &fixed,
@@ -91,7 +92,7 @@ impl Moments {
             let w = &network.weights[slot];
             (slot, g.advances_finitely(w, moments, &pass.by()))
         });
-        if let Some((slot, _)) = read(verdicts).find(|(_, finite)| !finite) {
+        if let Some((slot, _)) = read_all(verdicts).find(|(_, finite)| !finite) {
             return Err(network.not_finite_in_step(slot, &gradients[slot]));
         }
 
@@ -115,7 +116,7 @@ fn free(chart: &PathChart, moments: &[Vec<Matrix>]) -> Vec<Vec<Vec<f64>>> {
     let all = moments.iter().enumerate();
     let all = all.flat_map(|(slot, moments)| moments.iter().map(move |moment| (slot, moment)));
     let all = all.map(|(slot, moment)| (slot, moment.gather(&chart.entries[slot].free_at)));
-    for (slot, list) in read(all) {
+    for (slot, list) in read_all(all) {
         free[slot].push(list);
     }
     free
@@ -123,18 +124,18 @@ fn free(chart: &PathChart, moments: &[Vec<Matrix>]) -> Vec<Vec<Vec<f64>>> {
 
 /// A step of one parameter and its moments.
 struct Pass<'a> {
-    motion: Motion,
-    gradient: Lines<'a>,
+    coefficients: StepCoefficients,
+    gradient: RowColScale<'a>,
     update: Update<'a>,
     /// By moment, the values for the entries that the update sets.
     fixed_moments: &'a [Vec<f64>],
 }
 
 impl Pass<'_> {
-    fn by(&self) -> Advance<'_> {
-        Advance {
+    fn by(&self) -> MomentStep<'_> {
+        MomentStep {
             gradient: &self.gradient,
-            motion: self.motion,
+            coefficients: self.coefficients,
             of_weights: &self.update.of_weights,
             of_change: &self.update.of_other,
             fixed: &self.update.fixed,

@@ -18,7 +18,7 @@ pub use equivalent::{Equivalence, equivalent};
 
 use crate::chart::NormChart;
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Lines, Matrix};
+use crate::kernels::{Arithmetic, Matrix, RowColScale};
 use crate::network::Network;
 use crate::params;
 use crate::wiring::{Class, Follower, Wiring};
@@ -153,7 +153,11 @@ impl Scaling {
             .collect()
     }
 
-    fn lines<M: Module>(&self, model: &M, wiring: &Wiring) -> Result<Vec<Lines<'static>>, Error> {
+    fn lines<M: Module>(
+        &self,
+        model: &M,
+        wiring: &Wiring,
+    ) -> Result<Vec<RowColScale<'static>>, Error> {
         if self.factors.len() != wiring.hidden() + 1 {
             return Err(Error::Scaling {
                 expected: wiring.hidden(),

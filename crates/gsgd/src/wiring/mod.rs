@@ -63,9 +63,9 @@ pub struct Wiring {
     pub(crate) nodes: Vec<Source>,
     pub(crate) widths: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
-    /// Lines that write each class, in the order of the forward pass.
+    /// RowColScale that write each class, in the order of the forward pass.
     pub(crate) writers: Vec<Vec<End>>,
-    /// Lines that read each class, in the order of the forward pass.
+    /// RowColScale that read each class, in the order of the forward pass.
     pub(crate) readers: Vec<Vec<End>>,
     /// Position of the first writer (the ground: -1).
     pub(crate) ord_in: Vec<i64>,

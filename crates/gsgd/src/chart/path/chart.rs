@@ -4,7 +4,7 @@ use super::entries::SkeletonEntries;
 use super::order::{Factors, TreeOrder};
 use super::values;
 use crate::error::Error;
-use crate::kernels::{Picked, all, read};
+use crate::kernels::{Gathered, all, read_all};
 use crate::network::Network;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::Wiring;
@@ -68,15 +68,15 @@ impl PathChart {
     /// A skeleton weight is zero, or a product leaves the range of f64.
     pub fn products(&self, network: Network) -> Result<Factors, Error> {
         let mut weights = vec![1.0; 2 * self.order.classes()];
-        let picked = self
+        let gathered = self
             .entries
             .iter()
             .zip(network.weights)
             .map(|(entries, w)| {
-                let Picked { at, to } = entries.picked();
+                let Gathered { at, to } = entries.gathered();
                 (to, w.gather(at))
             });
-        for (to, found) in read(picked) {
+        for (to, found) in read_all(gathered) {
             for (&edge, w) in to.iter().zip(found) {
                 weights[edge as usize] = w;
             }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::order::ranges;
-use crate::kernels::{Entries, Picked};
+use crate::kernels::{Entries, Gathered};
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Class, Edges, Kind, Wiring};
 
@@ -70,8 +70,8 @@ impl SkeletonEntries {
     }
 
     /// Where its edges' weights stand and go in a list by skeleton edge.
-    pub fn picked(&self) -> Picked<'_> {
-        Picked {
+    pub fn gathered(&self) -> Gathered<'_> {
+        Gathered {
             at: &self.at,
             to: &self.edge,
         }

@@ -7,7 +7,9 @@ use super::order::Factors;
 use super::{gradient, values};
 use crate::chart::Frame;
 use crate::error::Error;
-use crate::kernels::{Combine, Entries, HeadSums, Lines, Matrix, all, pick, read};
+use crate::kernels::{
+    Entries, HeadSums, Matrix, RowColScale, ScaledSum, all, gather_products, read_all,
+};
 use crate::network::{Network, Update};
 use crate::wiring::Class;
 
@@ -167,15 +169,15 @@ fn skeleton(
     let classes = chart.order.classes();
     let (mut weights, mut u) = (vec![1.0; 2 * classes], vec![0.0; 2 * classes]);
     let matrices = network.weights.iter().zip(gradients).zip(&chart.entries);
-    let picked = matrices.map(|((w, g), entries)| (w, g, entries.picked()));
-    pick(picked, &mut weights, &mut u);
+    let gathered = matrices.map(|((w, g), entries)| (w, g, entries.gathered()));
+    gather_products(gathered, &mut weights, &mut u);
     if !all(&u, f64::is_finite) {
         let finite = |entries: &SkeletonEntries| {
-            let mut edges = entries.picked().to.iter();
+            let mut edges = entries.gathered().to.iter();
             edges.all(|&at| u[at as usize].is_finite())
         };
         let slot = chart.entries.iter().position(|entries| !finite(entries));
-        return Err(network.not_finite(slot.expect("it was picked from one")));
+        return Err(network.not_finite(slot.expect("it was gathered from one")));
     }
     Ok((weights, u))
 }
@@ -198,7 +200,7 @@ impl BeyondGrounded {
             let tails = tails.map(|c| 1.0 / inverse.tail[c.index()]);
             (slot, network.head_sums(slot, g, &tails.collect::<Vec<_>>()))
         });
-        for (slot, sums) in read(sums) {
+        for (slot, sums) in read_all(sums) {
             if !sums.dots.iter().all(|dot| dot.is_finite()) {
                 return Err(network.not_finite(slot));
             }
@@ -219,7 +221,7 @@ impl BeyondGrounded {
 }
 
 impl Frame for PathFrame<'_> {
-    fn values(&self, slot: usize) -> Result<Lines<'_>, Error> {
+    fn values(&self, slot: usize) -> Result<RowColScale<'_>, Error> {
         let Factors { tail, head } = &self.inverse;
         self.network
             .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
@@ -244,7 +246,7 @@ impl Frame for PathFrame<'_> {
         }
         let fixed = entries.entries(values);
         if !entries.beyond_grounded {
-            return Ok(g.scale(&by).put(&fixed));
+            return Ok(g.scale(&by).scatter(&fixed));
         }
         let along = self.along();
         let along = self.network.lines(
@@ -252,7 +254,7 @@ impl Frame for PathFrame<'_> {
             |c| 1.0 / tail[c.index()],
             |c| -along[c.index()] / head[c.index()],
         )?;
-        let by = Combine {
+        let by = ScaledSum {
             of_x: &by,
             of_y: &along,
             fixed: &fixed,
@@ -266,13 +268,13 @@ impl Frame for PathFrame<'_> {
         let (network, entries) = (self.network.at(moved), &self.chart.entries);
         let free = entries.iter().zip(moved);
         let free = free.map(|(entries, values)| (entries, values.gather(&entries.free_at)));
-        for (entries, values) in read(free) {
+        for (entries, values) in read_all(free) {
             for (class, value) in entries.free.iter().zip(values) {
                 change[class.index()] = value - 1.0 / self.per_value[class.index()];
             }
         }
         let beyond = (0..entries.len()).filter(|&slot| entries[slot].beyond_grounded);
-        for (slot, squares) in read(beyond.map(|slot| (slot, network.squares_by_head(slot)))) {
+        for (slot, squares) in read_all(beyond.map(|slot| (slot, network.squares_by_head(slot)))) {
             for (head, square) in network.wiring.edges[slot].heads.iter().zip(squares) {
                 lengths[head.index()] += square;
             }

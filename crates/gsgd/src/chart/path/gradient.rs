@@ -15,7 +15,7 @@
 
 use super::order::TreeOrder;
 use crate::error::Error;
-use crate::kernels::{Matrix, all, read};
+use crate::kernels::{Matrix, all, read_all};
 use crate::network::Network;
 
 /// The sum of u over the edges out of every class.
@@ -32,7 +32,7 @@ pub(crate) fn outgoing(network: Network, gradients: &[Matrix]) -> Result<Vec<f64
     let hidden = wiring.edges.iter().zip(gradients).enumerate();
     let hidden = hidden.filter(|(_, (edges, _))| !edges.leaves_ground());
     let dots = hidden.map(|(slot, (_, g))| (slot, network.dots_by_tail(slot, g)));
-    for (slot, dots) in read(dots) {
+    for (slot, dots) in read_all(dots) {
         if !all(&dots, f64::is_finite) {
             return Err(network.not_finite(slot));
         }

@@ -6,7 +6,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::DType;
 
 use super::Real;
-use crate::kernels::{Entries, Picked};
+use crate::kernels::{Entries, Gathered};
 
 /// Values for single entries of a matrix and of its moments.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ impl<'a, const N: usize> Fixed<'a, N> {
     pub fn set<E: Real>(self, start: usize, x: &mut [E], mut moments: [&mut [E]; N]) {
         let set = |x: &mut [E], values: &[f64]| {
             for (&at, &of) in self.at.iter().zip(self.of) {
-                x[at - start] = E::of(values[of as usize]);
+                x[at - start] = E::from_f64(values[of as usize]);
             }
         };
         set(x, self.values);
@@ -56,33 +56,39 @@ impl<'a, const N: usize> Fixed<'a, N> {
 pub fn gather(x: &FlexTensor, at: &[usize]) -> Vec<f64> {
     by_dtype!(x, E => {
         let entries = x.storage::<E>();
-        at.iter().map(|&i| entries[i].wide()).collect()
+        at.iter().map(|&i| entries[i].to_f64()).collect()
     })
 }
 
-pub fn put(mut x: FlexTensor, entries: &Entries) -> FlexTensor {
+pub fn scatter(mut x: FlexTensor, entries: &Entries) -> FlexTensor {
     by_dtype!(x, E => Fixed::of(entries, []).set(0, x.storage_mut::<E>(), []));
     x
 }
 
-pub fn pick(
+pub fn gather_products(
     w: &FlexTensor,
     g: &FlexTensor,
-    picked: Picked,
+    gathered: Gathered,
     weights: &mut [f64],
     products: &mut [f64],
 ) {
-    by_dtype!(w, E => pick_of::<E>(w.storage(), g.storage(), picked, weights, products))
+    by_dtype!(w, E => gather_products_of::<E>(w.storage(), g.storage(), gathered, weights, products))
 }
 
 /// On its own, with all it needs in registers.
 #[inline(never)]
-fn pick_of<E: Real>(w: &[E], g: &[E], picked: Picked, weights: &mut [f64], products: &mut [f64]) {
+fn gather_products_of<E: Real>(
+    w: &[E],
+    g: &[E],
+    gathered: Gathered,
+    weights: &mut [f64],
+    products: &mut [f64],
+) {
     // of one length each, which is checked once for both
     let g = &g[..w.len()];
     let products = &mut products[..weights.len()];
-    for (&at, &to) in picked.at.iter().zip(picked.to) {
-        let (w, g, to) = (w[at].wide(), g[at].wide(), to as usize);
+    for (&at, &to) in gathered.at.iter().zip(gathered.to) {
+        let (w, g, to) = (w[at].to_f64(), g[at].to_f64(), to as usize);
         (weights[to], products[to]) = (w, w * g);
     }
 }

@@ -8,7 +8,7 @@ use super::entries::Fixed;
 #[cfg(feature = "rayon")]
 use super::several_cores;
 use super::{Real, vectorised};
-use crate::kernels::{Lines, Side};
+use crate::kernels::{RowColScale, Side};
 
 /// Entries of a block of rows.
 const BLOCK: usize = 1 << 15;
@@ -34,7 +34,7 @@ impl Grid {
     }
 
     /// The grid of a matrix that has these lines.
-    pub fn under(x: &FlexTensor, lines: &Lines) -> Self {
+    pub fn under(x: &FlexTensor, lines: &RowColScale) -> Self {
         Self::of(x, lines.groups(x.layout().shape()[1]))
     }
 

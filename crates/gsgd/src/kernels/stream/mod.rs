@@ -38,7 +38,7 @@ mod passes;
 mod products;
 mod sums;
 
-pub use entries::{gather, pick, put};
+pub use entries::{gather, gather_products, scatter};
 pub use passes::{advance, advances_finitely, allocate, combine, scale};
 pub use sums::{dots, head_sums, is_finite, maxima, powers};
 
@@ -58,10 +58,10 @@ trait Real:
     const INFINITE: Self::Size;
     /// A number without its sign as it is stored, which is an integer in the order of absolute values; NaN comes last.
     type Size: Copy + Ord + Default;
-    fn size(self) -> Self::Size;
-    fn of(value: f64) -> Self;
-    fn wide(self) -> f64;
-    fn root(self) -> Self;
+    fn abs_bits(self) -> Self::Size;
+    fn from_f64(value: f64) -> Self;
+    fn to_f64(self) -> f64;
+    fn sqrt(self) -> Self;
 }
 
 impl Real for f32 {
@@ -70,19 +70,19 @@ impl Real for f32 {
     const INFINITE: u32 = f32::INFINITY.to_bits();
     type Size = u32;
     #[inline(always)]
-    fn size(self) -> u32 {
+    fn abs_bits(self) -> u32 {
         self.to_bits() & !(1 << 31)
     }
     #[inline(always)]
-    fn of(value: f64) -> Self {
+    fn from_f64(value: f64) -> Self {
         value as f32
     }
     #[inline(always)]
-    fn wide(self) -> f64 {
+    fn to_f64(self) -> f64 {
         self.into()
     }
     #[inline(always)]
-    fn root(self) -> Self {
+    fn sqrt(self) -> Self {
         self.sqrt()
     }
 }
@@ -93,19 +93,19 @@ impl Real for f64 {
     const INFINITE: u64 = f64::INFINITY.to_bits();
     type Size = u64;
     #[inline(always)]
-    fn size(self) -> u64 {
+    fn abs_bits(self) -> u64 {
         self.to_bits() & !(1 << 63)
     }
     #[inline(always)]
-    fn of(value: f64) -> Self {
+    fn from_f64(value: f64) -> Self {
         value
     }
     #[inline(always)]
-    fn wide(self) -> f64 {
+    fn to_f64(self) -> f64 {
         self
     }
     #[inline(always)]
-    fn root(self) -> Self {
+    fn sqrt(self) -> Self {
         self.sqrt()
     }
 }
@@ -142,7 +142,7 @@ pub fn matrix<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Matrix {
 }
 
 fn narrow<E: Real>(values: &[f64], times: f64) -> Vec<E> {
-    values.iter().map(|&v| E::of(v * times)).collect()
+    values.iter().map(|&v| E::from_f64(v * times)).collect()
 }
 
 /// Runs `work`, compiled for the vector instructions of this machine.
@@ -176,7 +176,7 @@ struct Greatest<E: Real>(E::Size);
 impl<E: Real> Greatest<E> {
     #[inline(always)]
     fn with(self, x: E) -> Self {
-        Self(self.0.max(x.size()))
+        Self(self.0.max(x.abs_bits()))
     }
 
     #[inline(always)]

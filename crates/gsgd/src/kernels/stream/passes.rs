@@ -6,9 +6,9 @@ use burn::tensor::DType;
 use super::entries::Fixed;
 use super::grid::Grid;
 use super::{Greatest, Real, narrow, vectorised};
-use crate::kernels::{Advance, Combine, Entries, Lines, Motion, all};
+use crate::kernels::{Entries, MomentStep, RowColScale, ScaledSum, StepCoefficients, all};
 
-pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
+pub fn scale(mut x: FlexTensor, by: &RowColScale) -> FlexTensor {
     let grid = Grid::under(&x, by);
     by_dtype!(x, E => {
         let (rows, columns) = (narrow::<E>(&by.rows, by.times), narrow::<E>(&by.columns, 1.0));
@@ -27,14 +27,14 @@ pub fn scale(mut x: FlexTensor, by: &Lines) -> FlexTensor {
     x
 }
 
-pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &Combine) -> (FlexTensor, bool) {
+pub fn combine(mut x: FlexTensor, y: &FlexTensor, by: &ScaledSum) -> (FlexTensor, bool) {
     let grid = Grid::under(&x, by.of_x);
     let finite = by_dtype!(x, E => combine_rows::<E>(grid, x.storage_mut(), y.storage(), by));
     (x, finite)
 }
 
-fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> bool {
-    let Combine { of_x, of_y, .. } = by;
+fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &ScaledSum) -> bool {
+    let ScaledSum { of_x, of_y, .. } = by;
     let plain = all(&of_y.columns, |c| c == 1.0);
     let xc = narrow::<E>(&of_x.columns, 1.0);
     let yc = if plain {
@@ -52,7 +52,7 @@ fn combine_rows<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &Combine) -> bool
             // lists at hand: else they are looked up for every row
             let (xr, yr, xc, yc) = (&of_x.rows[..], &of_y.rows[..], &xc[..], &yc[..]);
             let (xt, yt) = (of_x.times, of_y.times);
-            let factors = |row: usize| (E::of(xr[row] * xt), E::of(yr[row] * yt));
+            let factors = |row: usize| (E::from_f64(xr[row] * xt), E::from_f64(yr[row] * yt));
             // a loop of its own: in one with the other it takes more instructions for every row
             if plain {
                 return grid.each(
@@ -137,9 +137,9 @@ fn combine_line<E: Real>(x: &mut [E], y: &[E], xc: &[E], yc: &[E], xr: E, yr: E)
 pub fn allocate(
     mut moved: FlexTensor,
     w: &FlexTensor,
-    v: &Lines,
-    of_w: &Lines,
-    of_change: &Lines,
+    v: &RowColScale,
+    of_w: &RowColScale,
+    of_change: &RowColScale,
     fixed: &Entries,
 ) -> (FlexTensor, bool) {
     let grid = Grid::under(w, v);
@@ -194,7 +194,7 @@ struct Narrow<E> {
 }
 
 impl<E: Real> Narrow<E> {
-    fn of(lines: &Lines) -> Self {
+    fn of(lines: &RowColScale) -> Self {
         Self {
             rows: narrow(&lines.rows, lines.times),
             columns: narrow(&lines.columns, 1.0),
@@ -241,21 +241,21 @@ impl<E: Real> Step<E, 2> for Adam<E> {
     fn change(self, g: E, [m, s]: [E; 2]) -> (E, [E; 2]) {
         let [[keep_m, of_g], [keep_s, of_square]] = self.means;
         let (m, s) = (m * keep_m + g * of_g, s * keep_s + (g * g) * of_square);
-        (m * self.rate / (s.root() + self.epsilon), [m, s])
+        (m * self.rate / (s.sqrt() + self.epsilon), [m, s])
     }
 }
 
 /// Runs `$body` with `$step` the formula of a step in the type `$E`, and `$n` moments.
-macro_rules! by_motion {
-    ($motion:expr, $E:ty, $step:ident => $body:expr) => {
-        match $motion {
-            Motion::Ball {
+macro_rules! by_coefficients {
+    ($coefficients:expr, $E:ty, $step:ident => $body:expr) => {
+        match $coefficients {
+            StepCoefficients::Ball {
                 momentum,
                 of_gradient,
                 of_moment,
             } => {
                 let [momentum, of_gradient, of_moment] =
-                    [momentum, of_gradient, of_moment].map(<$E>::of);
+                    [momentum, of_gradient, of_moment].map(<$E>::from_f64);
                 let $step = Ball {
                     momentum,
                     of_gradient,
@@ -263,15 +263,15 @@ macro_rules! by_motion {
                 };
                 $body
             }
-            Motion::Adam {
+            StepCoefficients::Adam {
                 betas,
                 rate,
                 epsilon,
             } => {
                 let $step = Adam {
-                    means: betas.map(|beta| [beta, 1.0 - beta].map(<$E>::of)),
-                    rate: <$E>::of(rate),
-                    epsilon: <$E>::of(epsilon),
+                    means: betas.map(|beta| [beta, 1.0 - beta].map(<$E>::from_f64)),
+                    rate: <$E>::from_f64(rate),
+                    epsilon: <$E>::from_f64(epsilon),
                 };
                 $body
             }
@@ -283,7 +283,7 @@ macro_rules! by_motion {
 struct Factors<E>([Narrow<E>; 3]);
 
 impl<E: Real> Factors<E> {
-    fn of(by: &Advance) -> Self {
+    fn of(by: &MomentStep) -> Self {
         Self([by.gradient, by.of_weights, by.of_change].map(Narrow::of))
     }
 
@@ -313,10 +313,10 @@ pub fn advances_finitely(
     g: &FlexTensor,
     w: &FlexTensor,
     moments: &[&FlexTensor],
-    by: &Advance,
+    by: &MomentStep,
 ) -> bool {
     let grid = Grid::under(g, by.of_weights);
-    by_dtype!(g, E => by_motion!(by.motion, E, step => {
+    by_dtype!(g, E => by_coefficients!(by.coefficients, E, step => {
         let moments = list(moments.iter().map(|m| m.storage::<E>()));
         rows_are_finite(grid, g.storage::<E>(), moments, w.storage::<E>(), &Factors::of(by), step)
     }))
@@ -385,10 +385,10 @@ pub fn advance(
     mut g: FlexTensor,
     w: &FlexTensor,
     mut moments: Vec<FlexTensor>,
-    by: &Advance,
+    by: &MomentStep,
 ) -> (FlexTensor, Vec<FlexTensor>) {
     let grid = Grid::under(&g, by.of_weights);
-    by_dtype!(g, E => by_motion!(by.motion, E, step => {
+    by_dtype!(g, E => by_coefficients!(by.coefficients, E, step => {
         let moments = list(moments.iter_mut().map(|m| m.storage_mut::<E>()));
         advance_rows(grid, g.storage_mut::<E>(), moments, w.storage::<E>(), by, step);
     }));
@@ -406,7 +406,7 @@ fn advance_rows<E: Real, const N: usize>(
     g: &mut [E],
     moments: [&mut [E]; N],
     w: &[E],
-    by: &Advance,
+    by: &MomentStep,
     step: impl Step<E, N>,
 ) {
     let factors = Factors::of(by);

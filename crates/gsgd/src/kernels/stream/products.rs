@@ -49,7 +49,7 @@ impl<E: Real> Products<E> {
     #[inline(always)]
     fn flush(&mut self) {
         for (total, few) in self.totals.iter_mut().zip(&mut self.few) {
-            *total += few.wide();
+            *total += few.to_f64();
             *few = E::ZERO;
         }
     }
@@ -79,7 +79,7 @@ pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut four = four_along(a, b, &of);
     if a_rest.is_empty() {
-        return one_of(four).wide();
+        return one_of(four).to_f64();
     }
     let ((a, a_rest), (b, b_rest)) = (a_rest.as_chunks::<4>(), b_rest.as_chunks::<4>());
     for (a, b) in a.iter().zip(b) {
@@ -92,7 +92,7 @@ pub(super) fn sum_along<A: Copy, B: Copy, T: Real>(
     for (&a, &b) in a_rest.iter().zip(b_rest) {
         rest += of(a, b);
     }
-    (four + rest).wide()
+    (four + rest).to_f64()
 }
 
 /// Sums along whole chunks, added up in pairs until four are left.

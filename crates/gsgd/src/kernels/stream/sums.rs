@@ -11,8 +11,8 @@ use crate::kernels::{HeadSums, Power, Side};
 #[inline(always)]
 fn power<E: Real>(w: E, p: Power) -> f64 {
     match p {
-        Power::One => w.wide().abs(),
-        Power::Two => w.wide() * w.wide(),
+        Power::One => w.to_f64().abs(),
+        Power::Two => w.to_f64() * w.to_f64(),
     }
 }
 
@@ -91,7 +91,7 @@ fn columns_of_sums<E: Real>(
             let line = w[grid.line(row)].iter().zip(&g[grid.line(row)]);
             let totals = squares.iter_mut().zip(dots).zip(gradient_squares);
             for (((square, dot), gradient), (&w, &g)) in totals.zip(line) {
-                let (w, g) = (w.wide(), g.wide());
+                let (w, g) = (w.to_f64(), g.to_f64());
                 *square += (w * factor) * (w * factor);
                 *dot += w * g;
                 *gradient += (g * inverse) * (g * inverse);
@@ -106,7 +106,7 @@ fn columns_of_sums<E: Real>(
 }
 
 fn rows_of_sums<E: Real>(grid: Grid, w: &[E], g: &[E], tails: &[f64], inverse: &[f64]) -> HeadSums {
-    let square = |x: E, factor: f64| (x.wide() * factor) * (x.wide() * factor);
+    let square = |x: E, factor: f64| (x.to_f64() * factor) * (x.to_f64() * factor);
     HeadSums {
         squares: grid.per_row(
             w,
@@ -162,14 +162,14 @@ pub fn maxima(w: &FlexTensor, side: Side, groups: usize, others: &[f64]) -> Vec<
                 #[inline(always)]
                 |row, w, _| {
                     let line = w.iter().zip(&others[grid.columns_at(row)]);
-                    line.fold(0.0, |most, (w, c)| most.max(c * w.wide().abs()))
+                    line.fold(0.0, |most, (w, c)| most.max(c * w.to_f64().abs()))
                 },
             ),
             Side::Columns => {
                 let mut all = vec![0.0f64; groups * grid.columns];
                 for row in 0..grid.rows {
                     let line = all[grid.columns_at(row)].iter_mut().zip(&w[grid.line(row)]);
-                    line.for_each(|(most, w)| *most = most.max(others[row] * w.wide().abs()));
+                    line.for_each(|(most, w)| *most = most.max(others[row] * w.to_f64().abs()));
                 }
                 all
             }

@@ -11,14 +11,14 @@ use super::all;
 /// The rows may fall into groups of equal size, as those of a grouped convolution do; then there is a factor for
 /// every column of every group.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Lines<'a> {
+pub(crate) struct RowColScale<'a> {
     pub rows: Cow<'a, [f64]>,
     pub columns: Cow<'a, [f64]>,
     /// What all factors of rows are multiplied with.
     pub times: f64,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> RowColScale<'a> {
     /// Factors brought into the range of `dtype` by moving a power of two from rows to columns, which changes no
     /// product. `None` where no such power of two exists, or a factor is not finite.
     pub fn fit(self, dtype: DType) -> Option<Self> {
@@ -57,8 +57,8 @@ impl<'a> Lines<'a> {
     }
 
     /// The same factors in memory of their own.
-    pub fn into_owned(self) -> Lines<'static> {
-        Lines {
+    pub fn into_owned(self) -> RowColScale<'static> {
+        RowColScale {
             rows: Cow::Owned(self.rows.into_owned()),
             columns: Cow::Owned(self.columns.into_owned()),
             times: self.times,
@@ -142,12 +142,12 @@ mod tests {
     #[test]
     fn factors_out_of_range_are_moved_or_refused() {
         let lines = |rows: &[f64], columns: &[f64], dtype| {
-            let lines = Lines {
+            let lines = RowColScale {
                 rows: rows.into(),
                 columns: columns.into(),
                 times: 1.0,
             };
-            lines.fit(dtype).map(Lines::into_owned)
+            lines.fit(dtype).map(RowColScale::into_owned)
         };
         let fit = lines(&[1e60, 2e60], &[1e-60, 3e-60], DType::F32).unwrap();
         assert!(fit.rows[0] < 1e30 && fit.columns[0] > 1e-30);
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(lines(&[1.0, -f64::INFINITY], &[1.0], DType::F64), None);
         assert!(lines(&[0.0, 1e-300], &[1e300, 0.0], DType::F32).is_some());
         let times = |times| {
-            let lines = Lines {
+            let lines = RowColScale {
                 rows: vec![2.0].into(),
                 columns: vec![3.0].into(),
                 times,

@@ -7,9 +7,9 @@ use super::HeadSums;
 
 /// Something that an operation gave, or the numbers on a device that it is made of.
 #[derive(Debug, Clone)]
-pub(crate) enum Pending<T> {
-    Here(T),
-    There(Box<Tensor<1>>),
+pub(crate) enum Readback<T> {
+    Host(T),
+    Device(Box<Tensor<1>>),
 }
 
 /// What numbers from a device stand for.
@@ -50,39 +50,39 @@ impl OfNumbers for HeadSums {
     }
 }
 
-impl<T: OfNumbers> Pending<T> {
+impl<T: OfNumbers> Readback<T> {
     /// Waits for this alone.
     pub fn read(self) -> T {
         match self {
-            Self::Here(given) => given,
-            Self::There(numbers) => T::of(list(numbers.into_data())),
+            Self::Host(given) => given,
+            Self::Device(numbers) => T::of(list(numbers.into_data())),
         }
     }
 }
 
-impl<T: OfNumbers> From<T> for Pending<T> {
+impl<T: OfNumbers> From<T> for Readback<T> {
     fn from(given: T) -> Self {
-        Self::Here(given)
+        Self::Host(given)
     }
 }
 
-impl<T> From<Tensor<1>> for Pending<T> {
+impl<T> From<Tensor<1>> for Readback<T> {
     fn from(numbers: Tensor<1>) -> Self {
-        Self::There(Box::new(numbers))
+        Self::Device(Box::new(numbers))
     }
 }
 
 /// What operations gave, each with its key: first what is in CPU memory, one by one, then what has to be waited for.
-pub(crate) fn read<K, T: OfNumbers>(
-    all: impl IntoIterator<Item = (K, Pending<T>)>,
+pub(crate) fn read_all<K, T: OfNumbers>(
+    all: impl IntoIterator<Item = (K, Readback<T>)>,
 ) -> impl Iterator<Item = (K, T)> {
     let mut all = all.into_iter().fuse();
     let (mut waiting, mut came) = (Vec::new(), None);
     std::iter::from_fn(move || {
-        for (key, pending) in all.by_ref() {
-            match pending {
-                Pending::Here(given) => return Some((key, given)),
-                Pending::There(numbers) => waiting.push((key, numbers)),
+        for (key, readback) in all.by_ref() {
+            match readback {
+                Readback::Host(given) => return Some((key, given)),
+                Readback::Device(numbers) => waiting.push((key, numbers)),
             }
         }
         if waiting.is_empty() && came.is_none() {
