@@ -3,7 +3,7 @@
 use burn::module::Module;
 
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Entries, Matrix};
+use crate::kernels::{Entries, Execution, Matrix};
 use crate::params;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::Wiring;
@@ -44,10 +44,10 @@ pub fn set_skeleton<M: Module>(
         set[edge.edges].push((wiring.flat(edge), value(edge)));
     }
     let put = |slot: usize, w: Matrix| w.scatter(&Entries::new(std::mem::take(&mut set[slot])));
-    Ok(params::map(model, wiring, Arithmetic::Streamed, put))
+    Ok(params::map(model, wiring, Execution::Fused, put))
 }
 
 fn check<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Result<(), Error> {
     tree.check(wiring)?;
-    params::read(model, wiring, Arithmetic::Streamed).map(|_| ())
+    params::read(model, wiring, Execution::Fused).map(|_| ())
 }

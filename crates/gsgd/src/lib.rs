@@ -72,7 +72,7 @@
 //! - [`PathSgd`], [`BalancedSgd`]: siblings for comparison.
 //! - [`Scaling`], [`balance`], [`imbalances`], [`equivalent`]: the group of positive scalings.
 //! - [`Paths`], [`path_norm`], [`basis_path_norm`]: exact tools and norms.
-//! - [`Arithmetic`]: streaming passes over CPU memory, or the readable reference in tensor operations.
+//! - [`Execution`]: streaming passes over CPU memory, or the readable reference in tensor operations.
 //!
 //! Reference: Q. Meng, S. Zheng, H. Zhang, W. Chen, Q. Ye, Z.-M. Ma, N. Yu, T.-Y. Liu. *G-SGD: Optimizing ReLU
 //! neural networks in its positively scale-invariant space.* ICLR 2019.
@@ -95,7 +95,7 @@ mod wiring;
 pub use chart::Coordinates;
 pub use error::{Error, Rejected, WiringError};
 pub use init::{set_skeleton, skeleton_to_one};
-pub use kernels::{Arithmetic, Power};
+pub use kernels::{Execution, Power};
 pub use optim::{BalancedSgd, GSpace, GSpaceConfig, PathSgd, Unwired};
 pub use paths::{Path, Paths, Start, basis_path_norm, path_norm};
 pub use rescale::{

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix};
+use crate::kernels::{Execution, Matrix};
 use crate::wiring::{Edges, Follower, Wiring};
 
 /// The wired parameters as matrices, off the autodiff tape.
@@ -15,10 +15,10 @@ use crate::wiring::{Edges, Follower, Wiring};
 pub(crate) fn read<M: Module>(
     model: &M,
     wiring: &Wiring,
-    how: Arithmetic,
+    execution: Execution,
 ) -> Result<Vec<Matrix>, Error> {
     let mut reader = Reader {
-        how,
+        execution,
         wiring,
         found: vec![None; wiring.edges.len()],
         error: None,
@@ -46,7 +46,7 @@ pub(crate) fn all<T>(
 
 struct Reader<'a> {
     wiring: &'a Wiring,
-    how: Arithmetic,
+    execution: Execution,
     found: Vec<Option<Matrix>>,
     error: Option<Error>,
 }
@@ -56,7 +56,7 @@ impl ModuleVisitor for Reader<'_> {
         let Some(slot) = self.wiring.slot(param.id) else {
             return;
         };
-        match matrix(param.val(), &self.wiring.edges[slot], self.how) {
+        match matrix(param.val(), &self.wiring.edges[slot], self.execution) {
             Ok(matrix) => self.found[slot] = Some(matrix),
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -69,7 +69,7 @@ impl ModuleVisitor for Reader<'_> {
 pub(crate) fn matrix<const D: usize>(
     tensor: Tensor<D>,
     edges: &Edges,
-    how: Arithmetic,
+    execution: Execution,
 ) -> Result<Matrix, Error> {
     let dims = tensor.dims();
     if dims.as_slice() != edges.shape.as_slice() {
@@ -79,7 +79,7 @@ pub(crate) fn matrix<const D: usize>(
             found: dims.to_vec(),
         });
     }
-    Ok(Matrix::of(tensor, edges.dims(), how))
+    Ok(Matrix::of(tensor, edges.dims(), execution))
 }
 
 /// The tensor of shape `from` in another shape, for nothing where that is the same.
@@ -114,12 +114,12 @@ pub(crate) fn register(grads: &mut GradientsParams, edges: &Edges, gradient: Mat
 pub(crate) fn map<M: Module>(
     model: M,
     wiring: &Wiring,
-    how: Arithmetic,
+    execution: Execution,
     change: impl FnMut(usize, Matrix) -> Matrix,
 ) -> M {
     model.map(&mut Writer {
         wiring,
-        how,
+        execution,
         change,
     })
 }
@@ -220,7 +220,7 @@ pub(crate) fn read_followers<M: Module>(model: &M, wiring: &Wiring) -> Vec<Vec<f
 
 struct Writer<'a, F> {
     wiring: &'a Wiring,
-    how: Arithmetic,
+    execution: Execution,
     change: F,
 }
 
@@ -232,7 +232,7 @@ impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
         let edges = &self.wiring.edges[slot];
         changed(param, |old| {
             let shape = old.dims();
-            let matrix = Matrix::of(old, edges.dims(), self.how);
+            let matrix = Matrix::of(old, edges.dims(), self.execution);
             let matrix = (self.change)(slot, matrix);
             reshaped(Tensor::from(matrix), edges.dims(), shape)
         })

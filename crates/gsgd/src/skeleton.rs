@@ -11,7 +11,7 @@ use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix, read_all};
+use crate::kernels::{Execution, Matrix, read_all};
 use crate::params;
 use crate::wiring::{Class, End, Kind, Taps, Wiring};
 
@@ -236,7 +236,7 @@ fn central(ends: impl Iterator<Item = End>, end: End, taps: Taps) -> (usize, usi
 /// # Errors
 /// Model and wiring do not fit.
 pub fn largest<M: Module>(model: &M, wiring: &Wiring) -> Result<Tree, Error> {
-    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let weights = params::read(model, wiring, Execution::Fused)?;
     Ok(largest_of(wiring, &weights))
 }
 
@@ -337,7 +337,7 @@ pub fn skeleton_weights<M: Module>(
     tree: &Tree,
 ) -> Result<Vec<f64>, Error> {
     tree.check(wiring)?;
-    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let weights = params::read(model, wiring, Execution::Fused)?;
     let edges: Vec<Edge> = tree
         .ins
         .iter()

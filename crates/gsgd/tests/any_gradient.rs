@@ -11,7 +11,7 @@ use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer, SgdConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use common::convnet::families;
 use common::{Dag, Mlp, close, grads, normal, rng, values, weights};
-use gsgd::{Arithmetic, Coordinates, Edge, Edges, GSpaceConfig, Homogeneous, Scaling, Wiring};
+use gsgd::{Coordinates, Edge, Edges, Execution, GSpaceConfig, Homogeneous, Scaling, Wiring};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -268,8 +268,8 @@ fn fused_and_lifted_agree() {
                 })
             };
             let expected = weights(&run(&GSpaceConfig::new(lifted.clone())));
-            for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-                let found = run(&fused.clone().with_arithmetic(how));
+            for execution in [Execution::Fused, Execution::Reference] {
+                let found = run(&fused.clone().with_execution(execution));
                 close(&weights(&found), &expected, tolerance);
             }
         }

@@ -11,10 +11,10 @@ use burn::tensor::{DType, Tensor};
 use common::convnet::{ConvNet, Maker, Op, families};
 use common::{Batch, close, device, grads, normal, rng, tensor, values, weights};
 use gsgd::{
-    Arithmetic, Balance, BalancedSgd, BatchNormTreatment, Channels, Coordinates, Equivalence,
-    Error, GSpaceConfig, Homogeneous, Kind, PathSgd, Paths, Power, Scaling, Skeleton,
-    SkipTreatment, Unwired, Wiring, WiringBuilder, WiringConfig, WiringError, balance,
-    basis_path_norm, equivalent, path_norm,
+    Balance, BalancedSgd, BatchNormTreatment, Channels, Coordinates, Equivalence, Error, Execution,
+    GSpaceConfig, Homogeneous, Kind, PathSgd, Paths, Power, Scaling, Skeleton, SkipTreatment,
+    Unwired, Wiring, WiringBuilder, WiringConfig, WiringError, balance, basis_path_norm,
+    equivalent, path_norm,
 };
 
 /// Images and labels.
@@ -158,8 +158,8 @@ fn the_fused_step_and_a_lifted_optimiser_agree_on_wide_convolutions() {
             weights(&run(model, &config, 1e-2, 3, DType::F64))
         };
         let expected = run(GSpaceConfig::new(SgdConfig::new().init()));
-        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-            let found = run(GSpaceConfig::sgd().with_arithmetic(how));
+        for execution in [Execution::Fused, Execution::Reference] {
+            let found = run(GSpaceConfig::sgd().with_execution(execution));
             close(&found, &expected, 1e-10);
         }
     }

@@ -11,7 +11,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::convnet::{ConvNet, Op, conv, norm};
 use common::{Batch, close, device, grads, linear, tensor, values};
 use gsgd::{
-    Arithmetic, BatchNormTreatment, Coordinates, Edge, GSpaceConfig, Skeleton, Tree, Unwired,
+    BatchNormTreatment, Coordinates, Edge, Execution, GSpaceConfig, Skeleton, Tree, Unwired,
     Wiring, WiringConfig, paper,
 };
 use serde_json::Value;
@@ -331,10 +331,8 @@ fn the_paper_skeleton_is_the_centre_tap_of_index_modulo() {
 fn path_values_and_their_gradients() {
     each(|golden| {
         let model = golden.model();
-        for arithmetic in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-            let config = golden
-                .config(GSpaceConfig::sgd())
-                .with_arithmetic(arithmetic);
+        for execution in [Execution::Fused, Execution::Reference] {
+            let config = golden.config(GSpaceConfig::sgd()).with_execution(execution);
             let optim = config.init(&model).unwrap();
             let gradients = grads(&model, golden.loss(&model));
             let space = optim.path_space(&model, gradients).unwrap();
@@ -360,7 +358,7 @@ fn weights_after_steps() {
     each(|golden| {
         let configs = [
             GSpaceConfig::sgd(),
-            GSpaceConfig::sgd().with_arithmetic(Arithmetic::TensorOps),
+            GSpaceConfig::sgd().with_execution(Execution::Reference),
             GSpaceConfig::new(SgdConfig::new().init()),
         ];
         for config in configs {

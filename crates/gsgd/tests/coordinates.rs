@@ -7,7 +7,7 @@ use burn::optim::SgdConfig;
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Dag, Mlp, close, grads, rng, values, weights};
 use gsgd::{
-    Arithmetic, Balance, Coordinates, GSpace, GSpaceConfig, Homogeneous, Paths, Power, Scaling,
+    Balance, Coordinates, Execution, GSpace, GSpaceConfig, Homogeneous, Paths, Power, Scaling,
     Skeleton, Tree, Wiring, balance, basis_path_norm, paper, path_norm,
 };
 use proptest::prelude::*;
@@ -141,8 +141,8 @@ fn values_after_step_are_the_inner_optimisers(seed: u64, bias: bool) {
     let model = Dag::random(seed, bias, DType::F64);
     let batch = batch(&model, seed);
     for skeleton in skeletons(&model) {
-        for arithmetic in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-            let config = bare(skeleton.clone()).with_arithmetic(arithmetic);
+        for execution in [Execution::Fused, Execution::Reference] {
+            let config = bare(skeleton.clone()).with_execution(execution);
             let mut optim = config.init(&model).unwrap();
             let before = path_space(&optim, &model, probe(&model, &batch));
             let size =
@@ -365,9 +365,9 @@ fn fused_and_lifted_agree_with_floor_and_normalisation() {
         for lr in [0.01, 0.3, 2.0] {
             let all = [
                 GSpaceConfig::sgd(),
-                GSpaceConfig::sgd().with_arithmetic(Arithmetic::TensorOps),
+                GSpaceConfig::sgd().with_execution(Execution::Reference),
                 GSpaceConfig::new(SgdConfig::new().init()),
-                GSpaceConfig::new(SgdConfig::new().init()).with_arithmetic(Arithmetic::TensorOps),
+                GSpaceConfig::new(SgdConfig::new().init()).with_execution(Execution::Reference),
             ]
             .map(|config| {
                 let mut optim = config.init(&model).unwrap();

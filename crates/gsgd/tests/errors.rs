@@ -9,7 +9,7 @@ use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, device, grads, tensor, values, weights};
 use gsgd::{
-    Arithmetic, Channels, Coordinates, Equivalence, Error, GSpaceConfig, Homogeneous, Paths,
+    Channels, Coordinates, Equivalence, Error, Execution, GSpaceConfig, Homogeneous, Paths,
     Scaling, Skeleton, Unwired, Wiring, WiringBuilder, WiringError, equivalent, skeleton_to_one,
 };
 
@@ -36,7 +36,7 @@ struct Skip {
     last: Linear,
     extra: Option<Linear>,
     #[module(skip)]
-    how: How,
+    execution: How,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,21 +53,21 @@ enum How {
 }
 
 impl Skip {
-    fn new(how: How) -> Self {
+    fn new(execution: How) -> Self {
         let layer = |i, o| LinearConfig::new(i, o).init(&device());
         Self {
             first: layer(4, 6),
             inner: layer(6, 6),
             last: layer(6, 3),
             extra: None,
-            how,
+            execution,
         }
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = relu(self.first.forward(x));
         let z = relu(self.inner.forward(y.clone()));
-        let z = if self.how == How::ForgottenTanh {
+        let z = if self.execution == How::ForgottenTanh {
             tanh(z)
         } else {
             z
@@ -82,7 +82,7 @@ impl Homogeneous for Skip {
         let y = w.relu(first);
         let z = w.linear(y, &self.inner);
         let z = w.relu(z);
-        let sum = match self.how {
+        let sum = match self.execution {
             How::ForgottenSkip => z,
             How::WrongWidth => w.concat([y, z]),
             How::WrongAdd => {
@@ -101,8 +101,8 @@ impl Homogeneous for Skip {
 
 #[test]
 fn wrong_wirings_are_named() {
-    let error = |how| Wiring::of(&Skip::new(how)).unwrap_err();
-    let wiring = |how| match error(how) {
+    let error = |execution| Wiring::of(&Skip::new(execution)).unwrap_err();
+    let wiring = |execution| match error(execution) {
         Error::Wiring(error) => error,
         other => panic!("{other}"),
     };
@@ -133,18 +133,18 @@ fn wrong_wirings_are_named() {
 #[test]
 fn verify_names_the_layer_where_wiring_and_model_part() {
     let x = batch().x;
-    let verify = |how| {
-        let model = Skip::new(how);
+    let verify = |execution| {
+        let model = Skip::new(execution);
         let wiring = Wiring::of(&model).unwrap();
         wiring.verify(&model, |model| model.forward(x.clone()))
     };
     assert_eq!(verify(How::Right), Ok(()));
-    for how in [How::ForgottenSkip, How::ForgottenTanh] {
-        match verify(how) {
+    for execution in [How::ForgottenSkip, How::ForgottenTanh] {
+        match verify(execution) {
             Err(Error::Wiring(WiringError::Mismatch { layer, .. })) => {
                 assert_eq!(layer, "first.weight")
             }
-            other => panic!("{how:?}: {other:?}"),
+            other => panic!("{execution:?}: {other:?}"),
         }
     }
 }
@@ -244,7 +244,7 @@ fn refused_steps_give_the_model_back() {
         GSpaceConfig::sgd(),
         GSpaceConfig::momentum(0.9),
         GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
-        GSpaceConfig::sgd().with_arithmetic(Arithmetic::TensorOps),
+        GSpaceConfig::sgd().with_execution(Execution::Reference),
     ] {
         let model = mlp();
         let before = weights(&model);

@@ -10,7 +10,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, device, grads, values, weights};
 use gsgd::{
-    Arithmetic, Balance, BalancedSgd, Channels, Coordinates, Error, GSpaceConfig, Homogeneous,
+    Balance, BalancedSgd, Channels, Coordinates, Error, Execution, GSpaceConfig, Homogeneous,
     PathSgd, Paths, Power, Scaling, Unwired, Wiring, WiringBuilder, path_norm,
 };
 
@@ -128,7 +128,7 @@ fn optimisers() -> Vec<GSpaceConfig> {
         GSpaceConfig::sgd(),
         GSpaceConfig::momentum(0.9),
         GSpaceConfig::adam(),
-        GSpaceConfig::adam().with_arithmetic(Arithmetic::TensorOps),
+        GSpaceConfig::adam().with_execution(Execution::Reference),
         GSpaceConfig::new(AdamConfig::new().init()),
         GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
     ]

@@ -7,7 +7,7 @@ mod common;
 use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{DType, Device, Tensor};
 use common::{Batch, Mlp, close, grads, linear, tensor, values, weights};
-use gsgd::{Arithmetic, Coordinates, Edge, GSpaceConfig, Paths, Skeleton, Tree, Wiring, paper};
+use gsgd::{Coordinates, Edge, Execution, GSpaceConfig, Paths, Skeleton, Tree, Wiring, paper};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -182,11 +182,9 @@ fn forward_backward_and_plain_sgd() {
 #[test]
 fn path_values_and_the_inverse_chain_rule() {
     each(|golden| {
-        for arithmetic in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+        for execution in [Execution::Fused, Execution::Reference] {
             let (model, batch) = (golden.model(), golden.batch());
-            let config = golden
-                .config(GSpaceConfig::sgd())
-                .with_arithmetic(arithmetic);
+            let config = golden.config(GSpaceConfig::sgd()).with_execution(execution);
             let optim = config.init(&model).unwrap();
             let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
             let space = optim.path_space(&model, grads).unwrap();
@@ -209,9 +207,9 @@ fn descent_in_path_space() {
         let lifted = golden.config(GSpaceConfig::new(burn::optim::SgdConfig::new().init()));
         for config in [
             fused.clone(),
-            fused.with_arithmetic(Arithmetic::TensorOps),
+            fused.with_execution(Execution::Reference),
             lifted.clone(),
-            lifted.with_arithmetic(Arithmetic::TensorOps),
+            lifted.with_execution(Execution::Reference),
         ] {
             for (&steps, after) in &golden.gsgd {
                 let model = golden.train(&config, golden.model(), golden.lr, steps);
@@ -326,8 +324,8 @@ fn momentum_and_adam_in_path_space() {
             (GSpaceConfig::adam(), 0.01, &golden.gadam10, 1e-7),
         ];
         for (config, lr, after, tolerance) in runs {
-            for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-                let config = golden.config(config.clone().with_arithmetic(how));
+            for execution in [Execution::Fused, Execution::Reference] {
+                let config = golden.config(config.clone().with_execution(execution));
                 let model = golden.train(&config, golden.model(), lr, 10);
                 close(&weights(&model), &after.w, tolerance);
                 let batch = golden.batch();

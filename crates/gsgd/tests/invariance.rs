@@ -8,7 +8,7 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, close, grads, values};
 use gsgd::{
-    Arithmetic, Balance, BalancedSgd, Coordinates, GSpaceConfig, Norm, PathSgd, Rejected, Scaling,
+    Balance, BalancedSgd, Coordinates, Execution, GSpaceConfig, Norm, PathSgd, Rejected, Scaling,
     Skeleton, Unwired, Wiring, balance, largest, paper, skeleton_to_one, skeleton_weights,
 };
 
@@ -241,10 +241,10 @@ fn fused_moments_are_those_of_the_lifted_optimiser() {
         (GSpaceConfig::nesterov(0.9), heavy_ball(true), 1e-8),
         (GSpaceConfig::adam(), adam, 1e-6),
     ] {
-        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
+        for execution in [Execution::Fused, Execution::Reference] {
             let run = |config: GSpaceConfig| {
                 let model = Mlp::he(4, &WIDTHS, true, DType::F64);
-                let mut optim = config.with_arithmetic(how).init(&model).unwrap();
+                let mut optim = config.with_execution(execution).init(&model).unwrap();
                 let model = (0..10).fold(model, |model, at| {
                     let batch = Batch::random(at, 16, WIDTHS[0], WIDTHS[4], DType::F64);
                     let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));

@@ -7,7 +7,7 @@ use burn::optim::{AdamConfig, AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Tensor};
 use common::convnet::families;
 use common::{Batch, Mlp, grads, normal, rng, tensor, values, weights};
-use gsgd::{Arithmetic, Coordinates, Error, GSpace, GSpaceConfig, Homogeneous};
+use gsgd::{Coordinates, Error, Execution, GSpace, GSpaceConfig, Homogeneous};
 
 fn optimisers() -> Vec<GSpaceConfig> {
     let moments = [
@@ -17,7 +17,7 @@ fn optimisers() -> Vec<GSpaceConfig> {
     ];
     let reference = moments
         .iter()
-        .map(|config| config.clone().with_arithmetic(Arithmetic::TensorOps));
+        .map(|config| config.clone().with_execution(Execution::Reference));
     let others = [
         GSpaceConfig::sgd(),
         GSpaceConfig::sgd().with_clip_norm(1.0),
@@ -138,8 +138,8 @@ fn a_step_out_of_range_is_refused_before_moments_move() {
     let model = Mlp::he(3, &[6, 40, 30, 3], true, DType::F32);
     let batch = Batch::random(1, 8, 6, 3, DType::F32);
     let gradients = || grads(&model, batch.loss(model.forward(batch.x.clone())));
-    for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-        let config = GSpaceConfig::momentum(0.9).with_arithmetic(how);
+    for execution in [Execution::Fused, Execution::Reference] {
+        let config = GSpaceConfig::momentum(0.9).with_execution(execution);
         let mut optim = config.init(&model).unwrap();
         let state = optim.to_bytes().unwrap().to_vec();
         let mut grads = gradients();

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 #[cfg(feature = "flex")]
 use super::stream;
 use super::{
-    Arithmetic, Entries, Gathered, HeadSums, MomentStep, Passed, Power, Readback, RowColScale,
+    Entries, Execution, Gathered, HeadSums, MomentStep, Passed, Power, Readback, RowColScale,
     ScaledSum, Side, dense, readback,
 };
 
@@ -40,20 +40,20 @@ macro_rules! dispatch {
 
 impl Matrix {
     /// A tensor in this shape, off the autodiff tape.
-    pub fn of<const D: usize>(tensor: Tensor<D>, shape: [usize; 2], how: Arithmetic) -> Self {
-        match how {
+    pub fn of<const D: usize>(tensor: Tensor<D>, shape: [usize; 2], execution: Execution) -> Self {
+        match execution {
             #[cfg(feature = "flex")]
-            Arithmetic::Streamed => stream::matrix(tensor, shape),
+            Execution::Fused => stream::matrix(tensor, shape),
             _ => dense::matrix(tensor, shape).into(),
         }
     }
 
     /// How operations on it are carried out.
-    pub fn arithmetic(&self) -> Arithmetic {
+    pub fn execution(&self) -> Execution {
         match self {
             #[cfg(feature = "flex")]
-            Self::Memory(_) => Arithmetic::Streamed,
-            Self::Tensor(_) => Arithmetic::TensorOps,
+            Self::Memory(_) => Execution::Fused,
+            Self::Tensor(_) => Execution::Reference,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The few operations on whole weight matrices that the method needs.
 //!
 //! Each stands here once by name and twice in code: in tensor operations ([`dense`], the readable reference, for
-//! any backend) and as one pass over the memory of a CPU tensor ([`stream`]). [`Arithmetic`] says which runs on a
+//! any backend) and as one pass over the memory of a CPU tensor ([`stream`]). [`Execution`] says which runs on a
 //! [`Matrix`]. All that is per unit, not per weight, is done elsewhere in f64.
 
 use std::borrow::Cow;
@@ -21,13 +21,13 @@ pub(crate) use scale::{RowColScale, is_ordinary};
 
 /// How whole-matrix operations are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Arithmetic {
+pub enum Execution {
     /// One pass over the memory of CPU tensors, in place where they are uniquely owned; tensor operations for
     /// whatever is not an f32 or f64 tensor of Burn's flex backend.
     #[default]
-    Streamed,
+    Fused,
     /// Tensor operations throughout: the readable reference, about eight times the work.
-    TensorOps,
+    Reference,
 }
 
 /// A side of a matrix: its rows or its columns.
@@ -178,48 +178,49 @@ mod tests {
 
     #[test]
     fn streamed_and_tensor_operations_agree() {
-        use Arithmetic::{Streamed, TensorOps};
+        use Execution::{Fused, Reference};
         let small = [[1, 1], [3, 5], [16, 16], [49, 64], [7, 33]].map(|shape| (shape, 1));
         let grouped = [([12, 9], 12), ([12, 10], 3), ([500, 300], 5)];
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 5e-5)] {
             for (shape, groups) in small.into_iter().chain(grouped) {
                 let (w, g) = (random(shape, dtype), random(shape, dtype) + 0.1);
-                let pair = |how| {
+                let pair = |execution| {
                     (
-                        Matrix::of(w.clone(), shape, how),
-                        Matrix::of(g.clone(), shape, how),
+                        Matrix::of(w.clone(), shape, execution),
+                        Matrix::of(g.clone(), shape, execution),
                     )
                 };
                 let line = |seed| lines(shape, groups, seed);
                 let (a, b, c) = (line(0.1), line(0.2), line(0.3));
                 let fixed = Entries::new(vec![(0, 2.0), (shape[0] * shape[1] - 1, 3.0)]);
-                let agree = |f: &dyn Fn(Arithmetic) -> Vec<f64>| {
-                    close(&f(Streamed), &f(TensorOps), tolerance)
-                };
+                let agree =
+                    |f: &dyn Fn(Execution) -> Vec<f64>| close(&f(Fused), &f(Reference), tolerance);
                 for side in [Side::Rows, Side::Columns] {
                     let others = match side {
                         Side::Rows => &a.columns,
                         Side::Columns => &a.rows,
                     };
-                    let sums = |how| {
-                        let (w, g) = pair(how);
+                    let sums = |execution| {
+                        let (w, g) = pair(execution);
                         w.head_sums(&g, side, groups, others).read()
                     };
-                    agree(&|how| {
-                        let (w, g) = pair(how);
+                    agree(&|execution| {
+                        let (w, g) = pair(execution);
                         w.dots(&g, side, groups).read()
                     });
-                    agree(&|how| sums(how).squares);
-                    agree(&|how| sums(how).dots);
-                    agree(&|how| sums(how).gradient_squares);
-                    agree(&|how| pair(how).0.maxima(side, groups, others).read());
+                    agree(&|execution| sums(execution).squares);
+                    agree(&|execution| sums(execution).dots);
+                    agree(&|execution| sums(execution).gradient_squares);
+                    agree(&|execution| pair(execution).0.maxima(side, groups, others).read());
                     for p in [Power::One, Power::Two] {
-                        agree(&|how| pair(how).0.powers(side, groups, others, p).read());
+                        agree(&|execution| {
+                            pair(execution).0.powers(side, groups, others, p).read()
+                        });
                     }
                 }
-                agree(&|how| pair(how).0.scale(&a).to_vec());
-                agree(&|how| {
-                    let (w, g) = pair(how);
+                agree(&|execution| pair(execution).0.scale(&a).to_vec());
+                agree(&|execution| {
+                    let (w, g) = pair(execution);
                     let by = ScaledSum {
                         of_x: &a,
                         of_y: &b,
@@ -227,8 +228,8 @@ mod tests {
                     };
                     w.combine(&g, &by).matrix.to_vec()
                 });
-                agree(&|how| {
-                    let (w, g) = pair(how);
+                agree(&|execution| {
+                    let (w, g) = pair(execution);
                     let passed = g.allocate(&w, &a, &b, &c, &fixed);
                     assert!(passed.finite.read());
                     passed.matrix.to_vec()
@@ -243,12 +244,12 @@ mod tests {
                     epsilon: 1e-8,
                 };
                 for rule in [ball, adam] {
-                    agree(&|how| {
-                        let (w, g) = pair(how);
+                    agree(&|execution| {
+                        let (w, g) = pair(execution);
                         let mut moments = vec![g.clone().scale(&c); rule.moments()];
                         if let Some(squares) = moments.get_mut(1) {
                             let positive = Tensor::from(squares.clone()).abs();
-                            *squares = Matrix::of(positive, shape, how);
+                            *squares = Matrix::of(positive, shape, execution);
                         }
                         let by = MomentStep {
                             gradient: &c,
@@ -264,8 +265,8 @@ mod tests {
                         all.flat_map(Matrix::to_vec).collect()
                     });
                 }
-                agree(&|how| {
-                    let (w, g) = pair(how);
+                agree(&|execution| {
+                    let (w, g) = pair(execution);
                     let gathered = Gathered {
                         at: &fixed.at,
                         to: &[2, 0],
@@ -278,8 +279,8 @@ mod tests {
                     );
                     [weights, products].concat()
                 });
-                agree(&|how| pair(how).0.gather(&fixed.at).read());
-                agree(&|how| pair(how).0.scatter(&fixed).to_vec());
+                agree(&|execution| pair(execution).0.gather(&fixed.at).read());
+                agree(&|execution| pair(execution).0.scatter(&fixed).to_vec());
             }
         }
     }
@@ -288,10 +289,10 @@ mod tests {
     fn transposed_tensors_are_read_by_their_layout() {
         let w = random([5, 3], DType::F32).transpose();
         let by = lines([3, 5], 1, 0.4);
-        let scaled = |how| Matrix::of(w.clone(), [3, 5], how).scale(&by).to_vec();
+        let scaled = |execution| Matrix::of(w.clone(), [3, 5], execution).scale(&by).to_vec();
         close(
-            &scaled(Arithmetic::Streamed),
-            &scaled(Arithmetic::TensorOps),
+            &scaled(Execution::Fused),
+            &scaled(Execution::Reference),
             1e-6,
         );
     }
@@ -300,9 +301,9 @@ mod tests {
     fn only_single_and_double_precision_is_streamed() {
         let streamed = |dtype, device: &Device| {
             let x = Tensor::<3>::ones([2, 3, 2], (device, dtype));
-            let matrix = Matrix::of(x, [2, 6], Arithmetic::Streamed);
+            let matrix = Matrix::of(x, [2, 6], Execution::Fused);
             assert_eq!(matrix.to_vec(), [1.0; 12]);
-            matrix.arithmetic() == Arithmetic::Streamed
+            matrix.execution() == Execution::Fused
         };
         let devices = [Device::flex(), Device::flex().autodiff()];
         for device in &devices {
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn shared_memory_is_left_alone() {
-        let w = Matrix::of(random([4, 4], DType::F32), [4, 4], Arithmetic::Streamed);
+        let w = Matrix::of(random([4, 4], DType::F32), [4, 4], Execution::Fused);
         let before = w.to_vec();
         let _changed = w.clone().scale(&lines([4, 4], 1, 0.7));
         assert_eq!(w.to_vec(), before);
@@ -324,11 +325,11 @@ mod tests {
         let (by, none) = (lines([9, 70], 1, 0.2), Entries::default());
         let types = [DType::F32, DType::F64].into_iter();
         let cases = types.flat_map(|dtype| {
-            [Arithmetic::Streamed, Arithmetic::TensorOps].map(|how| (dtype, how))
+            [Execution::Fused, Execution::Reference].map(|execution| (dtype, execution))
         });
-        for (dtype, how) in cases {
+        for (dtype, execution) in cases {
             for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
-                let matrix = || Matrix::of(random([9, 70], dtype), [9, 70], how);
+                let matrix = || Matrix::of(random([9, 70], dtype), [9, 70], execution);
                 let y = matrix().scatter(&Entries::new(vec![(333, wrong)]));
                 assert_eq!(y.is_finite().read(), wrong == 1.0);
                 let by = ScaledSum {
@@ -353,11 +354,11 @@ mod tests {
             beta_2: 0.99,
             epsilon: 1e-8,
         };
-        for how in [Arithmetic::Streamed, Arithmetic::TensorOps] {
-            let matrix = || Matrix::of(random([9, 70], DType::F32), [9, 70], how);
+        for execution in [Execution::Fused, Execution::Reference] {
+            let matrix = || Matrix::of(random([9, 70], DType::F32), [9, 70], execution);
             let all = |value: f64| {
                 let numbers = random([9, 70], DType::F32) * 0.0 + value;
-                Matrix::of(numbers, [9, 70], how)
+                Matrix::of(numbers, [9, 70], execution)
             };
             for rule in [ball, adam] {
                 let by = MomentStep {
@@ -387,7 +388,7 @@ mod tests {
     fn columns_of_ones_give_the_same_bits() {
         for columns in [1, 7, 8, 10, 15, 16, 17, 21] {
             let w = random([9, columns], DType::F32);
-            let matrix = || Matrix::of(w.clone(), [9, columns], Arithmetic::Streamed);
+            let matrix = || Matrix::of(w.clone(), [9, columns], Execution::Fused);
             let line = |seed| lines([9, columns], 1, seed);
             let (mut ones, other) = (line(0.2), line(0.7));
             ones.columns.to_mut().fill(1.0);

@@ -8,7 +8,7 @@ use super::gspace::{GSpace, Inner};
 use super::moments::Moments;
 use crate::chart::{Chart, Coordinates, NormChart, PathChart};
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix, Power, Rule};
+use crate::kernels::{Execution, Matrix, Power, Rule};
 use crate::network::Network;
 use crate::params;
 use crate::rescale::{self, Balance};
@@ -64,7 +64,7 @@ pub struct GSpaceConfig {
     clip_norm: Option<f64>,
     unwired: Unwired,
     wiring: WiringConfig,
-    arithmetic: Arithmetic,
+    execution: Execution,
 }
 
 impl GSpaceConfig {
@@ -129,7 +129,7 @@ impl GSpaceConfig {
             clip_norm: None,
             unwired: Unwired::default(),
             wiring: WiringConfig::default(),
-            arithmetic: Arithmetic::default(),
+            execution: Execution::default(),
         }
     }
 
@@ -177,8 +177,8 @@ impl GSpaceConfig {
     }
 
     /// Streaming passes (the default) or the readable reference in tensor operations.
-    pub fn with_arithmetic(mut self, arithmetic: Arithmetic) -> Self {
-        self.arithmetic = arithmetic;
+    pub fn with_execution(mut self, execution: Execution) -> Self {
+        self.execution = execution;
         self
     }
 
@@ -189,7 +189,7 @@ impl GSpaceConfig {
     /// finite, a skeleton weight that is zero or, for [`Skeleton::Paper`], tiny.
     pub fn init<M: Module + Homogeneous>(&self, model: &M) -> Result<GSpace, Error> {
         let wiring = self.wiring(model)?;
-        let weights = params::read(model, &wiring, self.arithmetic)?;
+        let weights = params::read(model, &wiring, self.execution)?;
         let network = Network {
             wiring: &wiring,
             weights: &weights,
@@ -233,8 +233,8 @@ impl GSpaceConfig {
         self.unwired.wiring(self.wiring, model)
     }
 
-    pub(super) fn arithmetic(&self) -> Arithmetic {
-        self.arithmetic
+    pub(super) fn execution(&self) -> Execution {
+        self.execution
     }
 
     pub(super) fn inner(&self) -> &Inner {
@@ -250,7 +250,7 @@ impl GSpaceConfig {
             }
             inner => inner,
         };
-        GSpace::new(wiring, chart, inner, self.clip_norm, self.arithmetic)
+        GSpace::new(wiring, chart, inner, self.clip_norm, self.execution)
     }
 
     fn chart(&self, network: Network) -> Result<Chart, Error> {

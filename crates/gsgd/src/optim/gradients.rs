@@ -6,7 +6,7 @@ use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix};
+use crate::kernels::{Execution, Matrix};
 use crate::params;
 use crate::wiring::Wiring;
 
@@ -57,13 +57,13 @@ impl Matrices {
 pub(super) fn take<M: Module>(
     model: &M,
     wiring: &Wiring,
-    how: Arithmetic,
+    execution: Execution,
     grads: &mut GradientsParams,
 ) -> Result<Matrices, Error> {
     let count = wiring.edges.len();
     let mut taker = Taker {
         wiring,
-        how,
+        execution,
         grads,
         order: Vec::with_capacity(count),
         found: Matrices {
@@ -85,7 +85,7 @@ pub(super) fn take<M: Module>(
 
 struct Taker<'a> {
     wiring: &'a Wiring,
-    how: Arithmetic,
+    execution: Execution,
     grads: &'a mut GradientsParams,
     /// Which parameters were found, in the order of the visit, and their matrices.
     order: Vec<usize>,
@@ -131,12 +131,12 @@ impl Taker<'_> {
     fn take<const D: usize>(&mut self, slot: usize, param: &Param<Tensor<D>>) -> Result<(), Error> {
         let edges = &self.wiring.edges[slot];
         let Matrices { weights, gradients } = &mut self.found;
-        weights.push(params::matrix(param.val(), edges, self.how)?);
+        weights.push(params::matrix(param.val(), edges, self.execution)?);
         let Some(gradient) = self.grads.remove::<D>(param.id) else {
             let name = edges.name.clone();
             return Err(Error::MissingGradient { name });
         };
-        gradients.push(params::matrix(gradient, edges, self.how)?);
+        gradients.push(params::matrix(gradient, edges, self.execution)?);
         self.order.push(slot);
         Ok(())
     }

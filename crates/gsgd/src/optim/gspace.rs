@@ -9,7 +9,7 @@ use super::gradients::{self, Matrices};
 use super::moments::Moments;
 use crate::chart::{Chart, Frame};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Matrix, read_all};
+use crate::kernels::{Execution, Matrix, read_all};
 use crate::network::{Network, Update};
 use crate::params;
 use crate::skeleton::Tree;
@@ -50,7 +50,7 @@ struct Space {
     wiring: Wiring,
     chart: Chart,
     clip_norm: Option<f64>,
-    how: Arithmetic,
+    execution: Execution,
 }
 
 impl GSpace {
@@ -59,13 +59,13 @@ impl GSpace {
         chart: Chart,
         inner: Inner,
         clip_norm: Option<f64>,
-        how: Arithmetic,
+        execution: Execution,
     ) -> Self {
         let space = Space {
             wiring,
             chart,
             clip_norm,
-            how,
+            execution,
         };
         Self { space, inner }
     }
@@ -143,7 +143,7 @@ impl Space {
         mut grads: GradientsParams,
     ) -> Result<Vec<(Matrix, Matrix)>, Error> {
         let Matrices { weights, gradients } =
-            gradients::take(model, &self.wiring, self.how, &mut grads)?;
+            gradients::take(model, &self.wiring, self.execution, &mut grads)?;
         let gradients = self.of_normed_layers(&weights, gradients)?;
         let frame = self.frame(&weights, &gradients)?;
         self.to_path_space(&*frame, &weights, gradients)
@@ -211,7 +211,7 @@ impl Space {
         let prepare = |grads: &mut GradientsParams| {
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, self.how, grads)?;
+                gradients::take(&model, &self.wiring, self.execution, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
             let network = self.network(&weights);
             self.chart.descend(network, gradients, &rates)
@@ -241,7 +241,7 @@ impl Space {
             };
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, self.how, grads)?;
+                gradients::take(&model, &self.wiring, self.execution, grads)?;
             let network = self.network(&weights);
             moments.step(chart, network, gradients, &rates)
         };
@@ -266,7 +266,7 @@ impl Space {
         let step = |grads: &mut GradientsParams| {
             gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, self.how, grads)?;
+                gradients::take(&model, &self.wiring, self.execution, grads)?;
             let gradients = self.of_normed_layers(&weights, gradients)?;
             let frame = self.frame(&weights, &gradients)?;
             let mut path_space = self.to_path_space(&*frame, &weights, gradients)?;
@@ -274,7 +274,8 @@ impl Space {
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
             let lines = (0..weights.len()).map(|slot| Ok(frame.values(slot)?.into_owned()));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
-            let updates = frame.push_forward(&params::read(&moved, &self.wiring, self.how)?)?;
+            let updates =
+                frame.push_forward(&params::read(&moved, &self.wiring, self.execution)?)?;
             let mut verdicts = Vec::with_capacity(weights.len());
             let allocate = |slot: usize, moved: Matrix| {
                 let Update {
@@ -287,7 +288,7 @@ impl Space {
                 verdicts.push((slot, passed.finite));
                 passed.matrix
             };
-            let allocated = params::map(moved, &self.wiring, self.how, allocate);
+            let allocated = params::map(moved, &self.wiring, self.execution, allocate);
             self.network(&weights).judge(verdicts)?;
             Ok(allocated)
         };
@@ -325,7 +326,7 @@ impl Space {
             for (_, gradient) in path_space {
                 let scaled = Tensor::<2>::from(gradient.clone()).mul_scalar(largest / norm);
                 let shape = scaled.dims();
-                *gradient = Matrix::of(scaled, shape, self.how);
+                *gradient = Matrix::of(scaled, shape, self.execution);
             }
         }
     }

@@ -145,7 +145,7 @@ impl Pass<'_> {
 }
 
 fn zeros(like: &Matrix) -> Matrix {
-    let how = like.arithmetic();
+    let how = like.execution();
     let like = Tensor::from(like.clone());
     let zeros = Tensor::<2>::zeros(like.dims(), (&like.device(), like.dtype()));
     Matrix::of(zeros, like.dims(), how)

@@ -7,7 +7,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use super::Unwired;
 use super::gradients::{self, Matrices};
 use crate::error::{Error, Rejected};
-use crate::kernels::Arithmetic;
+use crate::kernels::Execution;
 use crate::network::{Network, Update};
 use crate::params;
 use crate::wiring::{Homogeneous, Wiring, WiringConfig};
@@ -33,11 +33,11 @@ impl Scaled {
         mut grads: GradientsParams,
         plan: impl FnOnce(Network, &[f64]) -> Result<Vec<Update<'static>>, Error>,
     ) -> Result<M, Rejected<M>> {
-        let how = Arithmetic::Streamed;
+        let execution = Execution::Fused;
         let prepare = |grads: &mut GradientsParams| {
             let rates = gradients::rates(&lr, &self.wiring)?;
             let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, how, grads)?;
+                gradients::take(&model, &self.wiring, execution, grads)?;
             let network = Network {
                 wiring: &self.wiring,
                 weights: &weights,

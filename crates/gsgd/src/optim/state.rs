@@ -16,7 +16,7 @@ use super::moments::Moments;
 use crate::chart::path::Factors;
 use crate::chart::{Chart, NormChart, PathChart};
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Matrix, Rule};
+use crate::kernels::{Execution, Matrix, Rule};
 use crate::params;
 use crate::skeleton::{Edge, Tree};
 use crate::wiring::{Homogeneous, Wiring};
@@ -138,7 +138,7 @@ impl GSpaceConfig {
         model: &M,
     ) -> Result<GSpace, Error> {
         let wiring = self.wiring(model)?;
-        params::read(model, &wiring, Arithmetic::Streamed)?;
+        params::read(model, &wiring, Execution::Fused)?;
         let state = State::read(unsealed(bytes)?)?;
         let saved = state.metadata.get("wiring").cloned().unwrap_or_default();
         if saved != signature(&wiring) {
@@ -153,7 +153,7 @@ impl GSpaceConfig {
         match &mut optim.inner {
             Inner::Descent => {}
             Inner::Moments(moments) => {
-                let weights = params::read(model, &wiring, self.arithmetic())?;
+                let weights = params::read(model, &wiring, self.execution())?;
                 moments.burn = moments.burn.clone().load_record(state.inner(&wiring)?);
                 (moments.time, moments.of) = state.moments(moments.rule, &wiring, &weights)?;
             }
@@ -297,7 +297,7 @@ impl State {
                 )));
             }
             let moment = Tensor::<2>::from_data(data.clone(), (&like.device(), like.dtype()));
-            Ok(Matrix::of(moment, like.dims(), w.arithmetic()))
+            Ok(Matrix::of(moment, like.dims(), w.execution()))
         };
         let all = wiring.edges.iter().zip(weights).map(|(edges, w)| {
             let moments = 0..rule.moments();

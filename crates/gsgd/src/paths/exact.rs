@@ -5,7 +5,7 @@ use burn::module::Module;
 use super::norms::repeated;
 use super::rank;
 use crate::error::Error;
-use crate::kernels::Arithmetic;
+use crate::kernels::Execution;
 use crate::params;
 use crate::skeleton::Edge;
 use crate::wiring::{Source, Wiring};
@@ -64,7 +64,7 @@ impl Paths {
         {
             return Err(Error::Grounded);
         }
-        let weights: Vec<Vec<f64>> = params::read(model, wiring, Arithmetic::Streamed)?
+        let weights: Vec<Vec<f64>> = params::read(model, wiring, Execution::Fused)?
             .iter()
             .map(|w| w.to_vec())
             .collect();

@@ -4,7 +4,7 @@ use burn::module::Module;
 
 use crate::chart::PathChart;
 use crate::error::Error;
-use crate::kernels::{Arithmetic, Power};
+use crate::kernels::{Execution, Power};
 use crate::network::Network;
 use crate::params;
 use crate::skeleton::Tree;
@@ -22,7 +22,7 @@ use crate::wiring::{Class, Kind, Source, Wiring};
 /// (`model.valid()`).
 pub fn path_norm<M: Module>(model: &M, wiring: &Wiring, p: Power) -> Result<f64, Error> {
     wiring.refuse_frozen("the path norm")?;
-    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let weights = params::read(model, wiring, Execution::Fused)?;
     let network = Network {
         wiring,
         weights: &weights,
@@ -36,7 +36,7 @@ pub fn path_norm<M: Module>(model: &M, wiring: &Wiring, p: Power) -> Result<f64,
 /// Model and wiring do not fit, the skeleton is not one of this wiring, or a skeleton weight is zero.
 pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Result<f64, Error> {
     tree.check(wiring)?;
-    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let weights = params::read(model, wiring, Execution::Fused)?;
     let network = Network {
         wiring,
         weights: &weights,

@@ -4,7 +4,7 @@ use burn::module::Module;
 
 use super::{Scaling, canonical, network};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Power};
+use crate::kernels::{Execution, Power};
 use crate::network::Network;
 use crate::params;
 use crate::wiring::{Class, Edges, Kind, Wiring};
@@ -111,7 +111,7 @@ pub fn balance<M: Module>(
     wiring: &Wiring,
     until: Balance,
 ) -> Result<(M, Balanced), Rejected<M>> {
-    let weights = match params::read(&model, wiring, Arithmetic::Streamed) {
+    let weights = match params::read(&model, wiring, Execution::Fused) {
         Ok(weights) => weights,
         Err(error) => return Err(Rejected { model, error }),
     };
@@ -129,7 +129,7 @@ pub fn balance<M: Module>(
 /// # Errors
 /// Model and wiring do not fit.
 pub fn imbalances<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Option<f64>>, Error> {
-    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let weights = params::read(model, wiring, Execution::Fused)?;
     let network = network(wiring, &weights);
     let mut incoming = vec![0.0; wiring.hidden() + 1];
     let mut outgoing = incoming.clone();

@@ -4,7 +4,7 @@ use burn::module::Module;
 
 use super::{Scaling, dead, network};
 use crate::error::Error;
-use crate::kernels::Arithmetic;
+use crate::kernels::Execution;
 use crate::params;
 use crate::wiring::Wiring;
 
@@ -45,10 +45,10 @@ pub fn equivalent<A: Module, B: Module>(
 ) -> Result<Equivalence, Error> {
     let ((a, a_wiring), (b, b_wiring)) = (a, b);
     same_wiring(a_wiring, b_wiring)?;
-    let how = Arithmetic::Streamed;
+    let execution = Execution::Fused;
     let (a_weights, b_weights) = (
-        params::read(a, a_wiring, how)?,
-        params::read(b, b_wiring, how)?,
+        params::read(a, a_wiring, execution)?,
+        params::read(b, b_wiring, execution)?,
     );
     let networks = [network(a_wiring, &a_weights), network(b_wiring, &b_weights)];
     let followers = [

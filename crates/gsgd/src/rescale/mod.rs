@@ -18,7 +18,7 @@ pub use equivalent::{Equivalence, equivalent};
 
 use crate::chart::NormChart;
 use crate::error::{Error, Rejected};
-use crate::kernels::{Arithmetic, Matrix, RowColScale};
+use crate::kernels::{Execution, Matrix, RowColScale};
 use crate::network::Network;
 use crate::params;
 use crate::wiring::{Class, Follower, Wiring};
@@ -128,7 +128,7 @@ impl Scaling {
                     false => params::detached(&model),
                 };
                 let scale = |slot: usize, w: Matrix| w.scale(&lines[slot]);
-                let model = params::map(model, wiring, Arithmetic::Streamed, scale);
+                let model = params::map(model, wiring, Execution::Fused, scale);
                 Ok(self.lead(model, wiring))
             }
         }
@@ -164,7 +164,7 @@ impl Scaling {
                 found: format!("this one has {}", self.factors.len() - 1),
             });
         }
-        let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+        let weights = params::read(model, wiring, Execution::Fused)?;
         let network = network(wiring, &weights);
         (0..weights.len())
             .map(|slot| {
@@ -189,7 +189,7 @@ impl Scaling {
 /// # Errors
 /// Model and wiring do not fit.
 pub fn to_canonical<M: Module>(model: &M, wiring: &Wiring) -> Result<Scaling, Error> {
-    let weights = params::read(model, wiring, Arithmetic::Streamed)?;
+    let weights = params::read(model, wiring, Execution::Fused)?;
     canonical(network(wiring, &weights))
 }
 
