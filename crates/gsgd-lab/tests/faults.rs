@@ -471,6 +471,44 @@ fn a_gamma_of_zero_is_shown_and_left_alone() {
 }
 
 #[test]
+fn batch_norms_put_back_keep_the_signs_of_gamma() {
+    let folder = folder();
+    let path = folder.path();
+    // both have gammas below zero
+    let (half, cb) = (file("conv_bn_fp16.onnx"), file("cb.pt"));
+    let layers = ["--arch", &file("cb.toml")].map(str::to_string);
+    let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
+    for (from, out, arch) in [
+        (&half, "out.onnx", &[][..]),
+        (&cb, "out.safetensors", &layers),
+    ] {
+        for command in ["rescale", "balance"] {
+            let args = [command, from, out, "--force", "--batch-norm", "unfold"];
+            works(path, &[&args, arch].concat());
+            // running variances of small channels lose digits in f16
+            let args = ["equivalent", from, out, "--tolerance", "1e-2"];
+            let said = works(path, &[&args, arch].concat());
+            assert!(said.contains("one function"), "{from}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_is_folded_away_is_not_said_to_stay() {
+    let folder = folder();
+    let path = folder.path();
+    let shared = file("bn_shares_stats.onnx");
+    let args = ["balance", &shared, "out.onnx", "--force"];
+    let [_, err] = said(path, &args);
+    assert!(
+        err.contains("`one` stays") && err.contains("uses it more than once"),
+        "{err}"
+    );
+    let [_, err] = said(path, &[&args[..], &["--batch-norm", "fold"]].concat());
+    assert_eq!(err, "");
+}
+
+#[test]
 fn memory_that_a_few_numbers_ask_for_is_refused() {
     let folder = folder();
     let path = folder.path();

@@ -27,7 +27,7 @@ pub struct Folded {
 pub enum Factor {
     /// What the batch norm does.
     Function,
-    /// The same, as if gamma were 1 where it is 0, so that the channel keeps its weights.
+    /// The same with the size of gamma, or 1 where it is 0, so that the channel keeps its weights and their signs.
     Weights,
 }
 
@@ -131,7 +131,8 @@ impl<'a> Pair<'a> {
         let one = |(&gamma, &variance): (&f64, &f64)| {
             let gamma = match (factor, gamma) {
                 (Factor::Weights, 0.0) => 1.0,
-                _ => gamma,
+                (Factor::Weights, _) => gamma.abs(),
+                (Factor::Function, _) => gamma,
             };
             gamma / (variance + self.epsilon).sqrt()
         };
@@ -203,7 +204,7 @@ impl<'a> Pair<'a> {
 /// Batch norms change nothing but the mean then. With k a channel's factor of folding and c that of the rescaling, what
 /// the layer gives is c k times what it was, so are its bias and the running mean, and the running variance is
 /// (c k)^2 (variance + epsilon) - epsilon, which would be negative of a channel smaller than epsilon and is 0 there; gamma
-/// is the root of it with epsilon, or 0 where it was, beta is c beta.
+/// is the root of it with epsilon and the sign that it had, or 0 where it was, beta is c beta.
 ///
 /// # Errors
 /// A number does not fit into its tensor.
@@ -257,7 +258,7 @@ pub fn unfold(
         let held: Vec<f64> = tensors.values(variance)?;
         let gamma = |c: usize| match pair.gamma[c] {
             0.0 => 0.0,
-            _ => (held[c] + pair.epsilon).sqrt(),
+            gamma => (held[c] + pair.epsilon).sqrt().copysign(gamma),
         };
         changed.push((weight, channels.map(gamma).collect()));
         changed.push((bias, times(&pair.beta, &|c| by[c])));
@@ -299,5 +300,8 @@ fn without_norms(graph: &Graph, all: &[Folded], tensors: &Tensors) -> Result<Gra
         places.push(new.push(&node.name, op, from, tensors)?);
     }
     new.outputs = graph.outputs.iter().map(|&at| places[at]).collect();
+    let left = new.nodes.iter().flat_map(|node| node.op.tensors());
+    let left: HashSet<&str> = left.map(|name| tensors.full_name(name)).collect();
+    new.held.retain(|name, _| left.contains(name.as_str()));
     Ok(new)
 }

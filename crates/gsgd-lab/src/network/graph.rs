@@ -278,10 +278,11 @@ impl Graph {
         }
         for (name, mut users) in users.into_iter().filter(|(_, users)| users.len() > 1) {
             users.dedup();
-            held.insert(
-                name.to_string(),
-                format!("`{}` use it", users.join("` and `")),
-            );
+            let why = match users[..] {
+                [only] => format!("`{only}` uses it more than once"),
+                _ => format!("`{}` use it", users.join("` and `")),
+            };
+            held.insert(name.to_string(), why);
         }
         self.held.append(&mut held);
     }

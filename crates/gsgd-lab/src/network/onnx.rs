@@ -24,7 +24,7 @@ fn parse(bytes: &[u8]) -> Result<Model<'_>> {
     Ok(model)
 }
 
-/// The file with every tensor of f32 and f64 as raw bytes, which can be replaced where they stand.
+/// The file with every tensor of floating point numbers as raw bytes, which can be replaced where they stand.
 pub fn with_raw_tensors(bytes: Vec<u8>) -> Result<Vec<u8>> {
     let mut model = parse(&bytes)?;
     let graph = model.graph.as_mut().context("there is no graph")?;
@@ -62,6 +62,12 @@ fn raw(tensor: &TensorProto) -> Option<Vec<u8>> {
             .as_f64()?
             .iter()
             .flat_map(|x| x.to_le_bytes())
+            .collect(),
+        // their bits as whole numbers
+        DataType::Float16 | DataType::Bfloat16 => tensor
+            .as_i32()?
+            .iter()
+            .flat_map(|&x| (x as u16).to_le_bytes())
             .collect(),
         _ => return None,
     })
@@ -139,6 +145,7 @@ pub fn graph(tensors: &Tensors) -> Result<Graph> {
         values: HashMap::new(),
         constants: HashMap::new(),
         computed: HashMap::new(),
+        reshaped: HashSet::new(),
         shapes: HashMap::new(),
         reads: Reads::of(file, tensors)?,
     };
@@ -264,6 +271,8 @@ struct Reader<'a> {
     constants: HashMap<&'a str, Vec<i64>>,
     /// Shapes of what is computed from tensors alone.
     computed: HashMap<&'a str, Vec<usize>>,
+    /// Other names of tensors under which they have another shape: as a bias, they may be added elsewhere.
+    reshaped: HashSet<&'a str>,
     shapes: HashMap<&'a str, &'a ValueInfo<'a>>,
     reads: Reads<'a>,
 }
@@ -283,19 +292,22 @@ impl<'a> Reader<'a> {
             && renames(node)
             && self.tensor(first).is_some()
         {
+            if node.op_type != OpType::Identity || self.reshaped.contains(first) {
+                self.reshaped.insert(output);
+            }
             return Ok(());
         }
         let from = self.read(node);
         // what is computed from shapes and constants alone
         if node.op_type == OpType::Shape || from.is_empty() {
             self.constants.insert(output, Vec::new());
-            if let (OpType::Transpose, Some((_, shape))) = (
-                &node.op_type,
-                node.input.first().and_then(|x| self.tensor(x)),
-            ) && let Some(shape) = transposed(node, shape)
-            {
-                self.computed.insert(output, shape);
-            }
+            let first = node.input.first().and_then(|x| self.tensor(x));
+            let shape = match (&node.op_type, first) {
+                (OpType::Transpose, Some((_, shape))) => transposed(node, shape),
+                (OpType::Cast | OpType::DequantizeLinear, Some((_, shape))) => Some(shape.to_vec()),
+                _ => None,
+            };
+            self.computed.extend(shape.map(|shape| (output, shape)));
             return Ok(());
         }
         if self.bias_of(node, output)? {
@@ -348,6 +360,9 @@ impl<'a> Reader<'a> {
             return Ok(false);
         };
         for (value, tensor) in [(a, b), (b, a)] {
+            if self.reshaped.contains(tensor) {
+                continue;
+            }
             let (Some(&at), Some((tensor, shape))) = (self.values.get(value), self.tensor(tensor))
             else {
                 continue;
@@ -382,6 +397,7 @@ impl<'a> Reader<'a> {
         let named = |at: usize| tensor(at).map(|(name, _)| name);
         // a bias that is no tensor here is not known, rather than none
         let bias = || match node.input.get(2) {
+            Some(&name) if self.reshaped.contains(name) => None,
             Some(&name) if !name.is_empty() => named(2).map(Some),
             _ => Some(None),
         };
@@ -516,7 +532,12 @@ impl<'a> Reader<'a> {
                 }
                 _ => Ok(None),
             },
-            OpType::Concat if attribute(node, "axis").is_some_and(|a| a.i == 1) => {
+            // counted from the end, the batch included
+            OpType::Concat
+                if attribute(node, "axis").is_some_and(|a| {
+                    a.i == 1 || a.i == -i64::try_from(shape.len()).unwrap_or(0)
+                }) =>
+            {
                 let from: Option<Vec<usize>> = (0..node.input.len()).map(value).collect();
                 Ok(from.map(|from| (Op::Concat {}, from)))
             }
@@ -539,13 +560,19 @@ impl<'a> Reader<'a> {
         Op::Opaque { kind, shape }
     }
 
-    /// The shape of a product of features with a matrix that is computed.
+    /// The shape of a product of features with a matrix that is computed, or that is a tensor of a layer unlike those known.
     fn product(&self, node: &Node<'a>) -> Option<Vec<usize>> {
-        match (
-            &node.op_type,
-            self.computed.get(node.input.get(1)?)?.as_slice(),
-        ) {
-            (OpType::MatMul, &[_, features]) => Some(vec![features]),
+        let matrix = *node.input.get(1)?;
+        let computed = self.computed.get(matrix).map(Vec::as_slice);
+        match (&node.op_type, computed) {
+            (OpType::MatMul, Some(&[_, features])) => Some(vec![features]),
+            (OpType::Gemm, _) => {
+                let &[a, b] = computed.or_else(|| Some(self.tensor(matrix)?.1))? else {
+                    return None;
+                };
+                let transposed = attribute(node, "transB").is_some_and(|a| a.i != 0);
+                Some(vec![if transposed { a } else { b }])
+            }
             _ => None,
         }
     }

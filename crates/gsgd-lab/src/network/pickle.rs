@@ -418,8 +418,19 @@ impl Machine {
                 "torch._utils _rebuild_tensor"
                 | "torch._utils _rebuild_tensor_v2"
                 | "torch._utils _rebuild_tensor_v3",
-                &[storage, offset, size, stride, ..],
-            ) => Object::Tensor(self.view(storage, offset, size, stride)?),
+                &[storage, offset, size, stride, ref rest @ ..],
+            ) => {
+                // behind requires_grad and hooks: facts such as that all numbers are read with the other sign
+                let facts = rest.iter().skip(2);
+                let read_otherwise = |&fact: &Place| {
+                    self.get(fact, "neg").is_some() || self.get(fact, "conj").is_some()
+                };
+                ensure!(
+                    !facts.into_iter().any(read_otherwise),
+                    "a tensor is stored with other signs than it has (a view of PyTorch: resolve_neg() or clone() it)"
+                );
+                Object::Tensor(self.view(storage, offset, size, stride)?)
+            }
             (
                 "torch._utils _rebuild_parameter" | "torch._utils _rebuild_parameter_with_state",
                 &[tensor, ..],

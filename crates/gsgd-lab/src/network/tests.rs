@@ -274,3 +274,61 @@ fn a_result_of_one_number_per_example_has_one_feature() {
     assert_eq!(network.opaque(), [("sum".to_string(), "Total".to_string())]);
     assert_eq!(network.net.graph().nodes.last().unwrap().shape, [2]);
 }
+
+#[test]
+fn a_tensor_that_is_stored_with_the_other_sign_is_refused() {
+    // three pickles that tell of the system, then {"w": _rebuild_tensor_v2(storage, 0, (2,), (1,), None, None, facts)}
+    let file = |facts: &[u8]| {
+        let number = b"\x80\x02K\x01.";
+        let tensor = b"\x80\x02}U\x01wctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02tQ\
+                       K\x00K\x02\x85K\x01\x85NN";
+        [&number.repeat(3), &tensor[..], facts, b"tRs."].concat()
+    };
+    let found = pickle::stored(&file(b"}")).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].name, "w");
+    assert_eq!(pickle::stored(&file(b"")).unwrap(), found);
+    let error = pickle::stored(&file(b"}U\x03neg\x88s")).unwrap_err();
+    assert!(format!("{error:#}").contains("resolve_neg"), "{error:#}");
+}
+
+#[test]
+fn numbers_of_half_precision_may_be_listed_one_by_one() {
+    // field 5 of a graph is a tensor: its sizes, type 10 (f16), name, and bits of 1 and -2 in field 5
+    let tensor = b"\x08\x02\x10\x0a\x42\x01w\x28\x80\x78\x28\x80\x80\x03";
+    let graph = [&[0x2a, tensor.len() as u8], &tensor[..]].concat();
+    let model = [&[0x3a, graph.len() as u8], &graph[..]].concat();
+    let tensors = Tensors::of_onnx(model).unwrap();
+    assert_eq!(tensors.number("w"), Number::F16);
+    assert_eq!(tensors.values::<f32>("w").unwrap(), [1.0, -2.0]);
+}
+
+#[test]
+fn a_bias_of_another_shape_is_not_taken_for_one_of_the_outputs() {
+    use onnx_rs::ast::{Node, OpType, TensorProto};
+    let bytes = std::fs::read(file("mlp.onnx")).unwrap();
+    for (op_type, unknown) in [(OpType::Identity, 0), (OpType::Unsqueeze, 1)] {
+        let mut model = onnx_rs::parse(&bytes).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        let is_dense = |node: &Node| node.op_type == OpType::Gemm;
+        let at = graph.node.iter().position(is_dense).unwrap();
+        let bias = std::mem::replace(&mut graph.node[at].input[2], "column");
+        let node = Node {
+            input: match op_type {
+                OpType::Identity => vec![bias],
+                _ => vec![bias, "axis"],
+            },
+            op_type,
+            output: vec!["column"],
+            ..Node::default()
+        };
+        graph.node.insert(at, node);
+        let axis = TensorProto::from_i64("axis", vec![1], vec![1]);
+        graph.initializer.push(axis);
+        let tensors = Tensors::of_onnx(unpack::unpacked(&onnx_rs::encode(&model))).unwrap();
+        let network = Network::of(tensors, None).unwrap();
+        let opaque = network.opaque();
+        assert_eq!(opaque.len(), unknown, "{opaque:?}");
+        assert!(opaque.iter().all(|(_, kind)| kind == "Gemm"));
+    }
+}
