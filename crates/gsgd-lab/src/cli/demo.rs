@@ -38,7 +38,7 @@ impl Demo {
         let plan = self.plan();
         say(&format!(
             "Fashion-MNIST 7x7, mlp:49-64-64-10, {} epochs, batch 64, seed {}: same weights and batches for all.\n\
-             The unbalanced start is the same function with its units rescaled by 10^U(-{s}, {s}).",
+             First from He weights, then from the same function with its units rescaled by 10^U(-{s}, {s}).",
             self.epochs,
             self.seed,
             s = self.unbalance
@@ -63,13 +63,13 @@ impl Demo {
     }
 
     fn plan(&self) -> Plan {
-        let starts = [("sane", 0.0), ("unbalanced", self.unbalance)];
+        let starts = [("", 0.0), (", rescaled", self.unbalance)];
         let ways = starts.iter().flat_map(|&(start, spread)| {
             OptimizerName::ALL.map(|optimizer| {
                 let name = optimizer.as_str();
                 Way {
-                    name: format!("{start} {name}"),
-                    against: None,
+                    name: format!("{name}{start}"),
+                    against: (!start.is_empty()).then(|| name.into()),
                     lrs: vec![optimizer.default_lr()],
                     settings: toml::Table::from_iter([
                         ("optimizer".to_string(), name.into()),

@@ -26,7 +26,7 @@ use crate::text::{print_raw, say, written_to_output};
     name = "gsgd",
     version,
     after_help = "Without a command: trains a small network on the embedded Fashion-MNIST with every optimiser, from a \
-                  sane and an unbalanced start, in about half a minute.\n\nExamples:\n  gsgd\n  gsgd train --optimizer g-adam --lr 0.01 \
+                  He start and from a rescaled one, in about half a minute.\n\nExamples:\n  gsgd\n  gsgd train --optimizer g-adam --lr 0.01 \
                   --epochs 5 --out runs/first\n  gsgd compare --optimizers sgd,adam,gsgd --lrs 0.01,0.1 --seeds 0,1,2 \
                   --validation 5000\n  gsgd inspect runs/first/final.safetensors\n  gsgd rescale \
                   runs/first/final.safetensors rescaled.safetensors --spread 2"
