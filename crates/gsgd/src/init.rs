@@ -41,7 +41,7 @@ pub fn set_skeleton<M: Module>(
     }
     let mut set = vec![Vec::new(); wiring.edges.len()];
     for &edge in tree.ins.iter().chain(&tree.outs).flatten() {
-        set[edge.edges].push((wiring.flat(edge), value(edge)));
+        set[edge.param].push((wiring.flat(edge), value(edge)));
     }
     let put = |slot: usize, w: Matrix| w.scatter(&Entries::new(std::mem::take(&mut set[slot])));
     Ok(params::map(model, wiring, Execution::Fused, put))

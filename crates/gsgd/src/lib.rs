@@ -103,4 +103,4 @@ pub use rescale::{
 };
 pub use skeleton::{Edge, Skeleton, Tree, largest, paper, skeleton_weights};
 pub use wiring::{BatchNormTreatment, SkipTreatment, WiringConfig};
-pub use wiring::{Channels, Class, Edges, Homogeneous, Kind, Wiring, WiringBuilder};
+pub use wiring::{Channels, Homogeneous, Kind, ParamEdges, ScaleClass, Wiring, WiringBuilder};

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::kernels::{
     Entries, HeadSums, Matrix, Passed, Power, Readback, RowColScale, ScaledSum, Side, read_all,
 };
-use crate::wiring::{Class, Layout, Wiring};
+use crate::wiring::{Layout, ScaleClass, Wiring};
 
 /// A network at one point: its wiring and its weight matrices.
 #[derive(Clone, Copy)]
@@ -25,8 +25,8 @@ impl<'a> Network<'a> {
     pub fn lines(
         &self,
         slot: usize,
-        tail: impl Fn(Class) -> f64,
-        head: impl Fn(Class) -> f64,
+        tail: impl Fn(ScaleClass) -> f64,
+        head: impl Fn(ScaleClass) -> f64,
     ) -> Result<RowColScale<'static>, Error> {
         let edges = &self.wiring.edges[slot];
         let tails: Vec<f64> = edges.tails.iter().map(|&class| tail(class)).collect();

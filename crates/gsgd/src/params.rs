@@ -6,7 +6,7 @@ use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 use crate::error::Error;
 use crate::kernels::{Execution, Matrix};
-use crate::wiring::{Edges, Follower, Wiring};
+use crate::wiring::{Follower, ParamEdges, Wiring};
 
 /// The wired parameters as matrices, off the autodiff tape.
 ///
@@ -68,7 +68,7 @@ impl ModuleVisitor for Reader<'_> {
 /// A parameter or its gradient as the matrix of its edges, off the autodiff tape.
 pub(crate) fn matrix<const D: usize>(
     tensor: Tensor<D>,
-    edges: &Edges,
+    edges: &ParamEdges,
     execution: Execution,
 ) -> Result<Matrix, Error> {
     let dims = tensor.dims();
@@ -95,7 +95,7 @@ fn reshaped<const A: usize, const B: usize>(
 }
 
 /// Registers the gradient of a parameter, given as a matrix, in the parameter's own shape.
-pub(crate) fn register(grads: &mut GradientsParams, edges: &Edges, gradient: Matrix) {
+pub(crate) fn register(grads: &mut GradientsParams, edges: &ParamEdges, gradient: Matrix) {
     let gradient = Tensor::from(gradient);
     match *edges.shape.as_slice() {
         [n] => grads.register::<1>(edges.id, gradient.reshape([n])),

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Error;
 use crate::kernels::{Execution, Matrix, read_all};
 use crate::params;
-use crate::wiring::{Class, End, Kind, Taps, Wiring};
+use crate::wiring::{End, Kind, ScaleClass, Taps, Wiring};
 
 /// Which edges make the skeleton.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,10 +36,10 @@ pub enum Skeleton {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
     /// Position of the parameter in [`Wiring::edges`].
-    pub edges: usize,
-    /// Which of [`Edges::tails`](crate::Edges::tails) it leaves.
+    pub param: usize,
+    /// Which of [`ParamEdges::tails`](crate::ParamEdges::tails) it leaves.
     pub tail: usize,
-    /// Which of [`Edges::heads`](crate::Edges::heads) it enters.
+    /// Which of [`ParamEdges::heads`](crate::ParamEdges::heads) it enters.
     pub head: usize,
 }
 
@@ -54,17 +54,17 @@ pub struct Tree {
 
 impl Tree {
     /// The In edge of a hidden class.
-    pub fn in_edge(&self, class: Class) -> Option<Edge> {
+    pub fn in_edge(&self, class: ScaleClass) -> Option<Edge> {
         self.ins[class.index() - 1]
     }
 
     /// The Out edge of a hidden class.
-    pub fn out_edge(&self, class: Class) -> Option<Edge> {
+    pub fn out_edge(&self, class: ScaleClass) -> Option<Edge> {
         self.outs[class.index() - 1]
     }
 
     /// Whether the In edge of the class is held fixed: as the Out edge of its tail, or since the class is floating.
-    pub fn in_is_free(&self, wiring: &Wiring, class: Class) -> bool {
+    pub fn in_is_free(&self, wiring: &Wiring, class: ScaleClass) -> bool {
         let Some(into) = self.in_edge(class) else {
             return true;
         };
@@ -85,7 +85,7 @@ impl Tree {
             ));
         }
         let exists = |e: Edge| {
-            let edges = wiring.edges.get(e.edges);
+            let edges = wiring.edges.get(e.param);
             edges.is_some_and(|edges| edges.flat(e.tail, e.head).is_some() && !edges.is_bias)
         };
         for class in wiring.hidden_classes() {
@@ -110,13 +110,13 @@ impl Tree {
 
 impl Wiring {
     /// The class an edge leaves.
-    pub fn tail(&self, edge: Edge) -> Class {
-        self.edges[edge.edges].tails[edge.tail]
+    pub fn tail(&self, edge: Edge) -> ScaleClass {
+        self.edges[edge.param].tails[edge.tail]
     }
 
     /// The class an edge enters.
-    pub fn head(&self, edge: Edge) -> Class {
-        self.edges[edge.edges].heads[edge.head]
+    pub fn head(&self, edge: Edge) -> ScaleClass {
+        self.edges[edge.param].heads[edge.head]
     }
 
     /// An In edge must come from a class that is written earlier.
@@ -131,40 +131,40 @@ impl Wiring {
 
     /// The edge's index in its parameter's row-major matrix.
     pub(crate) fn flat(&self, edge: Edge) -> usize {
-        let at = self.edges[edge.edges].flat(edge.tail, edge.head);
+        let at = self.edges[edge.param].flat(edge.tail, edge.head);
         at.expect("skeletons are made of edges that exist")
     }
 
     /// Grounded classes such that every Out edge leads to an earlier one or the ground.
-    pub(crate) fn out_order(&self) -> Vec<Class> {
+    pub(crate) fn out_order(&self) -> Vec<ScaleClass> {
         let grounded = self
             .hidden_classes()
             .filter(|&class| self.kind(class) == Kind::Grounded);
-        let mut order: Vec<Class> = grounded.collect();
+        let mut order: Vec<ScaleClass> = grounded.collect();
         order.sort_by_key(|class| std::cmp::Reverse(self.ord_out[class.index()]));
         order
     }
 
     fn edges_into(&self, end: End) -> impl Iterator<Item = Edge> {
-        let tails = self.edges[end.edges].tails_of(end.line);
+        let tails = self.edges[end.param].tails_of(end.line);
         tails.map(move |tail| Edge {
-            edges: end.edges,
+            param: end.param,
             tail,
             head: end.line,
         })
     }
 
     fn edges_from(&self, end: End) -> impl Iterator<Item = Edge> {
-        let heads = self.edges[end.edges].heads_of(end.line);
+        let heads = self.edges[end.param].heads_of(end.line);
         heads.map(move |head| Edge {
-            edges: end.edges,
+            param: end.param,
             tail: end.line,
             head,
         })
     }
 
     /// The lines that read a class on a way to the ground without batch norm.
-    fn grounded_readers(&self, class: Class) -> impl Iterator<Item = End> {
+    fn grounded_readers(&self, class: ScaleClass) -> impl Iterator<Item = End> {
         let ends = self.readers[class.index()].iter().copied();
         ends.filter(|&end| {
             let grounded = |edge: Edge| self.kind(self.head(edge)) == Kind::Grounded;
@@ -172,36 +172,36 @@ impl Wiring {
         })
     }
 
-    fn weight_writers(&self, class: Class) -> impl Iterator<Item = End> {
+    fn weight_writers(&self, class: ScaleClass) -> impl Iterator<Item = End> {
         let ends = self.writers[class.index()].iter().copied();
-        ends.filter(|end| !self.edges[end.edges].is_bias)
+        ends.filter(|end| !self.edges[end.param].is_bias)
     }
 }
 
 /// The paper's skeleton: index modulo, through the centre tap of a convolution and the middle one of a channel's
 /// flattened features.
 pub fn paper(wiring: &Wiring) -> Tree {
-    let into = |class: Class| {
+    let into = |class: ScaleClass| {
         let first = wiring.weight_writers(class).next()?;
-        let edges = &wiring.edges[first.edges];
+        let edges = &wiring.edges[first.param];
         let (line, index) = central(wiring.weight_writers(class), first, edges.head_taps());
         Some(Edge {
-            edges: first.edges,
+            param: first.param,
             tail: edges.tail_taps().modulo(index, edges.tails_of(line)),
             head: line,
         })
     };
-    let out = |class: Class| {
+    let out = |class: ScaleClass| {
         let last = wiring.grounded_readers(class).last()?;
-        let edges = &wiring.edges[last.edges];
+        let edges = &wiring.edges[last.param];
         let (line, index) = central(wiring.grounded_readers(class), last, edges.tail_taps());
         Some(Edge {
-            edges: last.edges,
+            param: last.param,
             tail: line,
             head: edges.head_taps().modulo(index, edges.heads_of(line)),
         })
     };
-    let kind = |class: Class| wiring.kind(class);
+    let kind = |class: ScaleClass| wiring.kind(class);
     Tree {
         ins: wiring
             .hidden_classes()
@@ -217,7 +217,7 @@ pub fn paper(wiring: &Wiring) -> Tree {
 /// The central line of a class in the parameter of `end`, and the index of the class's channel there.
 fn central(ends: impl Iterator<Item = End>, end: End, taps: Taps) -> (usize, usize) {
     let lines = ends
-        .filter(|other| other.edges == end.edges)
+        .filter(|other| other.param == end.param)
         .map(|end| end.line);
     let lines: Vec<usize> = lines.collect();
     let line = match taps.count {
@@ -281,7 +281,7 @@ pub(crate) fn random(wiring: &Wiring, seed: u64) -> Tree {
 }
 
 /// The edges that can be a class's In edge.
-fn in_choices(wiring: &Wiring, class: Class) -> impl Iterator<Item = Edge> {
+fn in_choices(wiring: &Wiring, class: ScaleClass) -> impl Iterator<Item = Edge> {
     wiring
         .weight_writers(class)
         .filter(move |_| wiring.kind(class) != Kind::Sink)
@@ -318,10 +318,10 @@ fn first_largest(
 
 /// The weights of edges.
 fn values(wiring: &Wiring, weights: &[Matrix], edges: &[Edge]) -> Vec<f64> {
-    let runs = edges.chunk_by(|a, b| a.edges == b.edges);
+    let runs = edges.chunk_by(|a, b| a.param == b.param);
     let of_run = |run: &[Edge]| {
         let at: Vec<usize> = run.iter().map(|&edge| wiring.flat(edge)).collect();
-        ((), weights[run[0].edges].gather(&at))
+        ((), weights[run[0].param].gather(&at))
     };
     let lists = read_all(runs.map(of_run));
     lists.flat_map(|(_, weights)| weights).collect()

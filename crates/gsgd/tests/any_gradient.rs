@@ -11,7 +11,7 @@ use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer, SgdConfig};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use common::convnet::families;
 use common::{Dag, Mlp, close, grads, normal, rng, values, weights};
-use gsgd::{Coordinates, Edge, Edges, Execution, GSpaceConfig, Homogeneous, Scaling, Wiring};
+use gsgd::{Coordinates, Edge, Execution, GSpaceConfig, Homogeneous, ParamEdges, Scaling, Wiring};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -109,7 +109,7 @@ impl Optimizer for Nudge {
 }
 
 /// Where an edge stands in its parameter: of a bias, a dense layer or a convolution.
-fn index(edges: &Edges, edge: Edge) -> usize {
+fn index(edges: &ParamEdges, edge: Edge) -> usize {
     let heads = edges.heads().len();
     match edges.shape().len() {
         1 => edge.head,
@@ -156,7 +156,7 @@ fn check<M: Module + Homogeneous>(
         for _ in 0..entries {
             let class = classes[random.random_range(0..classes.len())];
             let edge = tree.in_edge(class);
-            places.extend(edge.map(|edge| (edge.edges, index(&wiring.edges()[edge.edges], edge))));
+            places.extend(edge.map(|edge| (edge.param, index(&wiring.edges()[edge.param], edge))));
         }
     }
     for _ in 0..entries {

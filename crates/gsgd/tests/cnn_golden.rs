@@ -207,13 +207,13 @@ impl Golden {
             let (tails, heads) = (edges.tails().len(), edges.heads().len());
             Some(match edges.shape().len() {
                 1 => Edge {
-                    edges: slot,
+                    param: slot,
                     tail: 0,
                     head: at,
                 },
                 // the file's dense weights are [out, in]
                 2 => Edge {
-                    edges: slot,
+                    param: slot,
                     tail: at % tails,
                     head: at / tails,
                 },
@@ -223,7 +223,7 @@ impl Golden {
                     let head = at / columns;
                     let group = head / (heads / groups);
                     Edge {
-                        edges: slot,
+                        param: slot,
                         tail: group * columns + at % columns,
                         head,
                     }
@@ -301,7 +301,7 @@ fn losses_and_counts() {
         assert_eq!(wiring.basis_paths() as f64, golden.number("dim"));
         assert_eq!(wiring.unwired().count(), 0);
         for edges in wiring.edges() {
-            let classes = |classes: &[gsgd::Class]| -> Vec<usize> {
+            let classes = |classes: &[gsgd::ScaleClass]| -> Vec<usize> {
                 classes.iter().map(|c| c.index()).collect()
             };
             let heads = numbers(&golden.data["head"][Golden::name(edges.name())]);

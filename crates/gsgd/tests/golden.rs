@@ -104,7 +104,7 @@ impl Golden {
             .collect();
         let edges = |pairs: &Vec<[usize; 2]>, layer: usize| -> Vec<Option<Edge>> {
             let edge = |&[tail, head]: &[usize; 2]| Edge {
-                edges: weights[layer],
+                param: weights[layer],
                 tail,
                 head,
             };

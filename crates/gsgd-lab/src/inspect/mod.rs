@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use gsgd::{
-    Class, Edges, Error, Kind, Power, Tree, Wiring, basis_path_norm, imbalances, largest,
+    Error, Kind, ParamEdges, Power, ScaleClass, Tree, Wiring, basis_path_norm, imbalances, largest,
     path_norm, skeleton_weights,
 };
 use serde::Serialize;
@@ -177,7 +177,7 @@ fn without_skeleton(error: &Error, network: &Network) -> String {
 }
 
 /// Hidden classes that a parameter writes, each once, in order.
-fn classes_of(edges: &Edges) -> Vec<Class> {
+fn classes_of(edges: &ParamEdges) -> Vec<ScaleClass> {
     let mut classes = edges.heads().to_vec();
     classes.retain(|class| !class.is_ground());
     classes.dedup();
@@ -185,7 +185,7 @@ fn classes_of(edges: &Edges) -> Vec<Class> {
 }
 
 fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
-    let mut writers: BTreeMap<Vec<Class>, Vec<String>> = BTreeMap::new();
+    let mut writers: BTreeMap<Vec<ScaleClass>, Vec<String>> = BTreeMap::new();
     for edges in wiring.edges().iter().filter(|edges| !edges.is_bias()) {
         let classes = classes_of(edges);
         if !classes.is_empty() {
@@ -213,13 +213,14 @@ fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<
         Ok(())
     })?;
     let weights = wiring.edges().iter().filter(|edges| !edges.is_bias());
-    let layer = |edges: &Edges| {
+    let layer = |edges: &ParamEdges| {
         let classes = classes_of(edges);
-        let ratio = |class: &Class| ratios[class.index() - 1];
+        let ratio = |class: &ScaleClass| ratios[class.index() - 1];
         let mut known: Vec<f64> = classes.iter().filter_map(ratio).collect();
         known.sort_by(f64::total_cmp);
         let at = |quarter: usize| known[(known.len() - 1) * quarter / 4];
-        let is_dead = |class: &&Class| ratio(class).is_none() && wiring.kind(**class) != Kind::Sink;
+        let is_dead =
+            |class: &&ScaleClass| ratio(class).is_none() && wiring.kind(**class) != Kind::Sink;
         let name = network.name(edges.name());
         Layer {
             int8_error: errors.get(&name).copied().unwrap_or(0.0),

@@ -16,7 +16,7 @@ use super::Frame;
 use crate::error::Error;
 use crate::kernels::{Entries, HeadSums, Matrix, Power, RowColScale, ScaledSum, read_all};
 use crate::network::{Network, Update};
-use crate::wiring::{Class, Kind, Wiring};
+use crate::wiring::{Kind, ScaleClass, Wiring};
 
 /// Norm coordinates; all they need follows from the wiring.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +48,7 @@ impl NormChart {
         }
     }
 
-    fn in_set(&self, wiring: &Wiring, slot: usize, head: Class) -> bool {
+    fn in_set(&self, wiring: &Wiring, slot: usize, head: ScaleClass) -> bool {
         !head.is_ground() && self.latest_tail[slot] < wiring.ord_in[head.index()]
     }
 
@@ -97,10 +97,10 @@ impl NormChart {
     }
 }
 
-fn kappa(wiring: &Wiring, class: Class) -> f64 {
+fn kappa(wiring: &Wiring, class: ScaleClass) -> f64 {
     let mut writers = wiring.writers[class.index()].iter();
-    let first = writers.find(|end| !wiring.edges[end.edges].is_bias);
-    let by_layer = first.is_some_and(|end| wiring.edges[end.edges].shape.len() > 1);
+    let first = writers.find(|end| !wiring.edges[end.param].is_bias);
+    let by_layer = first.is_some_and(|end| wiring.edges[end.param].shape.len() > 1);
     match by_layer && !class.is_ground() && wiring.kind(class) != Kind::Sink {
         true => 0.5,
         false => 1.0,
@@ -117,7 +117,7 @@ struct Norms<'a> {
 }
 
 impl Norms<'_> {
-    fn of(&self, class: Class) -> Result<f64, Error> {
+    fn of(&self, class: ScaleClass) -> Result<f64, Error> {
         let norm = (self.kappa[class.index()] * self.squares[class.index()]).sqrt();
         if norm.is_normal() {
             return Ok(norm);
@@ -132,7 +132,7 @@ impl Norms<'_> {
             })
         } else {
             Err(Error::OutOfRange {
-                name: self.wiring.edges[end.edges].name.clone(),
+                name: self.wiring.edges[end.param].name.clone(),
             })
         }
     }
@@ -196,22 +196,22 @@ impl<'a> NormFrame<'a> {
         })
     }
 
-    fn a(&self, class: Class) -> f64 {
+    fn a(&self, class: ScaleClass) -> f64 {
         self.norms[class.index()]
     }
 
     /// How far the gradient is taken back along v: kappa Q.
-    fn along(&self, class: Class) -> f64 {
+    fn along(&self, class: ScaleClass) -> f64 {
         self.chart.kappa[class.index()] * self.dots[class.index()]
     }
 
-    fn in_set(&self, slot: usize, head: Class) -> bool {
+    fn in_set(&self, slot: usize, head: ScaleClass) -> bool {
         self.chart.in_set(self.network.wiring, slot, head)
     }
 
     /// Adds up `of(slot, line)` over the In-set lines of every class, and turns these sums of squares of moved
     /// coordinates into the factors that bring them back to their spheres.
-    fn renormalisation(&self, of: impl Fn(usize, usize, Class) -> f64) -> Vec<f64> {
+    fn renormalisation(&self, of: impl Fn(usize, usize, ScaleClass) -> f64) -> Vec<f64> {
         let wiring = self.network.wiring;
         let mut squares = vec![0.0; wiring.hidden() + 1];
         for (slot, edges) in wiring.edges.iter().enumerate() {
@@ -247,11 +247,11 @@ impl NormFrame<'_> {
         (0..wiring.edges.len())
             .map(|slot| {
                 let lr = lr[slot];
-                let keep = |head: Class| match self.in_set(slot, head) {
+                let keep = |head: ScaleClass| match self.in_set(slot, head) {
                     true => (1.0 + lr * self.along(head)) * back[head.index()],
                     false => 1.0,
                 };
-                let back = |head: Class| match self.in_set(slot, head) {
+                let back = |head: ScaleClass| match self.in_set(slot, head) {
                     true => back[head.index()],
                     false => 1.0,
                 };
@@ -282,7 +282,7 @@ impl Frame for NormFrame<'_> {
         let of_gradient = self
             .network
             .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
-        let projection = |head: Class| match self.in_set(slot, head) {
+        let projection = |head: ScaleClass| match self.in_set(slot, head) {
             true => -self.along(head) / self.a(head),
             false => 0.0,
         };
@@ -302,7 +302,7 @@ impl Frame for NormFrame<'_> {
         let back = self.renormalisation(|slot, line, _| squares[slot][line]);
         (0..moved.len())
             .map(|slot| {
-                let back = |head: Class| match self.in_set(slot, head) {
+                let back = |head: ScaleClass| match self.in_set(slot, head) {
                     true => back[head.index()],
                     false => 1.0,
                 };

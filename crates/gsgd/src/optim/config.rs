@@ -333,7 +333,7 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
         out.push(means(sums, heads.len() / groups));
     }
     let check = |edge: Edge, mean_square: f64| {
-        let weight = balanced.weights[edge.edges]
+        let weight = balanced.weights[edge.param]
             .gather(&[wiring.flat(edge)])
             .read()[0];
         let ratio = weight.abs() / mean_square.sqrt();
@@ -341,7 +341,7 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
             return Ok(());
         }
         Err(Error::TinySkeleton {
-            name: wiring.edges[edge.edges].name.clone(),
+            name: wiring.edges[edge.param].name.clone(),
             tail: edge.tail,
             head: edge.head,
             ratio,
@@ -350,10 +350,10 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
     };
     for class in wiring.hidden_classes() {
         if let Some(edge) = tree.in_edge(class) {
-            check(edge, into[edge.edges][edge.head])?;
+            check(edge, into[edge.param][edge.head])?;
         }
         if let Some(edge) = tree.out_edge(class) {
-            check(edge, out[edge.edges][edge.tail])?;
+            check(edge, out[edge.param][edge.tail])?;
         }
     }
     Ok(())

@@ -263,7 +263,7 @@ impl State {
         let edge = |e: &[i64]| {
             let index = |i: usize| usize::try_from(e[i]).ok();
             Some(Edge {
-                edges: index(0)?,
+                param: index(0)?,
                 tail: index(1)?,
                 head: index(2)?,
             })
@@ -352,7 +352,7 @@ impl State {
 
 /// Names and shapes of the wired parameters.
 fn signature(wiring: &Wiring) -> String {
-    let parameter = |edges: &crate::wiring::Edges| format!("{} {:?}", edges.name, edges.shape);
+    let parameter = |edges: &crate::wiring::ParamEdges| format!("{} {:?}", edges.name, edges.shape);
     wiring
         .edges
         .iter()
@@ -365,7 +365,7 @@ fn signature(wiring: &Wiring) -> String {
 fn integers(name: &str, edges: &[Option<Edge>]) -> burn_pack::Tensor {
     let flat = edges
         .iter()
-        .flat_map(|edge| edge.map_or([-1; 3], |e| [e.edges as i64, e.tail as i64, e.head as i64]));
+        .flat_map(|edge| edge.map_or([-1; 3], |e| [e.param as i64, e.tail as i64, e.head as i64]));
     pack(
         name,
         TensorData::new(flat.collect::<Vec<_>>(), [edges.len(), 3]),

@@ -146,7 +146,7 @@ impl Paths {
         let row = |path: &Path| {
             let mut row = vec![0u8; total];
             for &edge in &path.edges {
-                row[first[edge.edges] + self.wiring.flat(edge)] += 1;
+                row[first[edge.param] + self.wiring.flat(edge)] += 1;
             }
             row
         };
@@ -162,7 +162,7 @@ impl Paths {
     }
 
     fn weight(&self, edge: Edge) -> f64 {
-        self.weights[edge.edges][self.wiring.flat(edge)]
+        self.weights[edge.param][self.wiring.flat(edge)]
     }
 
     /// The slope of every activation at this input, by node and channel.
@@ -328,7 +328,7 @@ fn through(
     for head in channel * taps..(channel + 1) * taps {
         for tail in edges.tails_of(head) {
             let edge = Edge {
-                edges: weight,
+                param: weight,
                 tail,
                 head,
             };
@@ -342,7 +342,7 @@ fn through(
     if let Some(edges) = bias {
         let mut path = start(Start::Bias);
         path.edges.push(Edge {
-            edges,
+            param: edges,
             tail: 0,
             head: channel,
         });

@@ -8,7 +8,7 @@ use crate::kernels::{Execution, Power};
 use crate::network::Network;
 use crate::params;
 use crate::skeleton::Tree;
-use crate::wiring::{Class, Kind, Source, Wiring};
+use crate::wiring::{Kind, ScaleClass, Source, Wiring};
 
 /// The sum over all paths p of `|v_p|` or `v_p^2` (Neyshabur et al. 2015), by one pass over the weights.
 ///
@@ -44,13 +44,13 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
     let chart = PathChart::new(wiring, tree.clone());
     let inverse = chart.inverse_factors(network)?;
     // A sink's row of coordinates has length 1.
-    let kind = |class: &Class| wiring.kind(*class);
+    let kind = |class: &ScaleClass| wiring.kind(*class);
     let sinks = wiring
         .hidden_classes()
         .filter(|class| kind(class) == Kind::Sink);
     let mut total = sinks.count() as f64;
-    let tail = |class: &Class| 1.0 / inverse.tail[class.index()];
-    let head = |class: &Class| match kind(class) {
+    let tail = |class: &ScaleClass| 1.0 / inverse.tail[class.index()];
+    let head = |class: &ScaleClass| match kind(class) {
         Kind::Sink => 0.0,
         _ => 1.0 / inverse.head[class.index()],
     };

@@ -7,7 +7,7 @@ use crate::error::{Error, Rejected};
 use crate::kernels::{Execution, Power};
 use crate::network::Network;
 use crate::params;
-use crate::wiring::{Class, Edges, Kind, Wiring};
+use crate::wiring::{Kind, ParamEdges, ScaleClass, Wiring};
 
 /// The size of a unit's incoming or outgoing weights that balancing makes equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,7 +75,7 @@ impl Norm {
         }
     }
 
-    fn counts(self, edges: &Edges) -> bool {
+    fn counts(self, edges: &ParamEdges) -> bool {
         self == Self::L2 || !edges.is_bias()
     }
 }
@@ -143,7 +143,7 @@ pub fn imbalances<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Option<f6
             outgoing[tail.index()] += sum;
         }
     }
-    let ratio = |class: Class| {
+    let ratio = |class: ScaleClass| {
         let ratio = (incoming[class.index()] / outgoing[class.index()]).sqrt();
         ratio.is_normal().then_some(ratio)
     };
@@ -170,7 +170,7 @@ pub(crate) fn balancing(network: Network, until: Balance) -> Result<Balanced, Er
 
 /// Classes that are first written at one place, with the parameters at both of their sides.
 struct Level {
-    classes: Vec<Class>,
+    classes: Vec<ScaleClass>,
     before: Vec<usize>,
     after: Vec<usize>,
     /// Whether an edge leads from one of the classes to another; half steps then.
@@ -178,11 +178,11 @@ struct Level {
 }
 
 fn levels(wiring: &Wiring) -> Vec<Level> {
-    let classes: Vec<Class> = wiring.hidden_classes().collect();
-    let parameters = |ends: &[Vec<crate::wiring::End>], level: &[Class]| {
+    let classes: Vec<ScaleClass> = wiring.hidden_classes().collect();
+    let parameters = |ends: &[Vec<crate::wiring::End>], level: &[ScaleClass]| {
         let all = level
             .iter()
-            .flat_map(|class| ends[class.index()].iter().map(|end| end.edges));
+            .flat_map(|class| ends[class.index()].iter().map(|end| end.param));
         let mut all: Vec<usize> = all.collect();
         all.sort_unstable();
         all.dedup();

@@ -74,7 +74,7 @@ fn dead(network: Network) -> Vec<bool> {
 
 /// The network's weights with zeros out of dead classes.
 fn without(dead: &[bool], network: Network) -> Result<Vec<Matrix>, Error> {
-    let alive = |class: crate::wiring::Class| if dead[class.index()] { 0.0 } else { 1.0 };
+    let alive = |class: crate::wiring::ScaleClass| if dead[class.index()] { 0.0 } else { 1.0 };
     let weights = network.weights.iter().enumerate();
     let zeroed = weights.map(|(slot, w)| {
         let lines = network.lines(slot, alive, |_| 1.0)?;

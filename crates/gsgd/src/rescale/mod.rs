@@ -21,7 +21,7 @@ use crate::error::{Error, Rejected};
 use crate::kernels::{Execution, Matrix, RowColScale};
 use crate::network::Network;
 use crate::params;
-use crate::wiring::{Class, Follower, Wiring};
+use crate::wiring::{Follower, ScaleClass, Wiring};
 
 /// One positive factor per hidden class.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,11 +92,11 @@ impl Scaling {
     }
 
     /// The factor of a class; 1 for the ground.
-    pub fn factor(&self, class: Class) -> f64 {
+    pub fn factor(&self, class: ScaleClass) -> f64 {
         self.factors[class.index()]
     }
 
-    pub(crate) fn set(&mut self, class: Class, factor: f64) {
+    pub(crate) fn set(&mut self, class: ScaleClass, factor: f64) {
         self.factors[class.index()] = factor;
     }
 

@@ -2,14 +2,14 @@
 
 /// A scaling class: the units that one positive factor scales together.
 ///
-/// All inputs, all outputs and the constant 1 behind the biases are [`Class::GROUND`], whose factor is 1. Hidden
+/// All inputs, all outputs and the constant 1 behind the biases are [`ScaleClass::GROUND`], whose factor is 1. Hidden
 /// classes are numbered from 1 in the order in which the network first writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Class(pub(crate) u32);
+pub struct ScaleClass(pub(crate) u32);
 
-impl Class {
+impl ScaleClass {
     /// The class of inputs, outputs and the constant 1; it is never rescaled.
-    pub const GROUND: Class = Class(0);
+    pub const GROUND: ScaleClass = ScaleClass(0);
 
     /// Position in a list with one entry per class, the ground at 0.
     pub fn index(self) -> usize {

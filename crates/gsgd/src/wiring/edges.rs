@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::module::ParamId;
 
-use super::Class;
+use super::ScaleClass;
 use crate::kernels::Side;
 
 /// One parameter seen as edges: every scalar weight leads from the class of its tail line to that of its head line.
@@ -17,12 +17,12 @@ use crate::kernels::Side;
 /// | transposed convolution | `[in, out / groups, kernel ...]` | input channels | taps of every output channel |
 /// | bias, batch norm's gamma and beta | `[channels]` | the ground | channels |
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edges {
+pub struct ParamEdges {
     pub(crate) id: ParamId,
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    pub(crate) tails: Vec<Class>,
-    pub(crate) heads: Vec<Class>,
+    pub(crate) tails: Vec<ScaleClass>,
+    pub(crate) heads: Vec<ScaleClass>,
     /// Whether the classes of its lines [follow](follow) one another.
     pub(crate) tails_follow: bool,
     pub(crate) heads_follow: bool,
@@ -86,7 +86,7 @@ impl Taps {
     }
 }
 
-impl Edges {
+impl ParamEdges {
     /// The parameter's path in the module, such as `layers.0.weight`.
     pub fn name(&self) -> &str {
         &self.name
@@ -98,12 +98,12 @@ impl Edges {
     }
 
     /// The class of every tail line.
-    pub fn tails(&self) -> &[Class] {
+    pub fn tails(&self) -> &[ScaleClass] {
         &self.tails
     }
 
     /// The class of every head line.
-    pub fn heads(&self) -> &[Class] {
+    pub fn heads(&self) -> &[ScaleClass] {
         &self.heads
     }
 
@@ -194,12 +194,12 @@ impl Edges {
 }
 
 /// Whether every line is of the class after that of the line before it, as in a dense network.
-pub(super) fn follow(lines: &[Class]) -> bool {
+pub(super) fn follow(lines: &[ScaleClass]) -> bool {
     lines.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1)
 }
 
 /// A value per line, from a value per class: a part of these values where classes follow one another.
-fn by_line<'a>(lines: &[Class], follow: bool, values: &'a [f64]) -> Cow<'a, [f64]> {
+fn by_line<'a>(lines: &[ScaleClass], follow: bool, values: &'a [f64]) -> Cow<'a, [f64]> {
     match (follow, lines) {
         (true, [first, ..]) => Cow::Borrowed(&values[first.index()..][..lines.len()]),
         _ => lines.iter().map(|class| values[class.index()]).collect(),
@@ -219,7 +219,7 @@ mod tests {
     fn classes_that_follow_one_another_share_their_values() {
         let values = [0.5, 1.5, 2.5, 3.5];
         let by = |lines: &[u32]| {
-            let lines: Vec<Class> = lines.iter().map(|&class| Class(class)).collect();
+            let lines: Vec<ScaleClass> = lines.iter().map(|&class| ScaleClass(class)).collect();
             let values = by_line(&lines, follow(&lines), &values);
             (matches!(values, Cow::Borrowed(_)), values.into_owned())
         };

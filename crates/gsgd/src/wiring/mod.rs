@@ -17,9 +17,9 @@ use burn::module::{Module, ParamId};
 
 pub(crate) use builder::Source;
 pub use builder::{Channels, WiringBuilder};
-pub use classes::{Class, Kind};
+pub use classes::{Kind, ScaleClass};
 pub use config::{BatchNormTreatment, SkipTreatment, WiringConfig};
-pub use edges::Edges;
+pub use edges::ParamEdges;
 pub(crate) use edges::{Layout, Taps};
 
 use crate::error::{Error, WiringError};
@@ -52,14 +52,14 @@ pub trait Homogeneous {
 /// One end of a class: a line of heads (writer) or of tails (reader) of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
-    pub edges: usize,
+    pub param: usize,
     pub line: usize,
 }
 
 /// The wiring of a model: its classes, its edges and the order in which they are used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wiring {
-    pub(crate) edges: Vec<Edges>,
+    pub(crate) edges: Vec<ParamEdges>,
     pub(crate) nodes: Vec<Source>,
     pub(crate) widths: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
@@ -94,7 +94,7 @@ pub struct Wiring {
 pub(crate) struct Follower {
     pub id: ParamId,
     pub name: String,
-    pub classes: Vec<Class>,
+    pub classes: Vec<ScaleClass>,
     pub power: i32,
     pub is_bias: bool,
 }
@@ -132,23 +132,23 @@ impl Wiring {
         let mut number = |builder: &mut WiringBuilder, class: u32| {
             let root = builder.classes.find(class);
             let next = numbers.len() as u32;
-            Class(*numbers.entry(root).or_insert(next))
+            ScaleClass(*numbers.entry(root).or_insert(next))
         };
         let mut edges = Vec::new();
         let mut at = Vec::new();
         for call in std::mem::take(&mut builder.calls) {
-            let heads: Vec<Class> = call
+            let heads: Vec<ScaleClass> = call
                 .heads
                 .iter()
                 .map(|&c| number(&mut builder, c))
                 .collect();
-            let tails: Vec<Class> = call
+            let tails: Vec<ScaleClass> = call
                 .tails
                 .iter()
                 .map(|&c| number(&mut builder, c))
                 .collect();
             at.push(call.node as i64);
-            edges.push(Edges {
+            edges.push(ParamEdges {
                 id: call.id,
                 name: call.name,
                 shape: call.shape,
@@ -191,12 +191,12 @@ impl Wiring {
         let mut ord_in = vec![i64::MAX; classes];
         for (e, (edge, &position)) in edges.iter().zip(&at).enumerate() {
             for (line, head) in edge.heads.iter().enumerate() {
-                writers[head.index()].push(End { edges: e, line });
+                writers[head.index()].push(End { param: e, line });
                 let first = &mut ord_in[head.index()];
                 *first = position.min(*first);
             }
             for (line, tail) in edge.tails.iter().enumerate() {
-                readers[tail.index()].push(End { edges: e, line });
+                readers[tail.index()].push(End { param: e, line });
             }
         }
         ord_in[0] = -1;
@@ -241,7 +241,7 @@ impl Wiring {
     }
 
     /// The wired parameters, in the order of the forward pass.
-    pub fn edges(&self) -> &[Edges] {
+    pub fn edges(&self) -> &[ParamEdges] {
         &self.edges
     }
 
@@ -258,7 +258,7 @@ impl Wiring {
 
     /// m, the number of wired weights (biases included).
     pub fn weights(&self) -> usize {
-        self.edges.iter().map(Edges::count).sum()
+        self.edges.iter().map(ParamEdges::count).sum()
     }
 
     /// m - H, the number of basis paths: the dimension of the positively scale-invariant space.
@@ -334,25 +334,25 @@ impl Wiring {
     }
 
     /// All classes, ground first.
-    pub fn classes(&self) -> impl Iterator<Item = Class> + use<> {
-        (0..self.writers.len() as u32).map(Class)
+    pub fn classes(&self) -> impl Iterator<Item = ScaleClass> + use<> {
+        (0..self.writers.len() as u32).map(ScaleClass)
     }
 
     /// The hidden classes, in the order in which the network first writes them.
-    pub fn hidden_classes(&self) -> impl DoubleEndedIterator<Item = Class> + use<> {
-        (1..self.writers.len() as u32).map(Class)
+    pub fn hidden_classes(&self) -> impl DoubleEndedIterator<Item = ScaleClass> + use<> {
+        (1..self.writers.len() as u32).map(ScaleClass)
     }
 
     /// How a class reaches the outputs.
-    pub fn kind(&self, class: Class) -> Kind {
+    pub fn kind(&self, class: ScaleClass) -> Kind {
         self.kinds[class.index()]
     }
 
     /// A unit's name: the layer that first writes the class, and the unit's index there.
-    pub fn unit(&self, class: Class) -> String {
+    pub fn unit(&self, class: ScaleClass) -> String {
         match self.writers[class.index()].first() {
             Some(end) if !class.is_ground() => {
-                format!("{}[{}]", self.edges[end.edges].name, end.line)
+                format!("{}[{}]", self.edges[end.param].name, end.line)
             }
             _ => "ground".into(),
         }
@@ -360,7 +360,7 @@ impl Wiring {
 }
 
 /// How each class reaches the outputs: grounded where an edge leads to a grounded one, a sink where none leads on.
-fn kinds(edges: &[Edges], classes: usize) -> Vec<Kind> {
+fn kinds(edges: &[ParamEdges], classes: usize) -> Vec<Kind> {
     let mut kinds = vec![Kind::Sink; classes];
     for tail in edges.iter().flat_map(|edges| &edges.tails) {
         kinds[tail.index()] = Kind::Floating;
@@ -385,13 +385,13 @@ fn kinds(edges: &[Edges], classes: usize) -> Vec<Kind> {
 
 /// Takes the biases that a batch norm takes away again out of the edges: they follow scalings, and that is all.
 fn set_null_biases_aside(
-    edges: &mut Vec<Edges>,
+    edges: &mut Vec<ParamEdges>,
     at: &mut Vec<i64>,
     nodes: &mut [Source],
     followers: &mut Vec<Follower>,
     kinds: &[Kind],
 ) {
-    let is_null = |edges: &Edges| {
+    let is_null = |edges: &ParamEdges| {
         let mut heads = edges.heads.iter();
         edges.is_bias && heads.all(|head| kinds[head.index()] == Kind::Sink)
     };
@@ -403,7 +403,7 @@ fn set_null_biases_aside(
     }
     let mut flags = place.iter().map(Option::is_some);
     at.retain(|_| flags.next().unwrap_or(true));
-    let (stay, null): (Vec<Edges>, Vec<Edges>) =
+    let (stay, null): (Vec<ParamEdges>, Vec<ParamEdges>) =
         std::mem::take(edges).into_iter().partition(|e| !is_null(e));
     *edges = stay;
     followers.extend(null.into_iter().map(|edges| Follower {
@@ -430,7 +430,7 @@ fn set_null_biases_aside(
 }
 
 /// Position of the last parameter that reads each class and leads to a grounded one.
-fn last_readers(edges: &[Edges], at: &[i64], kinds: &[Kind]) -> Vec<i64> {
+fn last_readers(edges: &[ParamEdges], at: &[i64], kinds: &[Kind]) -> Vec<i64> {
     let mut last = vec![-1; kinds.len()];
     for (edges, &position) in edges.iter().zip(at) {
         for (line, tail) in edges.tails.iter().enumerate() {

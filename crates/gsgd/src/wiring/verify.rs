@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::{Class, Wiring};
+use super::{ScaleClass, Wiring};
 use crate::error::{Error, Rejected, WiringError};
 use crate::params;
 use crate::rescale::Scaling;
@@ -41,8 +41,8 @@ impl Wiring {
         if !agrees(difference(values(forward(model)))) {
             return Err(WiringError::Random.into());
         }
-        let all: Vec<Class> = self.hidden_classes().collect();
-        let change = |classes: &[Class]| -> Result<f64, Error> {
+        let all: Vec<ScaleClass> = self.hidden_classes().collect();
+        let change = |classes: &[ScaleClass]| -> Result<f64, Error> {
             let rescaled = self
                 .some(classes)
                 .apply(model.clone(), self)
@@ -53,15 +53,16 @@ impl Wiring {
         if agrees(together) {
             return Ok(());
         }
-        let mismatch = |class: Class, difference: f64| {
+        let mismatch = |class: ScaleClass, difference: f64| {
             let end = self.writers[class.index()][0];
             Error::from(WiringError::Mismatch {
-                layer: self.edges[end.edges].name.clone(),
+                layer: self.edges[end.param].name.clone(),
                 difference,
                 scale,
             })
         };
-        let same_layer = |a: &Class, b: &Class| self.ord_in[a.index()] == self.ord_in[b.index()];
+        let same_layer =
+            |a: &ScaleClass, b: &ScaleClass| self.ord_in[a.index()] == self.ord_in[b.index()];
         for layer in all.chunk_by(same_layer) {
             let difference = change(layer)?;
             if !agrees(difference) {
@@ -72,9 +73,9 @@ impl Wiring {
     }
 
     /// Random powers of two for some classes, 1 for the others.
-    fn some(&self, classes: &[Class]) -> Scaling {
+    fn some(&self, classes: &[ScaleClass]) -> Scaling {
         let random = Scaling::powers_of_two(self, 3, 0x5eed);
-        let factor = |class: Class| match random.factor(class) {
+        let factor = |class: ScaleClass| match random.factor(class) {
             1.0 => 2.0,
             other => other,
         };

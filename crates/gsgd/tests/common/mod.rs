@@ -289,7 +289,7 @@ pub fn matrices<M: Module>(
     }
     let mut products = Products(grads, Vec::new(), Default::default());
     model.visit(&mut products);
-    let entries = |edges: &gsgd::Edges| {
+    let entries = |edges: &gsgd::ParamEdges| {
         let u = &products.2[edges.name()];
         let (tails, heads) = (edges.tails().len(), edges.heads().len());
         let groups = tails * heads / edges.count();

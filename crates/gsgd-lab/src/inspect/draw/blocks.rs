@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gsgd::{Class, Edges, Wiring};
+use gsgd::{ParamEdges, ScaleClass, Wiring};
 use maud::{Markup, html};
 
 use super::{GREY, INK, label, line, picture};
@@ -24,8 +24,8 @@ struct Layer {
     name: String,
     shape: Vec<usize>,
     norm: bool,
-    reads: Vec<Class>,
-    writes: Vec<Class>,
+    reads: Vec<ScaleClass>,
+    writes: Vec<ScaleClass>,
 }
 
 /// Classes that go together, from the first layer that writes them to the last that reads them.
@@ -82,12 +82,12 @@ fn caption(layer: &Layer) -> String {
 /// What leads from lanes into a layer's box, and from the box to lanes.
 fn wires(
     layer: &Layer,
-    streams: &BTreeMap<Vec<Class>, Stream>,
+    streams: &BTreeMap<Vec<ScaleClass>, Stream>,
     [x, top, ground]: [f64; 3],
     y: &dyn Fn(usize) -> f64,
     color: &dyn Fn(usize, usize) -> &'static str,
 ) -> Markup {
-    let ends = |classes: &[Class], side: f64| {
+    let ends = |classes: &[ScaleClass], side: f64| {
         let mut wires = Vec::new();
         let found = streams_of(classes, streams);
         for stream in &found {
@@ -117,12 +117,15 @@ fn wires(
 }
 
 /// The streams that the classes belong to.
-fn streams_of<'s>(classes: &[Class], streams: &'s BTreeMap<Vec<Class>, Stream>) -> Vec<&'s Stream> {
+fn streams_of<'s>(
+    classes: &[ScaleClass],
+    streams: &'s BTreeMap<Vec<ScaleClass>, Stream>,
+) -> Vec<&'s Stream> {
     let found = streams.iter().filter(|(of, _)| classes.contains(&of[0]));
     found.map(|(_, stream)| stream).collect()
 }
 
-fn hidden(classes: &[Class]) -> Vec<Class> {
+fn hidden(classes: &[ScaleClass]) -> Vec<ScaleClass> {
     let mut classes = classes.to_vec();
     classes.dedup();
     classes
@@ -144,7 +147,7 @@ fn layers(network: &Network, wiring: &Wiring) -> Vec<Layer> {
     layers
 }
 
-fn layer(network: &Network, edges: &Edges, norm: bool) -> Layer {
+fn layer(network: &Network, edges: &ParamEdges, norm: bool) -> Layer {
     let name = network.name(edges.name());
     Layer {
         name: name.strip_suffix(".weight").unwrap_or(&name).to_string(),
@@ -156,8 +159,8 @@ fn layer(network: &Network, edges: &Edges, norm: bool) -> Layer {
 }
 
 /// The streams by their classes: what one layer writes, taken apart where another writes a part of it.
-fn streams(layers: &[Layer]) -> BTreeMap<Vec<Class>, Stream> {
-    let mut streams: BTreeMap<Vec<Class>, Stream> = BTreeMap::new();
+fn streams(layers: &[Layer]) -> BTreeMap<Vec<ScaleClass>, Stream> {
+    let mut streams: BTreeMap<Vec<ScaleClass>, Stream> = BTreeMap::new();
     for (at, layer) in layers.iter().enumerate() {
         let mut classes = layer.writes.clone();
         classes.retain(|class| !class.is_ground());
@@ -184,7 +187,7 @@ fn streams(layers: &[Layer]) -> BTreeMap<Vec<Class>, Stream> {
 }
 
 /// Gives every stream a lane that no other takes at the same time; the number of lanes.
-fn lay_out(streams: &mut BTreeMap<Vec<Class>, Stream>) -> usize {
+fn lay_out(streams: &mut BTreeMap<Vec<ScaleClass>, Stream>) -> usize {
     let mut order: Vec<&mut Stream> = streams.values_mut().collect();
     order.sort_by_key(|stream| stream.first);
     let mut ends: Vec<usize> = Vec::new();

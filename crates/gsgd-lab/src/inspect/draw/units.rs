@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use gsgd::{Class, Edge, Edges, Tree, Wiring};
+use gsgd::{Edge, ParamEdges, ScaleClass, Tree, Wiring};
 use maud::{Markup, html};
 
 use super::{GREY, INK, RED, label, line, picture};
@@ -20,7 +20,7 @@ const TOP: f64 = 64.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Unit {
     Input(usize),
-    Hidden(Class),
+    Hidden(ScaleClass),
     Output(usize),
 }
 
@@ -62,7 +62,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
     let is_out = |edge: Edge| tree.outs.iter().flatten().any(|&other| other == edge);
     let is_in = |edge: Edge| tree.ins.iter().flatten().any(|&other| other == edge);
     let (mut plain, mut skeleton) = (Vec::new(), Vec::new());
-    let dense: BTreeMap<String, (usize, &Edges)> = wiring
+    let dense: BTreeMap<String, (usize, &ParamEdges)> = wiring
         .edges()
         .iter()
         .enumerate()
@@ -86,7 +86,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
             for &(head, to) in &heads {
                 let (from, to) = ([from[0] + RADIUS, from[1]], [to[0] - RADIUS, to[1]]);
                 let edge = Edge {
-                    edges: slot,
+                    param: slot,
                     tail,
                     head,
                 };
@@ -162,7 +162,7 @@ fn columns(network: &Network, wiring: &Wiring) -> Vec<Column> {
             .iter()
             .filter(|edges| edges.shape().len() == 2)
     };
-    let grounds = |classes: &[Class]| classes.iter().filter(|class| class.is_ground()).count();
+    let grounds = |classes: &[ScaleClass]| classes.iter().filter(|class| class.is_ground()).count();
     let inputs = layers()
         .map(|edges| grounds(edges.tails()))
         .max()
@@ -195,14 +195,14 @@ fn columns(network: &Network, wiring: &Wiring) -> Vec<Column> {
     columns
 }
 
-fn tail_unit(edges: &Edges, tail: usize) -> Unit {
+fn tail_unit(edges: &ParamEdges, tail: usize) -> Unit {
     match edges.tails()[tail] {
         class if class.is_ground() => Unit::Input(tail),
         class => Unit::Hidden(class),
     }
 }
 
-fn head_unit(edges: &Edges, head: usize) -> Unit {
+fn head_unit(edges: &ParamEdges, head: usize) -> Unit {
     match edges.heads()[head] {
         class if class.is_ground() => Unit::Output(head),
         class => Unit::Hidden(class),
@@ -226,7 +226,7 @@ fn choose(
     // several rounds, since an end that comes in brings its own skeleton weights
     for _ in 0..SHOWN {
         for &edge in tree.outs.iter().chain(&tree.ins).flatten() {
-            let edges = &wiring.edges()[edge.edges];
+            let edges = &wiring.edges()[edge.param];
             let ends = [tail_unit(edges, edge.tail), head_unit(edges, edge.head)];
             let [Some(&tail), Some(&head)] = ends.map(|unit| place.get(&unit)) else {
                 continue;

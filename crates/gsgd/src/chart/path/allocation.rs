@@ -16,7 +16,7 @@ use super::order::{Factors, TreeOrder};
 use crate::error::Error;
 use crate::kernels::{all, is_ordinary};
 use crate::network::{Network, Update};
-use crate::wiring::{Class, Wiring};
+use crate::wiring::{ScaleClass, Wiring};
 
 /// How path values have moved.
 pub(super) struct Moved<'a> {
@@ -71,7 +71,7 @@ impl<'a> Allocation<'a> {
         let found = ratios(order, chart.floor, per_value, change);
         let rho = found.map_err(|(b, value)| match chart.tree.ins[b - 1] {
             Some(edge) => Error::Singular {
-                name: wiring.edges[edge.edges].name.clone(),
+                name: wiring.edges[edge.param].name.clone(),
                 tail: edge.tail,
                 head: edge.head,
                 value,
@@ -126,7 +126,7 @@ impl<'a> Allocation<'a> {
         let other = self.other[slot];
         let edges = &network.wiring.edges[slot];
         let entries = &self.chart.entries[slot];
-        let left = |c: &Class| (1.0 - other * self.along[c.index()]) * self.back[c.index()];
+        let left = |c: &ScaleClass| (1.0 - other * self.along[c.index()]) * self.back[c.index()];
         let left = match entries.beyond_grounded {
             true => edges.heads.iter().map(left).collect(),
             false => edges.by_head(&self.chart.order.ones),

@@ -119,7 +119,7 @@ impl PathChart {
 /// What is wrong with a skeleton weight whose products are not fit to divide by.
 pub(super) fn unfit(wiring: &Wiring, edge: Option<Edge>, weight: f64) -> Error {
     let (name, tail, head) = match edge {
-        Some(edge) => (wiring.edges[edge.edges].name.clone(), edge.tail, edge.head),
+        Some(edge) => (wiring.edges[edge.param].name.clone(), edge.tail, edge.head),
         None => (String::new(), 0, 0),
     };
     if weight == 0.0 {

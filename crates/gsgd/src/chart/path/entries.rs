@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::order::ranges;
 use crate::kernels::{Entries, Gathered};
 use crate::skeleton::{Edge, Tree};
-use crate::wiring::{Class, Edges, Kind, Wiring};
+use crate::wiring::{Kind, ParamEdges, ScaleClass, Wiring};
 
 /// Skeleton edges of one parameter, in the order of their places in the matrix.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +19,7 @@ pub(crate) struct SkeletonEntries {
     pub ins: Vec<Range<usize>>,
     /// In edges that are free to move: places and classes.
     pub free_at: Vec<usize>,
-    pub free: Vec<Class>,
+    pub free: Vec<ScaleClass>,
     /// The places of the others, which are held fixed.
     pub held: Vec<usize>,
     /// Whether some of its edges lead to classes that are floating or sinks, which take sums by head.
@@ -34,7 +34,7 @@ impl SkeletonEntries {
         for class in wiring.hidden_classes() {
             let mut put = |edge: Option<Edge>, at: usize, moves: bool| {
                 if let Some(edge) = edge {
-                    lists[edge.edges].push((wiring.flat(edge), at, moves.then_some(class)));
+                    lists[edge.param].push((wiring.flat(edge), at, moves.then_some(class)));
                 }
             };
             let moves = !tree.in_is_free(wiring, class);
@@ -48,7 +48,11 @@ impl SkeletonEntries {
     }
 
     /// From places, positions in a list by skeleton edge, and the classes of In edges that move.
-    fn new(wiring: &Wiring, edges: &Edges, mut list: Vec<(usize, usize, Option<Class>)>) -> Self {
+    fn new(
+        wiring: &Wiring,
+        edges: &ParamEdges,
+        mut list: Vec<(usize, usize, Option<ScaleClass>)>,
+    ) -> Self {
         list.sort_unstable();
         let free = list.iter();
         let free = free.filter_map(|&(at, _, free)| free.map(|class| (at, class)));

@@ -11,7 +11,7 @@ use crate::kernels::{
     Entries, HeadSums, Matrix, RowColScale, ScaledSum, all, gather_products, read_all,
 };
 use crate::network::{Network, Update};
-use crate::wiring::Class;
+use crate::wiring::ScaleClass;
 
 /// Basis path values and dL/dv around one network and gradient; lists by class, the ground first.
 pub(crate) struct PathFrame<'a> {
@@ -73,7 +73,7 @@ impl<'a> PathFrame<'a> {
     }
 
     /// dL/dv of the In edge of a class.
-    pub fn in_gradient(&self, class: Class) -> f64 {
+    pub fn in_gradient(&self, class: ScaleClass) -> f64 {
         self.in_gradients[class.index()]
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::skeleton::Tree;
-use crate::wiring::{Class, Kind, Wiring};
+use crate::wiring::{Kind, ScaleClass, Wiring};
 
 /// The classes' places in the skeleton and their reference sizes; lists by class, the ground first.
 ///
@@ -11,14 +11,14 @@ use crate::wiring::{Class, Kind, Wiring};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TreeOrder {
     /// The class that the In edge comes from.
-    pub in_tail: Vec<Class>,
+    pub in_tail: Vec<ScaleClass>,
     /// Grounded classes and those that their Out edges lead to, in such an order that these are earlier ones or the ground.
-    pub outs: Vec<[Class; 2]>,
+    pub outs: Vec<[ScaleClass; 2]>,
     /// Classes whose In edge is free to move.
     pub free: Vec<Range<usize>>,
     /// Classes whose In edge is held fixed, as the Out edge of its tail or because the class is floating, and classes
     /// that have none; ascending.
-    pub held: Vec<Class>,
+    pub held: Vec<ScaleClass>,
     pub floating: Vec<usize>,
     pub sinks: Vec<usize>,
     /// |Pin| and |Pout| at the start in the balanced network; 1 in plain coordinates.
@@ -59,19 +59,22 @@ impl TreeOrder {
             some.map(|class| class.index()).collect()
         };
         let ins = tree.ins.iter();
-        let tails = ins.map(|edge| edge.map_or(Class::GROUND, |edge| wiring.tail(edge)));
+        let tails = ins.map(|edge| edge.map_or(ScaleClass::GROUND, |edge| wiring.tail(edge)));
         let outs = wiring.out_order().into_iter();
         let outs = outs.map(|class| {
             let out = tree.out_edge(class);
-            [class, out.map_or(Class::GROUND, |edge| wiring.head(edge))]
+            [
+                class,
+                out.map_or(ScaleClass::GROUND, |edge| wiring.head(edge)),
+            ]
         });
-        let (held, free): (Vec<Class>, Vec<Class>) = wiring
+        let (held, free): (Vec<ScaleClass>, Vec<ScaleClass>) = wiring
             .hidden_classes()
             .partition(|&class| tree.in_is_free(wiring, class));
         Self {
-            in_tail: std::iter::once(Class::GROUND).chain(tails).collect(),
+            in_tail: std::iter::once(ScaleClass::GROUND).chain(tails).collect(),
             outs: outs.collect(),
-            free: ranges(free.into_iter().map(Class::index)),
+            free: ranges(free.into_iter().map(ScaleClass::index)),
             held,
             floating: of_kind(Kind::Floating),
             sinks: of_kind(Kind::Sink),
