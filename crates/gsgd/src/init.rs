@@ -43,7 +43,7 @@ pub fn set_skeleton<M: Module>(
     for &edge in tree.ins.iter().chain(&tree.outs).flatten() {
         set[edge.param].push((wiring.flat(edge), value(edge)));
     }
-    let put = |slot: usize, w: Matrix| w.scatter(&Entries::new(std::mem::take(&mut set[slot])));
+    let put = |param: usize, w: Matrix| w.scatter(&Entries::new(std::mem::take(&mut set[param])));
     Ok(params::map(model, wiring, Execution::Fused, put))
 }
 

@@ -24,59 +24,59 @@ impl<'a> Network<'a> {
     /// Factors of one parameter's lines from factors per class, in the range of its floating point type.
     pub fn lines(
         &self,
-        slot: usize,
+        param: usize,
         tail: impl Fn(ScaleClass) -> f64,
         head: impl Fn(ScaleClass) -> f64,
     ) -> Result<RowColScale<'static>, Error> {
-        let edges = &self.wiring.edges[slot];
+        let edges = &self.wiring.edges[param];
         let tails: Vec<f64> = edges.tails.iter().map(|&class| tail(class)).collect();
         let heads: Vec<f64> = edges.heads.iter().map(|&class| head(class)).collect();
-        self.fit(slot, tails, heads)
+        self.fit(param, tails, heads)
     }
 
     /// The same from a factor per tail line and a factor per head line.
     pub fn fit<'f>(
         &self,
-        slot: usize,
+        param: usize,
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
     ) -> Result<RowColScale<'f>, Error> {
-        self.fitted(slot, self.arranged(slot, 1.0, tails, heads))
+        self.fitted(param, self.arranged(param, 1.0, tails, heads))
     }
 
     /// The same from a factor per class for edges out of it and one for edges into it.
     pub fn by_class<'f>(
         &self,
-        slot: usize,
+        param: usize,
         out: &'f [f64],
         into: &'f [f64],
     ) -> Result<RowColScale<'f>, Error> {
-        let edges = &self.wiring.edges[slot];
-        self.fit(slot, edges.by_tail(out), edges.by_head(into))
+        let edges = &self.wiring.edges[param];
+        self.fit(param, edges.by_tail(out), edges.by_head(into))
     }
 
     /// Factors of one parameter's lines brought into the range of its floating point type.
     pub fn fitted<'f>(
         &self,
-        slot: usize,
+        param: usize,
         lines: RowColScale<'f>,
     ) -> Result<RowColScale<'f>, Error> {
-        let fit = lines.fit(self.weights[slot].dtype());
+        let fit = lines.fit(self.weights[param].dtype());
         fit.ok_or_else(|| Error::OutOfRange {
-            name: self.wiring.edges[slot].name.clone(),
+            name: self.wiring.edges[param].name.clone(),
         })
     }
 
     /// A factor per tail line, one per head line and one for all of them, as they are.
     pub fn arranged<'f>(
         &self,
-        slot: usize,
+        param: usize,
         times: f64,
         tails: impl Into<Cow<'f, [f64]>>,
         heads: impl Into<Cow<'f, [f64]>>,
     ) -> RowColScale<'f> {
         let (tails, heads) = (tails.into(), heads.into());
-        let (rows, columns) = match self.wiring.edges[slot].layout.tails {
+        let (rows, columns) = match self.wiring.edges[param].layout.tails {
             Side::Rows => (tails, heads),
             Side::Columns => (heads, tails),
         };
@@ -87,15 +87,15 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// The first parameter among `slots` that is not finite in these matrices.
+    /// The first parameter among `params` that is not finite in these matrices.
     pub fn first_not_finite(
         matrices: &[Matrix],
-        slots: impl IntoIterator<Item = usize>,
+        params: impl IntoIterator<Item = usize>,
     ) -> Option<usize> {
-        let verdicts = slots.into_iter();
-        let verdicts = verdicts.map(|slot| (slot, matrices[slot].is_finite()));
+        let verdicts = params.into_iter();
+        let verdicts = verdicts.map(|param| (param, matrices[param].is_finite()));
         let mut verdicts = read_all(verdicts);
-        verdicts.find_map(|(slot, finite)| (!finite).then_some(slot))
+        verdicts.find_map(|(param, finite)| (!finite).then_some(param))
     }
 
     /// Refuses gradients of which one is not finite.
@@ -104,73 +104,73 @@ impl<'a> Network<'a> {
     /// The first of them.
     pub fn check(&self, gradients: &[Matrix]) -> Result<(), Error> {
         match Self::first_not_finite(gradients, 0..gradients.len()) {
-            Some(slot) => Err(self.not_finite(slot)),
+            Some(param) => Err(self.not_finite(param)),
             None => Ok(()),
         }
     }
 
     /// A factor of 1 per tail line.
-    pub fn ones(&self, slot: usize) -> Vec<f64> {
-        vec![1.0; self.wiring.edges[slot].tails.len()]
+    pub fn ones(&self, param: usize) -> Vec<f64> {
+        vec![1.0; self.wiring.edges[param].tails.len()]
     }
 
     /// Sum of w g over the edges out of every tail line.
-    pub fn dots_by_tail(&self, slot: usize, g: &Matrix) -> Readback<Vec<f64>> {
-        let Layout { tails, groups, .. } = self.wiring.edges[slot].layout;
-        self.weights[slot].dots(g, tails, groups)
+    pub fn dots_by_tail(&self, param: usize, g: &Matrix) -> Readback<Vec<f64>> {
+        let Layout { tails, groups, .. } = self.wiring.edges[param].layout;
+        self.weights[param].dots(g, tails, groups)
     }
 
     /// Squares and dot products by head line, with a factor per tail line.
-    pub fn head_sums(&self, slot: usize, g: &Matrix, tails: &[f64]) -> Readback<HeadSums> {
+    pub fn head_sums(&self, param: usize, g: &Matrix, tails: &[f64]) -> Readback<HeadSums> {
         let Layout {
             tails: side,
             groups,
             ..
-        } = self.wiring.edges[slot].layout;
-        self.weights[slot].head_sums(g, side.other(), groups, tails)
+        } = self.wiring.edges[param].layout;
+        self.weights[param].head_sums(g, side.other(), groups, tails)
     }
 
     /// Sum of squares over the edges into every head line.
-    pub fn squares_by_head(&self, slot: usize) -> Readback<Vec<f64>> {
-        let layout = self.wiring.edges[slot].layout;
-        let (heads, ones) = (layout.tails.other(), self.ones(slot));
-        self.weights[slot].powers(heads, layout.groups, &ones, Power::Two)
+    pub fn squares_by_head(&self, param: usize) -> Readback<Vec<f64>> {
+        let layout = self.wiring.edges[param].layout;
+        let (heads, ones) = (layout.tails.other(), self.ones(param));
+        self.weights[param].powers(heads, layout.groups, &ones, Power::Two)
     }
 
     /// Sum of factor |w|^p over the edges into every head line, with a factor per tail line.
-    pub fn powers_by_head(&self, slot: usize, tails: &[f64], p: Power) -> Vec<f64> {
+    pub fn powers_by_head(&self, param: usize, tails: &[f64], p: Power) -> Vec<f64> {
         let Layout {
             tails: side,
             groups,
             ..
-        } = self.wiring.edges[slot].layout;
-        self.weights[slot]
+        } = self.wiring.edges[param].layout;
+        self.weights[param]
             .powers(side.other(), groups, tails, p)
             .read()
     }
 
     /// Sum of factor |w|^p over the edges out of every tail line, with a factor per head line.
-    pub fn powers_by_tail(&self, slot: usize, heads: &[f64], p: Power) -> Vec<f64> {
+    pub fn powers_by_tail(&self, param: usize, heads: &[f64], p: Power) -> Vec<f64> {
         let Layout {
             tails: side,
             groups,
             ..
-        } = self.wiring.edges[slot].layout;
-        self.weights[slot].powers(side, groups, heads, p).read()
+        } = self.wiring.edges[param].layout;
+        self.weights[param].powers(side, groups, heads, p).read()
     }
 
     /// Largest factor |w| of the edges into every head line, with a factor per tail line.
-    pub fn maxima_by_head(&self, slot: usize, tails: &[f64]) -> Vec<f64> {
-        let layout = self.wiring.edges[slot].layout;
-        self.weights[slot]
+    pub fn maxima_by_head(&self, param: usize, tails: &[f64]) -> Vec<f64> {
+        let layout = self.wiring.edges[param].layout;
+        self.weights[param]
             .maxima(layout.tails.other(), layout.groups, tails)
             .read()
     }
 
     /// Largest factor |w| of the edges out of every tail line, with a factor per head line.
-    pub fn maxima_by_tail(&self, slot: usize, heads: &[f64]) -> Vec<f64> {
-        let layout = self.wiring.edges[slot].layout;
-        self.weights[slot]
+    pub fn maxima_by_tail(&self, param: usize, heads: &[f64]) -> Vec<f64> {
+        let layout = self.wiring.edges[param].layout;
+        self.weights[param]
             .maxima(layout.tails, layout.groups, heads)
             .read()
     }
@@ -186,18 +186,18 @@ impl<'a> Network<'a> {
         updates: impl IntoIterator<Item = Update<'u>>,
     ) -> Result<Vec<Matrix>, Error> {
         let passes = gradients.into_iter().zip(updates).enumerate();
-        let passes = passes.map(|(slot, (g, update))| {
+        let passes = passes.map(|(param, (g, update))| {
             let by = ScaledSum {
                 of_x: &update.of_other,
                 of_y: &update.of_weights,
                 fixed: &update.fixed,
             };
-            g.combine(&self.weights[slot], &by)
+            g.combine(&self.weights[param], &by)
         });
         let (mut moved, mut verdicts) = (Vec::new(), Vec::new());
-        for (slot, Passed { matrix, finite }) in passes.enumerate() {
+        for (param, Passed { matrix, finite }) in passes.enumerate() {
             moved.push(matrix);
-            verdicts.push((slot, finite));
+            verdicts.push((param, finite));
         }
         self.judge(verdicts).map(|()| moved)
     }
@@ -208,25 +208,25 @@ impl<'a> Network<'a> {
     /// The first that was not.
     pub fn judge(&self, verdicts: Vec<(usize, Readback<bool>)>) -> Result<(), Error> {
         match read_all(verdicts).find(|(_, finite)| !finite) {
-            Some((slot, _)) => Err(self.not_finite(slot)),
+            Some((param, _)) => Err(self.not_finite(param)),
             None => Ok(()),
         }
     }
 
     /// Which of weight and gradient is not finite, once a step from them was found not to be; or that it overflows.
-    pub fn not_finite_in_step(&self, slot: usize, gradient: &Matrix) -> Error {
-        match self.weights[slot].is_finite().read() && gradient.is_finite().read() {
+    pub fn not_finite_in_step(&self, param: usize, gradient: &Matrix) -> Error {
+        match self.weights[param].is_finite().read() && gradient.is_finite().read() {
             true => Error::OutOfRange {
-                name: self.wiring.edges[slot].name.clone(),
+                name: self.wiring.edges[param].name.clone(),
             },
-            false => self.not_finite(slot),
+            false => self.not_finite(param),
         }
     }
 
     /// Which of weight and gradient is not finite, once a sum of products was found not to be.
-    pub fn not_finite(&self, slot: usize) -> Error {
-        let name = self.wiring.edges[slot].name.clone();
-        if self.weights[slot].is_finite().read() {
+    pub fn not_finite(&self, param: usize) -> Error {
+        let name = self.wiring.edges[param].name.clone();
+        if self.weights[param].is_finite().read() {
             Error::NonFiniteGradient { name }
         } else {
             Error::NonFiniteWeight { name }

@@ -53,11 +53,11 @@ struct Reader<'a> {
 
 impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(slot) = self.wiring.slot(param.id) else {
+        let Some(place) = self.wiring.param(param.id) else {
             return;
         };
-        match matrix(param.val(), &self.wiring.edges[slot], self.execution) {
-            Ok(matrix) => self.found[slot] = Some(matrix),
+        match matrix(param.val(), &self.wiring.edges[place], self.execution) {
+            Ok(matrix) => self.found[place] = Some(matrix),
             Err(error) => {
                 self.error.get_or_insert(error);
             }
@@ -106,7 +106,7 @@ pub(crate) fn register(grads: &mut GradientsParams, edges: &ParamEdges, gradient
     }
 }
 
-/// The model with every wired parameter replaced by `change(slot, matrix)`.
+/// The model with every wired parameter replaced by `change(place, matrix)`.
 ///
 /// The matrix is handed over uniquely owned where nothing else holds the parameter, so that `change` can work in
 /// place. `require_grad`, the distributed flag and the checkpointing strategy stay as they were. Call [`read`]
@@ -132,11 +132,11 @@ pub(crate) fn replace<M: Module>(model: M, wiring: &Wiring, matrices: Vec<Matrix
     }
     impl ModuleMapper for Replacer<'_> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(slot) = self.wiring.slot(param.id) else {
+            let Some(place) = self.wiring.param(param.id) else {
                 return param;
             };
-            let edges = &self.wiring.edges[slot];
-            let matrix = self.matrices[slot].take();
+            let edges = &self.wiring.edges[place];
+            let matrix = self.matrices[place].take();
             let matrix = matrix.expect("a parameter is mapped once");
             let shape = edges.shape.as_slice().try_into();
             let shape: [usize; D] = shape.expect("a parameter of this shape was read");
@@ -226,14 +226,14 @@ struct Writer<'a, F> {
 
 impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(slot) = self.wiring.slot(param.id) else {
+        let Some(place) = self.wiring.param(param.id) else {
             return param;
         };
-        let edges = &self.wiring.edges[slot];
+        let edges = &self.wiring.edges[place];
         changed(param, |old| {
             let shape = old.dims();
             let matrix = Matrix::of(old, edges.dims(), self.execution);
-            let matrix = (self.change)(slot, matrix);
+            let matrix = (self.change)(place, matrix);
             reshaped(Tensor::from(matrix), edges.dims(), shape)
         })
     }

@@ -40,13 +40,13 @@ pub(crate) enum Chart {
 /// A chart around one network and gradient: coordinates, their gradient, and the way back to weights.
 pub(crate) trait Frame {
     /// `(T(tail), D(head))` of a parameter: `v = w T D`.
-    fn values(&self, slot: usize) -> Result<RowColScale<'_>, Error>;
+    fn values(&self, param: usize) -> Result<RowColScale<'_>, Error>;
 
     /// A 0 for every entry that is held fixed; they have no coordinate.
-    fn held(&self, slot: usize) -> Entries<'_>;
+    fn held(&self, param: usize) -> Entries<'_>;
 
     /// dL/dv of a parameter from dL/dw.
-    fn pull_back(&self, slot: usize, g: Matrix) -> Result<Matrix, Error>;
+    fn pull_back(&self, param: usize, g: Matrix) -> Result<Matrix, Error>;
 
     /// The weights at new coordinates, from weights and the change of the coordinates.
     fn push_forward(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error>;

@@ -40,7 +40,7 @@ impl NormChart {
             })
             .collect();
         let mut order: Vec<usize> = (0..wiring.edges.len()).collect();
-        order.sort_by_key(|&slot| latest_tail[slot]);
+        order.sort_by_key(|&param| latest_tail[param]);
         Self {
             order,
             latest_tail,
@@ -48,8 +48,8 @@ impl NormChart {
         }
     }
 
-    fn in_set(&self, wiring: &Wiring, slot: usize, head: ScaleClass) -> bool {
-        !head.is_ground() && self.latest_tail[slot] < wiring.ord_in[head.index()]
+    fn in_set(&self, wiring: &Wiring, param: usize, head: ScaleClass) -> bool {
+        !head.is_ground() && self.latest_tail[param] < wiring.ord_in[head.index()]
     }
 
     /// A of every class.
@@ -80,17 +80,17 @@ impl NormChart {
     }
 
     fn sum_up(&self, network: Network, mut norms: Norms) -> Result<Vec<f64>, Error> {
-        for &slot in &self.order {
-            let tails: Vec<f64> = norms.tails(slot)?.iter().map(|a| a * a).collect();
-            let squares = network.powers_by_head(slot, &tails, Power::Two);
-            self.count(&mut norms, slot, &squares);
+        for &param in &self.order {
+            let tails: Vec<f64> = norms.tails(param)?.iter().map(|a| a * a).collect();
+            let squares = network.powers_by_head(param, &tails, Power::Two);
+            self.count(&mut norms, param, &squares);
         }
         norms.finish()
     }
 
-    fn count(&self, norms: &mut Norms, slot: usize, squares: &[f64]) {
-        for (&head, square) in norms.wiring.edges[slot].heads.iter().zip(squares) {
-            if self.in_set(norms.wiring, slot, head) {
+    fn count(&self, norms: &mut Norms, param: usize, squares: &[f64]) {
+        for (&head, square) in norms.wiring.edges[param].heads.iter().zip(squares) {
+            if self.in_set(norms.wiring, param, head) {
                 norms.squares[head.index()] += square;
             }
         }
@@ -137,8 +137,8 @@ impl Norms<'_> {
         }
     }
 
-    fn tails(&self, slot: usize) -> Result<Vec<f64>, Error> {
-        let tails = &self.wiring.edges[slot].tails;
+    fn tails(&self, param: usize) -> Result<Vec<f64>, Error> {
+        let tails = &self.wiring.edges[param].tails;
         tails.iter().map(|&tail| self.of(tail)).collect()
     }
 
@@ -173,19 +173,19 @@ impl<'a> NormFrame<'a> {
         let mut norms = chart.nothing(wiring);
         let mut dots = vec![0.0; wiring.hidden() + 1];
         let mut sums: Vec<Option<HeadSums>> = vec![None; wiring.edges.len()];
-        for &slot in &chart.order {
-            let tails = norms.tails(slot)?;
-            let of = network.head_sums(slot, &gradients[slot], &tails).read();
+        for &param in &chart.order {
+            let tails = norms.tails(param)?;
+            let of = network.head_sums(param, &gradients[param], &tails).read();
             if !of.dots.iter().all(|dot| dot.is_finite()) {
-                return Err(network.not_finite(slot));
+                return Err(network.not_finite(param));
             }
-            chart.count(&mut norms, slot, &of.squares);
-            for (&head, dot) in wiring.edges[slot].heads.iter().zip(&of.dots) {
-                if chart.in_set(wiring, slot, head) {
+            chart.count(&mut norms, param, &of.squares);
+            for (&head, dot) in wiring.edges[param].heads.iter().zip(&of.dots) {
+                if chart.in_set(wiring, param, head) {
                     dots[head.index()] += dot;
                 }
             }
-            sums[slot] = Some(of);
+            sums[param] = Some(of);
         }
         Ok(Self {
             chart,
@@ -205,19 +205,19 @@ impl<'a> NormFrame<'a> {
         self.chart.kappa[class.index()] * self.dots[class.index()]
     }
 
-    fn in_set(&self, slot: usize, head: ScaleClass) -> bool {
-        self.chart.in_set(self.network.wiring, slot, head)
+    fn in_set(&self, param: usize, head: ScaleClass) -> bool {
+        self.chart.in_set(self.network.wiring, param, head)
     }
 
-    /// Adds up `of(slot, line)` over the In-set lines of every class, and turns these sums of squares of moved
+    /// Adds up `of(param, line)` over the In-set lines of every class, and turns these sums of squares of moved
     /// coordinates into the factors that bring them back to their spheres.
     fn renormalisation(&self, of: impl Fn(usize, usize, ScaleClass) -> f64) -> Vec<f64> {
         let wiring = self.network.wiring;
         let mut squares = vec![0.0; wiring.hidden() + 1];
-        for (slot, edges) in wiring.edges.iter().enumerate() {
+        for (param, edges) in wiring.edges.iter().enumerate() {
             for (line, &head) in edges.heads.iter().enumerate() {
-                if self.in_set(slot, head) {
-                    squares[head.index()] += of(slot, line, head);
+                if self.in_set(param, head) {
+                    squares[head.index()] += of(param, line, head);
                 }
             }
         }
@@ -234,8 +234,8 @@ impl NormFrame<'_> {
     pub fn descend(&self, lr: &[f64]) -> Result<Vec<Update<'static>>, Error> {
         let wiring = self.network.wiring;
         // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
-        let back = self.renormalisation(|slot, line, head| {
-            let (lr, sums, a) = (lr[slot], &self.sums[slot], self.a(head));
+        let back = self.renormalisation(|param, line, head| {
+            let (lr, sums, a) = (lr[param], &self.sums[param], self.a(head));
             let shift = self.along(head);
             let v_v = sums.squares[line] / (a * a);
             let v_g = sums.dots[line];
@@ -245,20 +245,20 @@ impl NormFrame<'_> {
             v_v - 2.0 * lr * along + lr * lr * size
         });
         (0..wiring.edges.len())
-            .map(|slot| {
-                let lr = lr[slot];
-                let keep = |head: ScaleClass| match self.in_set(slot, head) {
+            .map(|param| {
+                let lr = lr[param];
+                let keep = |head: ScaleClass| match self.in_set(param, head) {
                     true => (1.0 + lr * self.along(head)) * back[head.index()],
                     false => 1.0,
                 };
-                let back = |head: ScaleClass| match self.in_set(slot, head) {
+                let back = |head: ScaleClass| match self.in_set(param, head) {
                     true => back[head.index()],
                     false => 1.0,
                 };
                 Ok(Update {
-                    of_weights: self.network.lines(slot, |_| 1.0, keep)?,
+                    of_weights: self.network.lines(param, |_| 1.0, keep)?,
                     of_other: self.network.lines(
-                        slot,
+                        param,
                         |c| -lr / (self.a(c) * self.a(c)),
                         |c| self.a(c) * self.a(c) * back(c),
                     )?,
@@ -270,46 +270,47 @@ impl NormFrame<'_> {
 }
 
 impl Frame for NormFrame<'_> {
-    fn values(&self, slot: usize) -> Result<RowColScale<'_>, Error> {
-        self.network.lines(slot, |c| self.a(c), |c| 1.0 / self.a(c))
+    fn values(&self, param: usize) -> Result<RowColScale<'_>, Error> {
+        self.network
+            .lines(param, |c| self.a(c), |c| 1.0 / self.a(c))
     }
 
     fn held(&self, _: usize) -> Entries<'_> {
         Entries::default()
     }
 
-    fn pull_back(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
+    fn pull_back(&self, param: usize, g: Matrix) -> Result<Matrix, Error> {
         let of_gradient = self
             .network
-            .lines(slot, |c| 1.0 / self.a(c), |c| self.a(c))?;
-        let projection = |head: ScaleClass| match self.in_set(slot, head) {
+            .lines(param, |c| 1.0 / self.a(c), |c| self.a(c))?;
+        let projection = |head: ScaleClass| match self.in_set(param, head) {
             true => -self.along(head) / self.a(head),
             false => 0.0,
         };
-        let of_weights = self.network.lines(slot, |c| self.a(c), projection)?;
+        let of_weights = self.network.lines(param, |c| self.a(c), projection)?;
         let by = ScaledSum {
             of_x: &of_gradient,
             of_y: &of_weights,
             fixed: &Entries::default(),
         };
-        Ok(g.combine(&self.network.weights[slot], &by).matrix)
+        Ok(g.combine(&self.network.weights[param], &by).matrix)
     }
 
     fn push_forward(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
         let values = self.network.at(moved);
-        let squares = (0..moved.len()).map(|slot| (slot, values.squares_by_head(slot)));
+        let squares = (0..moved.len()).map(|param| (param, values.squares_by_head(param)));
         let squares: Vec<Vec<f64>> = read_all(squares).map(|(_, squares)| squares).collect();
-        let back = self.renormalisation(|slot, line, _| squares[slot][line]);
+        let back = self.renormalisation(|param, line, _| squares[param][line]);
         (0..moved.len())
-            .map(|slot| {
-                let back = |head: ScaleClass| match self.in_set(slot, head) {
+            .map(|param| {
+                let back = |head: ScaleClass| match self.in_set(param, head) {
                     true => back[head.index()],
                     false => 1.0,
                 };
                 Ok(Update {
-                    of_weights: self.network.lines(slot, |_| 1.0, back)?,
+                    of_weights: self.network.lines(param, |_| 1.0, back)?,
                     of_other: self.network.lines(
-                        slot,
+                        param,
                         |c| 1.0 / self.a(c),
                         |c| self.a(c) * back(c),
                     )?,

@@ -58,15 +58,15 @@ impl BalancedSgd {
         self.network
             .step(lr.into(), model, grads, |network, rates| {
                 let c = balancing(network, until)?.scaling;
-                let factors = rates.iter().enumerate().map(|(slot, lr)| {
+                let factors = rates.iter().enumerate().map(|(param, lr)| {
                     Ok(Update {
                         of_weights: network.lines(
-                            slot,
+                            param,
                             |tail| 1.0 / c.factor(tail),
                             |head| c.factor(head),
                         )?,
                         of_other: network.lines(
-                            slot,
+                            param,
                             |tail| -lr * c.factor(tail),
                             |head| 1.0 / c.factor(head),
                         )?,

@@ -300,8 +300,8 @@ fn is_plain(chart: &Chart, wiring: &Wiring) -> bool {
 
 fn check_finite(network: Network) -> Result<(), Error> {
     match Network::first_not_finite(network.weights, 0..network.weights.len()) {
-        Some(slot) => Err(Error::NonFiniteWeight {
-            name: network.wiring.edges[slot].name.clone(),
+        Some(param) => Err(Error::NonFiniteWeight {
+            name: network.wiring.edges[param].name.clone(),
         }),
         None => Ok(()),
     }
@@ -316,20 +316,20 @@ fn refuse_tiny(network: Network, tree: &Tree) -> Result<(), Error> {
     let wiring = network.wiring;
     let scaling = rescale::balancing(network, Balance::default())?.scaling;
     let balanced: Vec<Matrix> = (0..network.weights.len())
-        .map(|slot| {
-            let by = network.lines(slot, |c| 1.0 / scaling.factor(c), |c| scaling.factor(c))?;
-            Ok(network.weights[slot].clone().scale(&by))
+        .map(|param| {
+            let by = network.lines(param, |c| 1.0 / scaling.factor(c), |c| scaling.factor(c))?;
+            Ok(network.weights[param].clone().scale(&by))
         })
         .collect::<Result<_, Error>>()?;
     let balanced = network.at(&balanced);
     let means = |sums: Vec<f64>, of: usize| sums.into_iter().map(|sum| sum / of as f64).collect();
     let (mut into, mut out): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
-    for (slot, edges) in wiring.edges.iter().enumerate() {
+    for (param, edges) in wiring.edges.iter().enumerate() {
         let heads = vec![1.0; edges.heads.len()];
         let groups = edges.layout.groups;
-        let sums = balanced.squares_by_head(slot).read();
+        let sums = balanced.squares_by_head(param).read();
         into.push(means(sums, edges.tails.len() / groups));
-        let sums = balanced.powers_by_tail(slot, &heads, Power::Two);
+        let sums = balanced.powers_by_tail(param, &heads, Power::Two);
         out.push(means(sums, heads.len() / groups));
     }
     let check = |edge: Edge, mean_square: f64| {

@@ -38,8 +38,8 @@ impl Matrices {
     fn sorted(self, order: &[usize], wiring: &Wiring) -> Result<Self, Error> {
         let mut weights: Vec<Option<Matrix>> = vec![None; wiring.edges.len()];
         let mut gradients = weights.clone();
-        for ((&slot, w), g) in order.iter().zip(self.weights).zip(self.gradients) {
-            (weights[slot], gradients[slot]) = (Some(w), Some(g));
+        for ((&place, w), g) in order.iter().zip(self.weights).zip(self.gradients) {
+            (weights[place], gradients[place]) = (Some(w), Some(g));
         }
         let missing = |name| Error::MissingParameter { name };
         Ok(Self {
@@ -95,8 +95,8 @@ struct Taker<'a> {
 
 impl ModuleVisitor for Taker<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(slot) = self.wiring.slot(param.id) {
-            let taken = self.take(slot, param);
+        if let Some(place) = self.wiring.param(param.id) {
+            let taken = self.take(place, param);
             return taken.unwrap_or_else(|error| self.fail(error));
         }
         if let Some(name) = self.wiring.frozen_name(param.id) {
@@ -128,8 +128,12 @@ impl ModuleVisitor for Taker<'_> {
 }
 
 impl Taker<'_> {
-    fn take<const D: usize>(&mut self, slot: usize, param: &Param<Tensor<D>>) -> Result<(), Error> {
-        let edges = &self.wiring.edges[slot];
+    fn take<const D: usize>(
+        &mut self,
+        place: usize,
+        param: &Param<Tensor<D>>,
+    ) -> Result<(), Error> {
+        let edges = &self.wiring.edges[place];
         let Matrices { weights, gradients } = &mut self.found;
         weights.push(params::matrix(param.val(), edges, self.execution)?);
         let Some(gradient) = self.grads.remove::<D>(param.id) else {
@@ -137,7 +141,7 @@ impl Taker<'_> {
             return Err(Error::MissingGradient { name });
         };
         gradients.push(params::matrix(gradient, edges, self.execution)?);
-        self.order.push(slot);
+        self.order.push(place);
         Ok(())
     }
 

@@ -160,12 +160,14 @@ impl Space {
             return Ok(gradients);
         }
         let network = self.network(weights);
-        let normed = (0..weights.len()).filter(|&slot| self.wiring.edges[slot].before_norm);
+        let normed = (0..weights.len()).filter(|&param| self.wiring.edges[param].before_norm);
         let mut gradients: Vec<Option<Matrix>> = gradients.into_iter().map(Some).collect();
-        for (slot, squares) in read_all(normed.map(|slot| (slot, network.squares_by_head(slot)))) {
+        for (param, squares) in
+            read_all(normed.map(|param| (param, network.squares_by_head(param))))
+        {
             let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
-            let by = network.fit(slot, network.ones(slot), norms)?;
-            gradients[slot] = gradients[slot].take().map(|g| g.scale(&by));
+            let by = network.fit(param, network.ones(param), norms)?;
+            gradients[param] = gradients[param].take().map(|g| g.scale(&by));
         }
         Ok(gradients.into_iter().flatten().collect())
     }
@@ -195,9 +197,9 @@ impl Space {
         gradients: Vec<Matrix>,
     ) -> Result<Vec<(Matrix, Matrix)>, Error> {
         let mut moved = Vec::with_capacity(weights.len());
-        for (slot, (w, g)) in weights.iter().zip(gradients).enumerate() {
-            let v = w.clone().scale(&frame.values(slot)?);
-            moved.push((v.scatter(&frame.held(slot)), frame.pull_back(slot, g)?));
+        for (param, (w, g)) in weights.iter().zip(gradients).enumerate() {
+            let v = w.clone().scale(&frame.values(param)?);
+            moved.push((v.scatter(&frame.held(param)), frame.pull_back(param, g)?));
         }
         Ok(moved)
     }
@@ -272,20 +274,20 @@ impl Space {
             let mut path_space = self.to_path_space(&*frame, &weights, gradients)?;
             self.clip(&mut path_space);
             let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
-            let lines = (0..weights.len()).map(|slot| Ok(frame.values(slot)?.into_owned()));
+            let lines = (0..weights.len()).map(|param| Ok(frame.values(param)?.into_owned()));
             let lines = lines.collect::<Result<Vec<_>, Error>>()?;
             let updates =
                 frame.push_forward(&params::read(&moved, &self.wiring, self.execution)?)?;
             let mut verdicts = Vec::with_capacity(weights.len());
-            let allocate = |slot: usize, moved: Matrix| {
+            let allocate = |param: usize, moved: Matrix| {
                 let Update {
                     of_weights,
                     of_other,
                     fixed,
-                } = &updates[slot];
+                } = &updates[param];
                 let passed =
-                    moved.allocate(&weights[slot], &lines[slot], of_weights, of_other, fixed);
-                verdicts.push((slot, passed.finite));
+                    moved.allocate(&weights[param], &lines[param], of_weights, of_other, fixed);
+                verdicts.push((param, passed.finite));
                 passed.matrix
             };
             let allocated = params::map(moved, &self.wiring, self.execution, allocate);
@@ -319,7 +321,7 @@ impl Space {
         };
         let gradients: Vec<Matrix> = path_space.iter().map(|(_, g)| g.clone()).collect();
         let network = self.network(&gradients);
-        let squares = (0..gradients.len()).map(|slot| (slot, network.squares_by_head(slot)));
+        let squares = (0..gradients.len()).map(|param| (param, network.squares_by_head(param)));
         let squares = read_all(squares).flat_map(|(_, squares)| squares);
         let norm = squares.sum::<f64>().sqrt();
         if norm > largest {

@@ -60,14 +60,14 @@ impl Moments {
         let frame = PathFrame::at(chart, network, &gradients)?;
         let mut change = vec![0.0; frame.classes()];
         let mut fixed = vec![vec![0.0; 2 * frame.classes()]; self.rule.moments()];
-        for (slot, moments) in free(chart, before).iter().enumerate() {
-            for (entry, &class) in chart.entries[slot].free.iter().enumerate() {
+        for (param, moments) in free(chart, before).iter().enumerate() {
+            for (entry, &class) in chart.entries[param].free.iter().enumerate() {
                 let mut own = [0.0; 2];
                 for (own, moment) in own.iter_mut().zip(moments) {
                     *own = moment[entry];
                 }
                 let g = frame.in_gradient(class);
-                change[class.index()] = coefficients[slot].change(g, &mut own);
+                change[class.index()] = coefficients[param].change(g, &mut own);
                 for (own, fixed) in own.iter().zip(&mut fixed) {
                     fixed[class.index()] = *own;
                 }
@@ -78,30 +78,30 @@ impl Moments {
         let allocation = frame.after(change, &[])?;
         let updates = allocation.updates(network)?.into_iter();
         let updates = updates.zip(coefficients).enumerate();
-        let passes = updates.map(|(slot, (update, coefficients))| {
+        let passes = updates.map(|(param, (update, coefficients))| {
             Ok(Pass {
                 coefficients,
-                gradient: network.by_class(slot, &inverse.tail, &inverse.head)?,
+                gradient: network.by_class(param, &inverse.tail, &inverse.head)?,
                 update,
                 fixed_moments: &fixed,
             })
         });
         let passes = passes.collect::<Result<Vec<Pass>, Error>>()?;
         let all = passes.iter().zip(&gradients).zip(before).enumerate();
-        let verdicts = all.map(|(slot, ((pass, g), moments))| {
-            let w = &network.weights[slot];
-            (slot, g.advances_finitely(w, moments, &pass.by()))
+        let verdicts = all.map(|(param, ((pass, g), moments))| {
+            let w = &network.weights[param];
+            (param, g.advances_finitely(w, moments, &pass.by()))
         });
-        if let Some((slot, _)) = read_all(verdicts).find(|(_, finite)| !finite) {
-            return Err(network.not_finite_in_step(slot, &gradients[slot]));
+        if let Some((param, _)) = read_all(verdicts).find(|(_, finite)| !finite) {
+            return Err(network.not_finite_in_step(param, &gradients[param]));
         }
 
         // nothing can fail from here on
         let before = fresh.unwrap_or_else(|| std::mem::take(&mut self.of));
         let all = passes.iter().zip(gradients).zip(before).enumerate();
         let (weights, moments) = all
-            .map(|(slot, ((pass, g), moments))| {
-                g.advance(&network.weights[slot], moments, &pass.by())
+            .map(|(param, ((pass, g), moments))| {
+                g.advance(&network.weights[param], moments, &pass.by())
             })
             .unzip();
         self.of = moments;
@@ -114,10 +114,10 @@ impl Moments {
 fn free(chart: &PathChart, moments: &[Vec<Matrix>]) -> Vec<Vec<Vec<f64>>> {
     let mut free = vec![Vec::new(); moments.len()];
     let all = moments.iter().enumerate();
-    let all = all.flat_map(|(slot, moments)| moments.iter().map(move |moment| (slot, moment)));
-    let all = all.map(|(slot, moment)| (slot, moment.gather(&chart.entries[slot].free_at)));
-    for (slot, list) in read_all(all) {
-        free[slot].push(list);
+    let all = all.flat_map(|(param, moments)| moments.iter().map(move |moment| (param, moment)));
+    let all = all.map(|(param, moment)| (param, moment.gather(&chart.entries[param].free_at)));
+    for (param, list) in read_all(all) {
+        free[param].push(list);
     }
     free
 }

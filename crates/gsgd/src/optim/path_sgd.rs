@@ -71,12 +71,12 @@ fn factors(network: Network, rates: &[f64]) -> Result<Vec<Update<'static>>, Erro
     let around = sums.around(network, Power::Two);
     let inverse = |sum: &f64| if *sum == 0.0 { 0.0 } else { 1.0 / sum };
     let parameters = around.iter().zip(rates).enumerate();
-    let factors = parameters.map(|(slot, ((to, from), lr))| {
+    let factors = parameters.map(|(param, ((to, from), lr))| {
         let tails: Vec<f64> = to.iter().map(|sum| -lr * inverse(sum)).collect();
         let heads: Vec<f64> = from.iter().map(inverse).collect();
         Ok(Update {
-            of_weights: network.lines(slot, |_| 1.0, |_| 1.0)?,
-            of_other: network.fit(slot, tails, heads)?,
+            of_weights: network.lines(param, |_| 1.0, |_| 1.0)?,
+            of_other: network.fit(param, tails, heads)?,
             fixed: Entries::default(),
         })
     });

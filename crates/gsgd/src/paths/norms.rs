@@ -54,9 +54,9 @@ pub fn basis_path_norm<M: Module>(model: &M, wiring: &Wiring, tree: &Tree) -> Re
         Kind::Sink => 0.0,
         _ => 1.0 / inverse.head[class.index()],
     };
-    for (slot, edges) in wiring.edges.iter().enumerate() {
+    for (param, edges) in wiring.edges.iter().enumerate() {
         let heads: Vec<f64> = edges.heads.iter().map(|c| head(c).powi(2)).collect();
-        let sums = network.powers_by_tail(slot, &heads, Power::Two);
+        let sums = network.powers_by_tail(param, &heads, Power::Two);
         let tails = edges.tails.iter().map(|c| tail(c).powi(2));
         total += sums
             .iter()

@@ -52,18 +52,18 @@ impl Norm {
     }
 
     /// Squared norms of the edges into every head line, with a factor per tail line.
-    fn by_head(self, network: Network, slot: usize, tails: Vec<f64>) -> Vec<f64> {
+    fn by_head(self, network: Network, param: usize, tails: Vec<f64>) -> Vec<f64> {
         match self {
-            Self::L2 => network.powers_by_head(slot, &squared(tails), Power::Two),
-            Self::MaxAbs => squared(network.maxima_by_head(slot, &tails)),
+            Self::L2 => network.powers_by_head(param, &squared(tails), Power::Two),
+            Self::MaxAbs => squared(network.maxima_by_head(param, &tails)),
         }
     }
 
     /// Squared norms of the edges out of every tail line, with a factor per head line.
-    fn by_tail(self, network: Network, slot: usize, heads: Vec<f64>) -> Vec<f64> {
+    fn by_tail(self, network: Network, param: usize, heads: Vec<f64>) -> Vec<f64> {
         match self {
-            Self::L2 => network.powers_by_tail(slot, &squared(heads), Power::Two),
-            Self::MaxAbs => squared(network.maxima_by_tail(slot, &heads)),
+            Self::L2 => network.powers_by_tail(param, &squared(heads), Power::Two),
+            Self::MaxAbs => squared(network.maxima_by_tail(param, &heads)),
         }
     }
 
@@ -133,12 +133,12 @@ pub fn imbalances<M: Module>(model: &M, wiring: &Wiring) -> Result<Vec<Option<f6
     let network = network(wiring, &weights);
     let mut incoming = vec![0.0; wiring.hidden() + 1];
     let mut outgoing = incoming.clone();
-    for (slot, edges) in wiring.edges.iter().enumerate() {
-        let sums = network.squares_by_head(slot).read();
+    for (param, edges) in wiring.edges.iter().enumerate() {
+        let sums = network.squares_by_head(param).read();
         for (head, sum) in edges.heads.iter().zip(sums) {
             incoming[head.index()] += sum;
         }
-        let sums = network.powers_by_tail(slot, &vec![1.0; edges.heads.len()], Power::Two);
+        let sums = network.powers_by_tail(param, &vec![1.0; edges.heads.len()], Power::Two);
         for (tail, sum) in edges.tails.iter().zip(sums) {
             outgoing[tail.index()] += sum;
         }
@@ -195,7 +195,7 @@ fn levels(wiring: &Wiring) -> Vec<Level> {
             let after = parameters(&wiring.readers, level);
             Level {
                 classes: level.to_vec(),
-                within: before.iter().any(|slot| after.contains(slot)),
+                within: before.iter().any(|param| after.contains(param)),
                 before,
                 after,
             }
@@ -207,22 +207,22 @@ fn levels(wiring: &Wiring) -> Vec<Level> {
 fn balance_level(network: Network, norm: Norm, level: &Level, scaling: &mut Scaling) -> f64 {
     let mut incoming = vec![0.0; scaling.factors.len()];
     let mut outgoing = vec![0.0; scaling.factors.len()];
-    for &slot in &level.before {
-        let edges = &network.wiring.edges[slot];
+    for &param in &level.before {
+        let edges = &network.wiring.edges[param];
         if norm.counts(edges) {
             let tails = edges.tails.iter().map(|&t| 1.0 / scaling.factor(t));
-            let norms = norm.by_head(network, slot, tails.collect());
+            let norms = norm.by_head(network, param, tails.collect());
             for (head, size) in edges.heads.iter().zip(norms) {
                 let whole = &mut incoming[head.index()];
                 *whole = norm.joined(*whole, size);
             }
         }
     }
-    for &slot in &level.after {
-        let edges = &network.wiring.edges[slot];
+    for &param in &level.after {
+        let edges = &network.wiring.edges[param];
         if norm.counts(edges) {
             let heads = edges.heads.iter().map(|&h| scaling.factor(h));
-            let norms = norm.by_tail(network, slot, heads.collect());
+            let norms = norm.by_tail(network, param, heads.collect());
             for (tail, size) in edges.tails.iter().zip(norms) {
                 let whole = &mut outgoing[tail.index()];
                 *whole = norm.joined(*whole, size);

@@ -44,9 +44,9 @@ pub fn scaling(networks: [Network; 2], followers: &[Vec<Vec<f64>>; 2]) -> Result
 /// Parameters by where the last of the classes that they read is first written, with that place.
 fn in_order(wiring: &Wiring) -> Vec<(i64, usize)> {
     let edges = wiring.edges.iter().enumerate();
-    let places = edges.map(|(slot, edges)| {
+    let places = edges.map(|(param, edges)| {
         let tails = edges.tails.iter().map(|tail| wiring.ord_in[tail.index()]);
-        (tails.max().unwrap_or(-1), slot)
+        (tails.max().unwrap_or(-1), param)
     });
     let mut places: Vec<(i64, usize)> = places.collect();
     places.sort_unstable();
@@ -58,11 +58,11 @@ fn dead(network: Network) -> Vec<bool> {
     let wiring = network.wiring;
     let mut dead = vec![true; wiring.hidden() + 1];
     dead[0] = false;
-    for (latest, slot) in in_order(wiring) {
-        let edges = &wiring.edges[slot];
+    for (latest, param) in in_order(wiring) {
+        let edges = &wiring.edges[param];
         let alive = |dead: bool| if dead { 0.0 } else { 1.0 };
         let tails = edges.tails.iter().map(|tail| alive(dead[tail.index()]));
-        let sums = network.powers_by_head(slot, &tails.collect::<Vec<f64>>(), Power::Two);
+        let sums = network.powers_by_head(param, &tails.collect::<Vec<f64>>(), Power::Two);
         for (head, sum) in edges.heads.iter().zip(sums) {
             if latest < wiring.ord_in[head.index()] && sum != 0.0 {
                 dead[head.index()] = false;
@@ -76,8 +76,8 @@ fn dead(network: Network) -> Vec<bool> {
 fn without(dead: &[bool], network: Network) -> Result<Vec<Matrix>, Error> {
     let alive = |class: crate::wiring::ScaleClass| if dead[class.index()] { 0.0 } else { 1.0 };
     let weights = network.weights.iter().enumerate();
-    let zeroed = weights.map(|(slot, w)| {
-        let lines = network.lines(slot, alive, |_| 1.0)?;
+    let zeroed = weights.map(|(param, w)| {
+        let lines = network.lines(param, alive, |_| 1.0)?;
         Ok(w.clone().scale(&lines))
     });
     zeroed.collect()
@@ -106,8 +106,8 @@ impl Unknown<'_> {
     /// By the weights that read a class. What reads it stands behind what writes it, so these heads are known in time.
     fn by_readers(&mut self) {
         let mut sums = vec![[0.0f64; 2]; self.left.len()];
-        for slot in (0..self.wiring().edges.len()).rev() {
-            let edges = &self.networks[0].wiring.edges[slot];
+        for param in (0..self.wiring().edges.len()).rev() {
+            let edges = &self.networks[0].wiring.edges[param];
             for head in &edges.heads {
                 let [a, b] = sums[head.index()];
                 self.settle(head.index(), (a / b).sqrt());
@@ -125,7 +125,7 @@ impl Unknown<'_> {
             let known: Vec<[f64; 2]> = known.collect();
             for at in 0..2 {
                 let heads: Vec<f64> = known.iter().map(|factors| factors[at]).collect();
-                let powers = self.networks[at].powers_by_tail(slot, &heads, Power::Two);
+                let powers = self.networks[at].powers_by_tail(param, &heads, Power::Two);
                 for (tail, power) in edges.tails.iter().zip(powers) {
                     sums[tail.index()][at] += power;
                 }
@@ -150,16 +150,16 @@ impl Unknown<'_> {
 
     /// By the weights into a class, all of them from dead classes.
     fn by_writers(&mut self) {
-        for (latest, slot) in in_order(self.wiring()) {
+        for (latest, param) in in_order(self.wiring()) {
             let wiring = self.networks[0].wiring;
-            let edges = &wiring.edges[slot];
+            let edges = &wiring.edges[param];
             if !edges.heads.iter().any(|head| self.left[head.index()]) {
                 continue;
             }
             let tails = edges.tails.iter();
             let tails: Vec<f64> = tails.map(|&t| self.scaling.factor(t).powi(-2)).collect();
-            let a = self.networks[0].powers_by_head(slot, &tails, Power::Two);
-            let b = self.networks[1].powers_by_head(slot, &vec![1.0; tails.len()], Power::Two);
+            let a = self.networks[0].powers_by_head(param, &tails, Power::Two);
+            let b = self.networks[1].powers_by_head(param, &vec![1.0; tails.len()], Power::Two);
             for (head, (a, b)) in edges.heads.iter().zip(a.into_iter().zip(b)) {
                 if latest < wiring.ord_in[head.index()] {
                     self.settle(head.index(), (b / a).sqrt());

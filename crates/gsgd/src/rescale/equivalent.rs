@@ -58,7 +58,7 @@ pub fn equivalent<A: Module, B: Module>(
     let scaling = dead::scaling(networks, &followers)?;
 
     let mut largest = 0.0f64;
-    for (slot, edges) in a_wiring.edges.iter().enumerate() {
+    for (param, edges) in a_wiring.edges.iter().enumerate() {
         for (line, &head) in edges.heads.iter().enumerate() {
             let (mut worst, mut size) = (0.0f64, 0.0);
             let tails = edges.tails_of(line);
@@ -67,8 +67,8 @@ pub fn equivalent<A: Module, B: Module>(
                 .filter_map(|tail| edges.flat(tail, line))
                 .collect();
             // line by line: a copy of a large matrix in f64 would be twice its size
-            let pairs = a_weights[slot].gather(&at).read().into_iter();
-            let pairs = pairs.zip(b_weights[slot].gather(&at).read());
+            let pairs = a_weights[param].gather(&at).read().into_iter();
+            let pairs = pairs.zip(b_weights[param].gather(&at).read());
             for (tail, (a, found)) in tails.zip(pairs) {
                 let factor = scaling.factor(head) / scaling.factor(edges.tails[tail]);
                 let expected = a * factor;

@@ -127,7 +127,7 @@ impl Scaling {
                     true => model,
                     false => params::detached(&model),
                 };
-                let scale = |slot: usize, w: Matrix| w.scale(&lines[slot]);
+                let scale = |param: usize, w: Matrix| w.scale(&lines[param]);
                 let model = params::map(model, wiring, Execution::Fused, scale);
                 Ok(self.lead(model, wiring))
             }
@@ -167,12 +167,12 @@ impl Scaling {
         let weights = params::read(model, wiring, Execution::Fused)?;
         let network = network(wiring, &weights);
         (0..weights.len())
-            .map(|slot| {
-                let lines = network.lines(slot, |c| 1.0 / self.factor(c), |c| self.factor(c))?;
-                match lines.products_fit(weights[slot].dtype()) {
+            .map(|param| {
+                let lines = network.lines(param, |c| 1.0 / self.factor(c), |c| self.factor(c))?;
+                match lines.products_fit(weights[param].dtype()) {
                     true => Ok(lines),
                     false => Err(Error::OutOfRange {
-                        name: wiring.edges[slot].name.clone(),
+                        name: wiring.edges[param].name.clone(),
                     }),
                 }
             })

@@ -75,7 +75,7 @@ pub struct Wiring {
     /// Tensors that follow a scaling without being weights.
     pub(crate) followers: Vec<Follower>,
     /// Where each wired parameter stands in `edges`, sorted by its id.
-    slots: Vec<(ParamId, usize)>,
+    params: Vec<(ParamId, usize)>,
     /// What each grounded function works on.
     grounded: Vec<String>,
     unwired: Vec<(ParamId, String)>,
@@ -203,9 +203,9 @@ impl Wiring {
         let ord_out = last_readers(&edges, &at, &kinds);
 
         let followed = followers.iter().map(|follower| follower.id);
-        let slots = edges.iter().enumerate().map(|(slot, e)| (e.id, slot));
-        let mut slots: Vec<_> = slots.collect();
-        slots.sort_unstable();
+        let params = edges.iter().enumerate().map(|(param, e)| (e.id, param));
+        let mut params: Vec<_> = params.collect();
+        params.sort_unstable();
         let followed: HashSet<ParamId> = followed.collect();
         let frozen = named.iter().filter(|(id, _)| {
             // running statistics have no gradient either
@@ -221,7 +221,7 @@ impl Wiring {
             widths,
             nodes,
             followers,
-            slots,
+            params,
             grounded,
             loose: builder.loose.into_iter().collect(),
             outputs: builder.outputs,
@@ -246,9 +246,9 @@ impl Wiring {
     }
 
     /// Where a parameter stands in [`edges`](Self::edges), if it is wired.
-    pub(crate) fn slot(&self, id: ParamId) -> Option<usize> {
-        let found = self.slots.binary_search_by_key(&id, |&(id, _)| id);
-        found.ok().map(|at| self.slots[at].1)
+    pub(crate) fn param(&self, id: ParamId) -> Option<usize> {
+        let found = self.params.binary_search_by_key(&id, |&(id, _)| id);
+        found.ok().map(|at| self.params[at].1)
     }
 
     /// H, the number of hidden classes: the dimension of the group of positive scalings.
@@ -413,7 +413,7 @@ fn set_null_biases_aside(
         power: 1,
         is_bias: true,
     }));
-    let moved = |slot: &mut usize| *slot = place[*slot].unwrap_or(*slot);
+    let moved = |param: &mut usize| *param = place[*param].unwrap_or(*param);
     for node in nodes {
         match node {
             Source::Layer { weight, bias, .. } => {

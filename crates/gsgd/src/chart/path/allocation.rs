@@ -118,14 +118,14 @@ impl<'a> Allocation<'a> {
     /// # Errors
     /// Factors leave the range of the weights' type.
     pub fn updates(&self, network: Network) -> Result<Vec<Update<'_>>, Error> {
-        let slots = 0..network.weights.len();
-        slots.map(|slot| self.update(network, slot)).collect()
+        let params = 0..network.weights.len();
+        params.map(|param| self.update(network, param)).collect()
     }
 
-    fn update(&self, network: Network, slot: usize) -> Result<Update<'_>, Error> {
-        let other = self.other[slot];
-        let edges = &network.wiring.edges[slot];
-        let entries = &self.chart.entries[slot];
+    fn update(&self, network: Network, param: usize) -> Result<Update<'_>, Error> {
+        let other = self.other[param];
+        let edges = &network.wiring.edges[param];
+        let entries = &self.chart.entries[param];
         let left = |c: &ScaleClass| (1.0 - other * self.along[c.index()]) * self.back[c.index()];
         let left = match entries.beyond_grounded {
             true => edges.heads.iter().map(left).collect(),
@@ -135,11 +135,11 @@ impl<'a> Allocation<'a> {
         let ordinary = self.ordinary && is_ordinary(other) && !entries.beyond_grounded;
         let fit = |lines| match ordinary {
             true => Ok(lines),
-            false => network.fitted(slot, lines),
+            false => network.fitted(param, lines),
         };
         Ok(Update {
-            of_weights: fit(network.arranged(slot, 1.0, edges.by_tail(&self.keep), left))?,
-            of_other: fit(network.arranged(slot, other, tails, heads))?,
+            of_weights: fit(network.arranged(param, 1.0, edges.by_tail(&self.keep), left))?,
+            of_other: fit(network.arranged(param, other, tails, heads))?,
             fixed: entries.entries(self.skeleton.as_slice()),
         })
     }

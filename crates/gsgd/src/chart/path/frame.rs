@@ -100,9 +100,9 @@ impl<'a> PathFrame<'a> {
     /// |v - lr dL/dv|^2 of every sink, from its sums of squares and products.
     fn lengths(&self, lr: &[f64], along: &[f64]) -> Vec<f64> {
         let mut lengths = vec![0.0; along.len()];
-        for ((slot, sums), lr) in self.beyond.head_sums.iter().enumerate().zip(lr) {
+        for ((param, sums), lr) in self.beyond.head_sums.iter().enumerate().zip(lr) {
             let Some(sums) = sums else { continue };
-            let heads = &self.network.wiring.edges[slot].heads;
+            let heads = &self.network.wiring.edges[param].heads;
             for (line, head) in heads.iter().enumerate() {
                 let b = head.index();
                 let (along, d) = (along[b], self.inverse.head[b]);
@@ -176,8 +176,8 @@ fn skeleton(
             let mut edges = entries.gathered().to.iter();
             edges.all(|&at| u[at as usize].is_finite())
         };
-        let slot = chart.entries.iter().position(|entries| !finite(entries));
-        return Err(network.not_finite(slot.expect("it was gathered from one")));
+        let param = chart.entries.iter().position(|entries| !finite(entries));
+        return Err(network.not_finite(param.expect("it was gathered from one")));
     }
     Ok((weights, u))
 }
@@ -195,20 +195,23 @@ impl BeyondGrounded {
         let mut head_sums = vec![None; gradients.len()];
         let leading = gradients.iter().enumerate().zip(&chart.entries);
         let leading = leading.filter(|(_, entries)| entries.beyond_grounded);
-        let sums = leading.map(|((slot, g), _)| {
-            let tails = network.wiring.edges[slot].tails.iter();
+        let sums = leading.map(|((param, g), _)| {
+            let tails = network.wiring.edges[param].tails.iter();
             let tails = tails.map(|c| 1.0 / inverse.tail[c.index()]);
-            (slot, network.head_sums(slot, g, &tails.collect::<Vec<_>>()))
+            (
+                param,
+                network.head_sums(param, g, &tails.collect::<Vec<_>>()),
+            )
         });
-        for (slot, sums) in read_all(sums) {
+        for (param, sums) in read_all(sums) {
             if !sums.dots.iter().all(|dot| dot.is_finite()) {
-                return Err(network.not_finite(slot));
+                return Err(network.not_finite(param));
             }
-            for (line, head) in network.wiring.edges[slot].heads.iter().enumerate() {
+            for (line, head) in network.wiring.edges[param].heads.iter().enumerate() {
                 squares[head.index()] += sums.squares[line];
                 incoming[head.index()] += sums.dots[line];
             }
-            head_sums[slot] = Some(sums);
+            head_sums[param] = Some(sums);
         }
         for &b in &chart.order.sinks {
             inverse.head[b] = squares[b].sqrt() / chart.radius();
@@ -221,14 +224,14 @@ impl BeyondGrounded {
 }
 
 impl Frame for PathFrame<'_> {
-    fn values(&self, slot: usize) -> Result<RowColScale<'_>, Error> {
+    fn values(&self, param: usize) -> Result<RowColScale<'_>, Error> {
         let Factors { tail, head } = &self.inverse;
         self.network
-            .lines(slot, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
+            .lines(param, |c| 1.0 / tail[c.index()], |c| 1.0 / head[c.index()])
     }
 
-    fn held(&self, slot: usize) -> Entries<'_> {
-        let held = self.chart.entries[slot].held.as_slice();
+    fn held(&self, param: usize) -> Entries<'_> {
+        let held = self.chart.entries[param].held.as_slice();
         Entries {
             at: held.into(),
             of: vec![0; held.len()].into(),
@@ -236,10 +239,10 @@ impl Frame for PathFrame<'_> {
         }
     }
 
-    fn pull_back(&self, slot: usize, g: Matrix) -> Result<Matrix, Error> {
+    fn pull_back(&self, param: usize, g: Matrix) -> Result<Matrix, Error> {
         let Factors { tail, head } = &self.inverse;
-        let by = self.network.by_class(slot, tail, head)?;
-        let entries = &self.chart.entries[slot];
+        let by = self.network.by_class(param, tail, head)?;
+        let entries = &self.chart.entries[param];
         let mut values = vec![0.0; 2 * self.classes()];
         for class in &entries.free {
             values[class.index()] = self.in_gradients[class.index()];
@@ -250,7 +253,7 @@ impl Frame for PathFrame<'_> {
         }
         let along = self.along();
         let along = self.network.lines(
-            slot,
+            param,
             |c| 1.0 / tail[c.index()],
             |c| -along[c.index()] / head[c.index()],
         )?;
@@ -259,7 +262,7 @@ impl Frame for PathFrame<'_> {
             of_y: &along,
             fixed: &fixed,
         };
-        Ok(g.combine(&self.network.weights[slot], &by).matrix)
+        Ok(g.combine(&self.network.weights[param], &by).matrix)
     }
 
     fn push_forward(&self, moved: &[Matrix]) -> Result<Vec<Update<'static>>, Error> {
@@ -273,9 +276,11 @@ impl Frame for PathFrame<'_> {
                 change[class.index()] = value - 1.0 / self.per_value[class.index()];
             }
         }
-        let beyond = (0..entries.len()).filter(|&slot| entries[slot].beyond_grounded);
-        for (slot, squares) in read_all(beyond.map(|slot| (slot, network.squares_by_head(slot)))) {
-            for (head, square) in network.wiring.edges[slot].heads.iter().zip(squares) {
+        let beyond = (0..entries.len()).filter(|&param| entries[param].beyond_grounded);
+        for (param, squares) in
+            read_all(beyond.map(|param| (param, network.squares_by_head(param))))
+        {
+            for (head, square) in network.wiring.edges[param].heads.iter().zip(squares) {
                 lengths[head.index()] += square;
             }
         }

@@ -31,12 +31,12 @@ pub(crate) fn outgoing(network: Network, gradients: &[Matrix]) -> Result<Vec<f64
     let mut sums = vec![0.0; wiring.hidden() + 1];
     let hidden = wiring.edges.iter().zip(gradients).enumerate();
     let hidden = hidden.filter(|(_, (edges, _))| !edges.leaves_ground());
-    let dots = hidden.map(|(slot, (_, g))| (slot, network.dots_by_tail(slot, g)));
-    for (slot, dots) in read_all(dots) {
+    let dots = hidden.map(|(param, (_, g))| (param, network.dots_by_tail(param, g)));
+    for (param, dots) in read_all(dots) {
         if !all(&dots, f64::is_finite) {
-            return Err(network.not_finite(slot));
+            return Err(network.not_finite(param));
         }
-        for (tail, dot) in wiring.edges[slot].tails.iter().zip(dots) {
+        for (tail, dot) in wiring.edges[param].tails.iter().zip(dots) {
             sums[tail.index()] += dot;
         }
     }
