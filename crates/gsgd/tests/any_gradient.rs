@@ -5,12 +5,12 @@
 
 mod common;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, ModuleOptimizer, Optimizer, SgdConfig};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::{DType, Tensor, TensorData};
 use common::convnet::families;
-use common::{Dag, Mlp, close, grads, normal, rng, values, weights};
+use common::{Dag, Mlp, Nudge, close, grads, normal, rng, values, weights};
 use gsgd::{Coordinates, Edge, Execution, GSpaceConfig, Homogeneous, ParamEdges, Scaling, Wiring};
 use proptest::prelude::*;
 use rand::Rng;
@@ -81,33 +81,6 @@ fn loss<M: Module>(model: &M, place: Where, seed: u64) -> Tensor<1> {
     sum.sum.unwrap()
 }
 
-/// Adds h to one entry of a parameter.
-#[derive(Clone)]
-struct Nudge {
-    at: usize,
-    h: f64,
-}
-
-impl Optimizer for Nudge {
-    type State<const D: usize> = ();
-    fn step<const D: usize>(
-        &self,
-        _: f64,
-        v: Tensor<D>,
-        _: Tensor<D>,
-        _: Option<()>,
-    ) -> (Tensor<D>, Option<()>) {
-        let (shape, device, dtype) = (v.dims(), v.device(), v.dtype());
-        let mut entries = values(v);
-        if let Some(entry) = entries.get_mut(self.at) {
-            *entry += self.h;
-        }
-        let data = TensorData::new(entries, shape);
-        (Tensor::from_data(data, (&device, dtype)), Some(()))
-    }
-    fn to_device<const D: usize>(_: (), _: &Device) {}
-}
-
 /// Where an edge stands in its parameter: of a bias, a dense layer or a convolution.
 fn index(edges: &ParamEdges, edge: Edge) -> usize {
     let heads = edges.heads().len();
@@ -129,16 +102,12 @@ fn check<M: Module + Homogeneous>(
     seed: u64,
     entries: usize,
 ) {
-    let config = |inner| {
+    let config = |inner: ModuleOptimizer| {
         GSpaceConfig::new(inner)
             .with_coordinates(coordinates)
             .without_floor()
     };
-    let still = ModuleOptimizer::from(Nudge {
-        at: usize::MAX,
-        h: 0.0,
-    });
-    let optim = config(still.clone()).init(model).unwrap();
+    let optim = config(SgdConfig::new().init()).init(model).unwrap();
     let gradients = || grads(model, loss(model, place, seed));
     let space = optim.path_space(model, gradients()).unwrap();
     let space: Vec<(Vec<f64>, Vec<f64>)> = space
@@ -171,10 +140,8 @@ fn check<M: Module + Homogeneous>(
         let name = wiring.edges()[slot].name().to_string();
         let h = 1e-5 * v.abs().max(1e-2);
         let moved = |h: f64| {
-            let group = ParamGroup::from_predicate(name.clone());
-            let mut lifted = config(still.clone().with_group(group, Nudge { at, h }, None))
-                .init(model)
-                .unwrap();
+            let nudge = Nudge { at, h }.in_parameter(&name);
+            let mut lifted = config(nudge).init(model).unwrap();
             let stepped = lifted.step(1.0, model.clone(), gradients()).unwrap();
             values(loss(&stepped, place, seed))[0]
         };

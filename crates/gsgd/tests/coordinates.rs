@@ -5,7 +5,7 @@ mod common;
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::tensor::{DType, Tensor};
-use common::{Batch, Dag, Mlp, close, grads, rng, values, weights};
+use common::{Batch, Dag, Mlp, Nudge, close, grads, rng, values, weights};
 use gsgd::{
     Balance, Coordinates, Execution, GSpace, GSpaceConfig, Homogeneous, Paths, Power, Scaling,
     Skeleton, Tree, Wiring, balance, basis_path_norm, paper, path_norm,
@@ -62,9 +62,12 @@ fn the_inverse_chain_rule_is_the_derivative() {
                 }
                 let h = 1e-6 * v.abs().max(1e-3);
                 let moved = |h: f64| {
-                    let name = optim.wiring().edges()[slot].name().to_string();
-                    let nudge = Nudge { slot: name, at, h };
-                    let mut lifted = nudge.lifted(skeleton.clone()).init(&model).unwrap();
+                    let name = optim.wiring().edges()[slot].name();
+                    let nudge = GSpaceConfig::new(Nudge { at, h }.in_parameter(name))
+                        .with_skeleton(skeleton.clone())
+                        .with_coordinates(Coordinates::Plain)
+                        .without_floor();
+                    let mut lifted = nudge.init(&model).unwrap();
                     let grads = grads(&model, probe(&model, &batch));
                     let model = lifted.step(1.0, model.clone(), grads).unwrap();
                     values(probe(&model, &batch))[0]
@@ -77,62 +80,6 @@ fn the_inverse_chain_rule_is_the_derivative() {
                 );
             }
         }
-    }
-}
-
-/// Adds h to one entry of one parameter, nothing else.
-#[derive(Clone)]
-struct Nudge {
-    slot: String,
-    at: usize,
-    h: f64,
-}
-
-#[derive(Clone)]
-struct Still;
-
-impl burn::optim::Optimizer for Nudge {
-    type State<const D: usize> = ();
-    fn step<const D: usize>(
-        &self,
-        _: f64,
-        v: Tensor<D>,
-        _: Tensor<D>,
-        _: Option<()>,
-    ) -> (Tensor<D>, Option<()>) {
-        let shape = v.dims();
-        let device = v.device();
-        let mut entries = values(v);
-        entries[self.at] += self.h;
-        let data = burn::tensor::TensorData::new(entries, shape);
-        (Tensor::from_data(data, (&device, DType::F64)), Some(()))
-    }
-    fn to_device<const D: usize>(_: (), _: &burn::tensor::Device) {}
-}
-
-impl burn::optim::Optimizer for Still {
-    type State<const D: usize> = ();
-    fn step<const D: usize>(
-        &self,
-        _: f64,
-        v: Tensor<D>,
-        _: Tensor<D>,
-        _: Option<()>,
-    ) -> (Tensor<D>, Option<()>) {
-        (v, Some(()))
-    }
-    fn to_device<const D: usize>(_: (), _: &burn::tensor::Device) {}
-}
-
-impl Nudge {
-    /// A step that moves this one path value.
-    fn lifted(self, skeleton: Skeleton) -> GSpaceConfig {
-        let group = burn::module::ParamGroup::from_predicate(self.slot.clone());
-        let optim = burn::optim::ModuleOptimizer::from(Still).with_group(group, self, None);
-        GSpaceConfig::new(optim)
-            .with_skeleton(skeleton)
-            .with_coordinates(Coordinates::Plain)
-            .without_floor()
     }
 }
 

@@ -3,9 +3,9 @@
 
 pub mod convnet;
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamGroup};
 use burn::nn::Linear;
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, ModuleOptimizer, Optimizer};
 use burn::tensor::activation::{leaky_relu, log_softmax, relu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use gsgd::{Channels, Homogeneous, WiringBuilder};
@@ -313,4 +313,43 @@ pub fn matrices<M: Module>(
             .collect()
     };
     wiring.edges().iter().map(entries).collect()
+}
+
+/// An "optimiser" that adds h to one entry of a parameter.
+#[derive(Clone)]
+pub struct Nudge {
+    pub at: usize,
+    pub h: f64,
+}
+
+impl Nudge {
+    /// The same in the parameter of this name, all others left alone.
+    pub fn in_parameter(self, name: &str) -> ModuleOptimizer {
+        let still = Nudge {
+            at: usize::MAX,
+            h: 0.0,
+        };
+        let group = ParamGroup::from_predicate(name.to_string());
+        ModuleOptimizer::from(still).with_group(group, self, None)
+    }
+}
+
+impl Optimizer for Nudge {
+    type State<const D: usize> = ();
+    fn step<const D: usize>(
+        &self,
+        _: f64,
+        v: Tensor<D>,
+        _: Tensor<D>,
+        _: Option<()>,
+    ) -> (Tensor<D>, Option<()>) {
+        let (shape, device, dtype) = (v.dims(), v.device(), v.dtype());
+        let mut entries = values(v);
+        if let Some(entry) = entries.get_mut(self.at) {
+            *entry += self.h;
+        }
+        let data = TensorData::new(entries, shape);
+        (Tensor::from_data(data, (&device, dtype)), Some(()))
+    }
+    fn to_device<const D: usize>(_: (), _: &Device) {}
 }
