@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::Error;
 use crate::kernels::{
-    Entries, HeadSums, Matrix, Passed, Power, Readback, RowColScale, ScaledSum, Side, read_all,
+    Entries, HeadSums, Matrix, Passed, Power, Readback, RowColScale, ScaledSum, Side, first_false,
 };
 use crate::wiring::{Layout, ScaleClass, Wiring};
 
@@ -62,9 +62,7 @@ impl<'a> Network<'a> {
         lines: RowColScale<'f>,
     ) -> Result<RowColScale<'f>, Error> {
         let fit = lines.fit(self.weights[param].dtype());
-        fit.ok_or_else(|| Error::OutOfRange {
-            name: self.wiring.edges[param].name.clone(),
-        })
+        fit.ok_or_else(|| self.out_of_range(param))
     }
 
     /// A factor per tail line, one per head line and one for all of them, as they are.
@@ -92,10 +90,8 @@ impl<'a> Network<'a> {
         matrices: &[Matrix],
         params: impl IntoIterator<Item = usize>,
     ) -> Option<usize> {
-        let verdicts = params.into_iter();
-        let verdicts = verdicts.map(|param| (param, matrices[param].is_finite()));
-        let mut verdicts = read_all(verdicts);
-        verdicts.find_map(|(param, finite)| (!finite).then_some(param))
+        let params = params.into_iter();
+        first_false(params.map(|param| (param, matrices[param].is_finite())))
     }
 
     /// Refuses gradients of which one is not finite.
@@ -199,26 +195,23 @@ impl<'a> Network<'a> {
             moved.push(matrix);
             verdicts.push((param, finite));
         }
-        self.judge(verdicts).map(|()| moved)
+        match first_false(verdicts) {
+            Some(param) => Err(self.not_finite(param)),
+            None => Ok(moved),
+        }
     }
 
-    /// Waits for whether the passes over parameters were finite.
-    ///
-    /// # Errors
-    /// The first that was not.
-    pub fn judge(&self, verdicts: Vec<(usize, Readback<bool>)>) -> Result<(), Error> {
-        match read_all(verdicts).find(|(_, finite)| !finite) {
-            Some((param, _)) => Err(self.not_finite(param)),
-            None => Ok(()),
+    /// Numbers of a parameter leave their range.
+    pub fn out_of_range(&self, param: usize) -> Error {
+        Error::OutOfRange {
+            name: self.wiring.edges[param].name.clone(),
         }
     }
 
     /// Which of weight and gradient is not finite, once a step from them was found not to be; or that it overflows.
     pub fn not_finite_in_step(&self, param: usize, gradient: &Matrix) -> Error {
         match self.weights[param].is_finite().read() && gradient.is_finite().read() {
-            true => Error::OutOfRange {
-                name: self.wiring.edges[param].name.clone(),
-            },
+            true => self.out_of_range(param),
             false => self.not_finite(param),
         }
     }

@@ -138,8 +138,13 @@ fn a_step_out_of_range_is_refused_before_moments_move() {
     let model = Mlp::he(3, &[6, 40, 30, 3], true, DType::F32);
     let batch = Batch::random(1, 8, 6, 3, DType::F32);
     let gradients = || grads(&model, batch.loss(model.forward(batch.x.clone())));
-    for execution in [Execution::Fused, Execution::Reference] {
-        let config = GSpaceConfig::momentum(0.9).with_execution(execution);
+    let lifted = GSpaceConfig::new(burn::optim::SgdConfig::new().init());
+    for config in [
+        GSpaceConfig::momentum(0.9),
+        GSpaceConfig::momentum(0.9).with_execution(Execution::Reference),
+        lifted.clone(),
+        lifted.with_execution(Execution::Reference),
+    ] {
         let mut optim = config.init(&model).unwrap();
         let state = optim.to_bytes().unwrap().to_vec();
         let mut grads = gradients();

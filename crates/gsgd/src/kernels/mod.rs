@@ -15,7 +15,7 @@ mod scale;
 mod stream;
 
 pub(crate) use matrix::{Matrix, gather_products};
-pub(crate) use readback::{Readback, read_all};
+pub(crate) use readback::{Readback, first_false, read_all};
 pub(crate) use rule::{Rule, StepCoefficients};
 pub(crate) use scale::{RowColScale, is_ordinary};
 

@@ -93,6 +93,11 @@ pub(crate) fn read_all<K, T: OfNumbers>(
     })
 }
 
+/// The first key whose verdict is no.
+pub(crate) fn first_false<K>(verdicts: impl IntoIterator<Item = (K, Readback<bool>)>) -> Option<K> {
+    read_all(verdicts).find_map(|(key, good)| (!good).then_some(key))
+}
+
 /// Reads those tensors of one device that are next to each other at once.
 #[cold]
 fn wait<K>(waiting: Vec<(K, Box<Tensor<1>>)>) -> std::vec::IntoIter<(K, Vec<f64>)> {

@@ -9,7 +9,7 @@ use super::gradients::{self, Matrices};
 use super::moments::Moments;
 use crate::chart::{Chart, Frame};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Execution, Matrix, read_all};
+use crate::kernels::{Execution, Matrix, first_false, read_all};
 use crate::network::{Network, Update};
 use crate::params;
 use crate::skeleton::Tree;
@@ -121,7 +121,7 @@ impl GSpace {
 
     /// Path values and their gradients, one matrix `[rows, columns]` per entry of [`Wiring::edges`].
     ///
-    /// Entries of free skeleton weights are 0 in both: they have no basis path.
+    /// Entries of skeleton weights that are held fixed are 0 in both: they have no basis path.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -291,8 +291,15 @@ impl Space {
                 passed.matrix
             };
             let allocated = params::map(moved, &self.wiring, self.execution, allocate);
-            self.network(&weights).judge(verdicts)?;
-            Ok(allocated)
+            let network = self.network(&weights);
+            match first_false(verdicts) {
+                // gradients are known to be finite here
+                Some(param) if weights[param].is_finite().read() => {
+                    Err(network.out_of_range(param))
+                }
+                Some(param) => Err(network.not_finite(param)),
+                None => Ok(allocated),
+            }
         };
         step(&mut grads).map_err(|error| Rejected { model, error })
     }

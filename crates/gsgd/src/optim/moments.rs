@@ -10,7 +10,9 @@ use burn::tensor::Tensor;
 use crate::chart::PathChart;
 use crate::chart::path::PathFrame;
 use crate::error::Error;
-use crate::kernels::{Matrix, MomentStep, RowColScale, Rule, StepCoefficients, read_all};
+use crate::kernels::{
+    Matrix, MomentStep, RowColScale, Rule, StepCoefficients, first_false, read_all,
+};
 use crate::network::{Network, Update};
 
 /// A rule with its moments.
@@ -92,7 +94,7 @@ impl Moments {
             let w = &network.weights[param];
             (param, g.advances_finitely(w, moments, &pass.by()))
         });
-        if let Some((param, _)) = read_all(verdicts).find(|(_, finite)| !finite) {
+        if let Some(param) = first_false(verdicts) {
             return Err(network.not_finite_in_step(param, &gradients[param]));
         }
 
@@ -145,8 +147,8 @@ impl Pass<'_> {
 }
 
 fn zeros(like: &Matrix) -> Matrix {
-    let how = like.execution();
+    let execution = like.execution();
     let like = Tensor::from(like.clone());
     let zeros = Tensor::<2>::zeros(like.dims(), (&like.device(), like.dtype()));
-    Matrix::of(zeros, like.dims(), how)
+    Matrix::of(zeros, like.dims(), execution)
 }

@@ -3,9 +3,9 @@
 //! With `u_e = g_e w_e`:
 //!
 //! ```text
-//! S(b)     = sum of u_f over edges f out of b, f not free
-//!            - sum of u_e over edges e into b, e not free, if b is floating
-//!            + S(b') for every class b' whose In edge is free and leaves b
+//! S(b)     = sum of u_f over edges f out of b, f not held fixed
+//!            - sum of u_e over edges e into b, e not held fixed, if b is floating
+//!            + S(b') for every class b' whose In edge is held fixed and leaves b
 //! dL/dv_e  = g_e / (T(tail) D(head))          e not an In edge that moves
 //!          = (u_e - S(head)) / v_e            e an In edge that moves
 //! ```

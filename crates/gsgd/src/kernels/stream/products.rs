@@ -2,47 +2,34 @@
 
 use super::Real;
 use super::grid::{FEW, Grid};
-use crate::kernels::Side;
 
 /// Running totals in a sum along a row.
 const LANES: usize = 16;
 
-/// Sums of the products of two matrices by line of a side, over a block of so many rows.
-///
-/// Along a row, and down a few rows, they are summed in the type of the entries; all else in f64.
+/// Sums of the products of two matrices by column of every group: down a few rows in the type of the entries, all else in
+/// f64.
 pub(super) struct Products<E> {
     grid: Grid,
-    side: Side,
     few: Vec<E>,
     totals: Vec<f64>,
 }
 
 impl<E: Real> Products<E> {
-    pub fn new(grid: Grid, side: Side, rows: usize) -> Self {
+    pub fn new(grid: Grid) -> Self {
         let columns = grid.groups * grid.columns;
-        let (few, totals) = match side {
-            Side::Rows => (Vec::new(), Vec::with_capacity(rows)),
-            Side::Columns => (vec![E::ZERO; columns], vec![0.0; columns]),
-        };
         Self {
             grid,
-            side,
-            few,
-            totals,
+            few: vec![E::ZERO; columns],
+            totals: vec![0.0; columns],
         }
     }
 
     /// Adds those of a row.
     #[inline(always)]
     pub fn add(&mut self, row: usize, a: &[E], b: &[E]) {
-        match self.side {
-            Side::Rows => self.totals.push(sum_along(a, b, |a, b| a * b)),
-            Side::Columns => {
-                add_products(&mut self.few[self.grid.columns_at(row)], a, b);
-                if row % FEW == FEW - 1 {
-                    self.flush();
-                }
-            }
+        add_products(&mut self.few[self.grid.columns_at(row)], a, b);
+        if row % FEW == FEW - 1 {
+            self.flush();
         }
     }
 
@@ -54,7 +41,7 @@ impl<E: Real> Products<E> {
         }
     }
 
-    /// A sum per row of the block, or per column of every group.
+    /// A sum per column of every group.
     #[inline(always)]
     pub fn sums(mut self) -> Vec<f64> {
         self.flush();

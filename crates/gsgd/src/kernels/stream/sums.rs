@@ -48,7 +48,7 @@ fn line_dots<E: Real>(grid: Grid, w: &[E], g: &[E], side: Side) -> Vec<f64> {
         vectorised(
             #[inline(always)]
             || {
-                let mut products = Products::new(grid, side, rows.len());
+                let mut products = Products::new(grid);
                 for row in rows.clone() {
                     products.add(row, &w[grid.line(row)], &g[grid.line(row)]);
                 }
