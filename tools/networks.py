@@ -180,5 +180,21 @@ def giants(folder):
         onnx.save(model, folder / f"giant_{name}.onnx")
 
 
+def computed_giant(folder):
+    """A file whose own numbers are small: the outer product of two vectors is larger than an address space."""
+    helper, whole = onnx.helper, np.int64
+    tensors = {"w": np.ones((4, 3), np.float32), "from": np.float32(0), "to": np.float32(10**7), "by": np.float32(1),
+               "shape": whole([-1, 1])}
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["h"]), helper.make_node("Range", ["from", "to", "by"], ["row"]),
+             helper.make_node("Reshape", ["row", "shape"], ["column"]), helper.make_node("Mul", ["row", "column"], ["z"]),
+             helper.make_node("ReduceMax", ["z"], ["t"], keepdims=0), helper.make_node("Mul", ["h", "t"], ["y"])]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "outer", [value("x", 1, ["n", 4])], [value("y", 1, None)],
+                              [numpy_helper.from_array(np.asarray(t), n) for n, t in tensors.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "giant_outer.onnx")
+
+
 main(pathlib.Path(sys.argv[1]))
 giants(pathlib.Path(sys.argv[1]) / "faults")
+computed_giant(pathlib.Path(sys.argv[1]) / "faults")

@@ -160,6 +160,49 @@ fn an_order_that_only_names_tell_is_refused_where_shapes_allow_another() {
     assert_eq!(err, "");
 }
 
+/// A safetensors file of dense layers: name, outputs, inputs.
+fn dense_file(path: &Path, layers: &[(&str, usize, usize)]) {
+    let layers = layers.iter().map(|&(name, outputs, inputs)| {
+        let bytes = (0..outputs * inputs).flat_map(|at| (at as f32).sin().to_le_bytes());
+        (
+            format!("{name}.weight"),
+            vec![outputs, inputs],
+            bytes.collect::<Vec<u8>>(),
+        )
+    });
+    let layers: Vec<_> = layers.collect();
+    let views = layers.iter().map(|(name, shape, bytes)| {
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (name, view.unwrap())
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn numbers_in_names_are_an_order_in_a_list_only() {
+    let folder = folder();
+    let path = folder.path();
+    let net = path.join("net.safetensors");
+    // fc1 and fc2 fit in both orders, and nothing says that fc1 is the first
+    dense_file(&net, &[("fc1", 8, 8), ("fc2", 8, 8), ("fc3", 3, 8)]);
+    for command in [&["inspect"][..], &["rescale", "out.safetensors"]] {
+        let args = [&[command[0], "net.safetensors"], &command[1..]].concat();
+        let says = ["--arch", "several orders", "fc1, fc2, fc3", "fc2, fc1, fc3"];
+        fails_in(path, &args, &says);
+    }
+    let says = ["TOML", "fc2, fc1, fc3"];
+    let arch = ["inspect", "net.safetensors", "--arch", "mlp:8-8-8-3"];
+    fails_in(path, &arch, &says);
+    // the members of a list come one after the other
+    dense_file(&net, &[("net.0", 8, 8), ("net.2", 8, 8), ("net.10", 3, 8)]);
+    let [_, err] = said(path, &["inspect", "net.safetensors"]);
+    assert!(err.contains("net.0, net.2, net.10"), "{err}");
+    // and one order is no guess
+    dense_file(&net, &[("fc2", 8, 8), ("fc1", 8, 5), ("fc3", 3, 8)]);
+    let [_, err] = said(path, &["inspect", "net.safetensors"]);
+    assert!(err.contains("fc1, fc2, fc3"), "{err}");
+}
+
 #[test]
 fn tensors_that_share_memory_stay_equal() {
     let folder = folder();
@@ -517,6 +560,10 @@ fn memory_that_a_few_numbers_ask_for_is_refused() {
         let says = ["`large`", "values", "are allowed"];
         fails_in(path, &["rescale", &giant, "out.onnx"], &says);
     }
+    // a size that is known only when the file computes it
+    let giant = file("giant_outer.onnx");
+    let says = ["giant_outer.onnx", "the ONNX runtime", "memory"];
+    fails_in(path, &["rescale", &giant, "out.onnx"], &says);
     let layers = |channels: &str, many: usize| {
         let relus = "[[layers]]\nkind = \"relu\"\n".repeat(many);
         let text =

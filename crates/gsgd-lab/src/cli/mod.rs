@@ -18,6 +18,7 @@ mod train;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::network::runtime;
 use crate::text::{print_raw, say, written_to_output};
 
 /// Train ReLU networks in their positively scale-invariant space
@@ -62,6 +63,9 @@ enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Outputs of an ONNX file, from standard input to standard output, for this program itself
+    #[command(name = runtime::COMMAND, hide = true)]
+    OnnxOutputs,
 }
 
 impl Cli {
@@ -103,6 +107,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "gsgd", &mut script);
                 print_raw(&String::from_utf8(script)?)
             }
+            Command::OnnxOutputs => runtime::answer(),
         }
     }
 }

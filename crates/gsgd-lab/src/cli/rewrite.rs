@@ -73,7 +73,8 @@ impl Files {
             inputs
                 .iter()
                 .map(|inputs| network.outputs(inputs))
-                .collect()
+                .collect::<Result<_>>()
+                .with_context(|| format!("in {}", self.network.file.display()))
         };
         let before = outputs(&network)?;
         let (mut said, mut norms) = (String::new(), None);

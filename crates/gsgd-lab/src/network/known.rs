@@ -74,7 +74,7 @@ pub fn by_names(tensors: &Tensors) -> Result<(Graph, String)> {
 #[derive(Debug, Clone, Copy)]
 enum Why {
     File,
-    Numbers,
+    List,
     Shapes,
 }
 
@@ -82,7 +82,7 @@ impl Why {
     fn words(self) -> &'static str {
         match self {
             Self::File => "the file's order",
-            Self::Numbers => "the order of the numbers in their names",
+            Self::List => "the order of the list that they are in",
             Self::Shapes => "the only order that fits their shapes",
         }
     }
@@ -99,8 +99,8 @@ fn listed(layers: &[String]) -> String {
     }
 }
 
-/// Dense layers in the order of the file where it has one, of the numbers in their names where these are all that tells
-/// them apart, else in the only one that their shapes allow.
+/// Dense layers in the order of the file where it has one, of the list that they are in (`net.0`, `net.2`), else in the only
+/// one that their shapes allow.
 fn in_order(mut layers: Vec<String>, tensors: &Tensors) -> Result<(Vec<String>, Why)> {
     let order = tensors.order().iter().enumerate();
     let place: HashMap<&str, usize> = order.map(|(at, name)| (name.as_str(), at)).collect();
@@ -112,12 +112,8 @@ fn in_order(mut layers: Vec<String>, tensors: &Tensors) -> Result<(Vec<String>, 
         }
     }
     layers.sort_by_key(|name| natural(name));
-    let words = |layer: &String| -> Vec<String> {
-        let parts = natural(layer).into_iter();
-        parts.map(|(text, _)| text).collect()
-    };
-    if layers.iter().all(|layer| words(layer) == words(&layers[0])) && fit(&layers, tensors)? {
-        return Ok((layers, Why::Numbers));
+    if one_list(&layers) && fit(&layers, tensors)? {
+        return Ok((layers, Why::List));
     }
     match &orders(&layers, tensors)?[..] {
         // the shapes' own error says what does not fit
@@ -129,6 +125,17 @@ fn in_order(mut layers: Vec<String>, tensors: &Tensors) -> Result<(Vec<String>, 
             listed(other)
         ),
     }
+}
+
+/// Whether layers are told apart by nothing but whole parts of their names that are numbers: members of one list, or of lists
+/// in a list. `fc1` and `fc2` are names, and whoever chose them is free to call `fc2` first.
+fn one_list(layers: &[String]) -> bool {
+    let words = |layer: &str| -> Vec<Option<String>> {
+        let parts = layer.split('.');
+        let word = |part: &str| part.parse::<u64>().is_err().then(|| part.to_string());
+        parts.map(word).collect()
+    };
+    layers.iter().all(|layer| words(layer) == words(&layers[0]))
 }
 
 /// What a dense layer reads and gives.

@@ -12,6 +12,7 @@ mod net;
 mod onnx;
 mod pickle;
 mod reads;
+pub mod runtime;
 mod shapes;
 mod tensors;
 #[cfg(test)]
@@ -24,7 +25,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use gsgd::{Rejected, Scaling, Wiring};
-use rten_tensor::prelude::*;
 
 pub use net::Net;
 pub use tensors::{Format, Number, Tensors};
@@ -206,7 +206,18 @@ impl Network {
         );
         match self.tensors.format() {
             Format::Safetensors => self.net.outputs(inputs),
-            Format::Onnx => run_onnx(&self.tensors, self.net.graph(), inputs),
+            Format::Onnx => {
+                let shapes = self.net.graph().inputs();
+                let inputs = inputs.iter().zip(shapes).map(|(x, shape)| runtime::Input {
+                    shape: [&x.dims()[..1], shape].concat(),
+                    values: x.clone().into_data().iter::<f32>().collect(),
+                });
+                let inputs: Vec<runtime::Input> = inputs.collect();
+                let outputs = runtime::outputs(self.tensors.bytes(), &inputs)?.into_iter();
+                let row = |values: Vec<f32>| TensorData::new(values.clone(), [1, values.len()]);
+                let outputs = outputs.map(|values| Tensor::from_data(row(values), &Device::flex()));
+                Ok(outputs.collect())
+            }
         }
     }
 
@@ -363,62 +374,4 @@ fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String, Opt
         );
     }
     Ok((graph, about, guess))
-}
-
-fn run_onnx(tensors: &Tensors, graph: &Graph, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
-    onnx::check_sizes(tensors.bytes())?;
-    let within = onnx::before_levelling(tensors.bytes())?;
-    let mut options = rten::ModelOptions::with_all_ops();
-    // an optimised graph does not have all values
-    options.enable_optimization(within.is_empty());
-    let model = options
-        .load(tensors.bytes().to_vec())
-        .map_err(|e| anyhow::anyhow!("the ONNX runtime cannot load it: {e}"))?;
-    let failed = |e: rten::RunError| anyhow::anyhow!("the ONNX runtime cannot compute it: {e}");
-    let within = within.iter().map(|name| model.node_id(name));
-    let within = within.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let wanted = [model.output_ids(), &within].concat();
-    let examples = inputs.first().map_or(0, |x| x.dims()[0]);
-    // a file may fix its batch
-    let fixed = model.input_ids().first().and_then(|&id| {
-        let shape = model.node_info(id)?.shape()?;
-        match shape.first()? {
-            rten::Dimension::Fixed(size) => Some(*size),
-            rten::Dimension::Symbolic(_) => None,
-        }
-    });
-    let batch = fixed.unwrap_or(examples).max(1);
-    ensure!(
-        batch <= examples,
-        "its inputs are batches of {batch}, there are {examples} inputs"
-    );
-    let mut results: Vec<Vec<Tensor<2>>> = vec![Vec::new(); wanted.len()];
-    for at in 0..examples / batch {
-        let mut fed = Vec::new();
-        for ((id, x), shape) in model.input_ids().iter().zip(inputs).zip(graph.inputs()) {
-            let values = x.clone().narrow(0, at * batch, batch).into_data();
-            let mut whole = vec![batch];
-            whole.extend(shape);
-            let values: Vec<f32> = values.iter::<f32>().collect();
-            let tensor = rten_tensor::NdTensor::<f32, 1>::from_data([values.len()], values);
-            let tensor = tensor.into_dyn().into_shape(whole.as_slice());
-            fed.push((*id, tensor.into()));
-        }
-        let outputs = model.run(fed, &wanted, None).map_err(failed)?;
-        for (result, output) in results.iter_mut().zip(outputs) {
-            let output: rten_tensor::Tensor<f32> = output
-                .try_into()
-                .map_err(|_| anyhow::anyhow!("an output is no tensor of f32"))?;
-            let values = output.to_vec();
-            let shape = [1, values.len()];
-            result.push(Tensor::from_data(
-                TensorData::new(values, shape),
-                &Device::flex(),
-            ));
-        }
-    }
-    Ok(results
-        .into_iter()
-        .map(|parts| Tensor::cat(parts, 1))
-        .collect())
 }
