@@ -128,7 +128,7 @@ fn open(tensors: anyhow::Result<Tensors>) {
     let layers = ["cnn.toml", "residual.toml"].map(|name| file(name).display().to_string());
     for arch in [None, Some(layers[0].as_str()), Some(layers[1].as_str())] {
         if let Ok(network) = Network::of(tensors.clone(), arch) {
-            let _ = network.wiring();
+            let _ = network.scale_graph();
         }
     }
 }

@@ -5,7 +5,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, activation::relu};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, WiringBuilder};
+use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -19,9 +19,9 @@ impl Net {
     }
 }
 
-// The wiring mirrors `forward`, line by line.
+// The graph mirrors `forward`, line by line.
 impl Homogeneous for Net {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.linear(x, &self.hidden);
         let y = w.relu(y);
         w.linear(y, &self.output)

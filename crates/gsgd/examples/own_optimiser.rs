@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, activation::relu};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, Scaling, WiringBuilder};
+use gsgd::rescale::{Scaling, apply};
+use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder, scale_graph};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -19,7 +20,7 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.linear(x, &self.hidden);
         let y = w.relu(y);
         w.linear(y, &self.output)
@@ -45,9 +46,13 @@ fn main() -> Result<(), gsgd::Error> {
         output: LinearConfig::new(16, 4).init(&device),
     };
     let x = Tensor::<2>::random([64, 4], Distribution::Normal(0.0, 1.0), &device);
-    let wiring = gsgd::WiringConfig::new().wire(&model)?;
+    let graph = scale_graph(&model, Default::default())?;
     // every unit's incoming weights times 2^k, |k| <= 10, its outgoing ones divided by it
-    let rescaled = Scaling::powers_of_two(&wiring, 10, 0).apply(model.clone(), &wiring)?;
+    let rescaled = apply(
+        model.clone(),
+        &graph,
+        &Scaling::powers_of_two(&graph, 10, 0),
+    )?;
     let (plain, rescaled) = (train(model, &x)?, train(rescaled, &x)?);
     println!("step   loss      loss from rescaled weights");
     for step in [0, 20, 40, 59] {

@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation::relu};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, WiringBuilder};
+use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -25,7 +25,7 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.conv2d(x, &self.stem);
         let stream = w.relu(y);
         let y = w.conv2d(stream, &self.conv);

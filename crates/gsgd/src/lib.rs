@@ -20,7 +20,7 @@
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::optim::GradientsParams;
 //! use burn::tensor::{Device, Distribution, Tensor, activation::relu};
-//! use gsgd::{Channels, GSpaceConfig, Homogeneous, WiringBuilder};
+//! use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
 //!
 //! #[derive(Module, Debug)]
 //! struct Net {
@@ -34,12 +34,12 @@
 //!     }
 //! }
 //!
-//! // The wiring mirrors `forward`, line by line.
+//! // The scale graph mirrors `forward`, line by line.
 //! impl Homogeneous for Net {
-//!     fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
-//!         let y = w.linear(x, &self.hidden);
-//!         let y = w.relu(y);
-//!         w.linear(y, &self.output)
+//!     fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+//!         let y = g.linear(x, &self.hidden);
+//!         let y = g.relu(y);
+//!         g.linear(y, &self.output)
 //!     }
 //! }
 //!
@@ -53,7 +53,7 @@
 //! let loss = |model: &Net| model.forward(x.clone()).sub_scalar(1.0).square().mean();
 //!
 //! let mut optim = GSpaceConfig::momentum(0.9).init(&model)?;
-//! optim.wiring().verify(&model, |model| model.forward(x.clone()))?;
+//! gsgd::verify(&model, optim.scale_graph(), |model| model.forward(x.clone()))?;
 //! let before: f32 = loss(&model).into_scalar();
 //! for _ in 0..50 {
 //!     let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
@@ -66,41 +66,41 @@
 //! ```
 //!
 //! # What else is here
-//! - [`Skeleton`] and [`Coordinates`]: which paths, and a second chart ([`Coordinates::Norm`]) without skeleton or
+//! - [`skeleton`] and [`Coordinates`]: which paths, and a second chart ([`Coordinates::Norm`]) without skeleton or
 //!   poles.
-//! - [`WiringConfig`]: batch norm exactly or as in the paper, invariance across residual connections or inside blocks.
+//! - [`ScaleGraphConfig`]: batch norm exactly or as in the paper, invariance across residual connections or inside blocks.
 //! - [`PathSgd`], [`BalancedSgd`]: siblings for comparison.
-//! - [`Scaling`], [`balance`], [`imbalances`], [`equivalent`]: the group of positive scalings.
-//! - [`Paths`], [`path_norm`], [`basis_path_norm`]: exact tools and norms.
-//! - [`Execution`]: streaming passes over CPU memory, or the readable reference in tensor operations.
+//! - [`rescale`]: the group of positive scalings: draw, apply, balance, compare.
+//! - [`paths`]: exact tools and norms.
+//! - [`Execution`]: passes over CPU memory, or the readable reference in tensor operations.
+//! - [`core`]: the method without Burn.
 //!
 //! Reference: Q. Meng, S. Zheng, H. Zhang, W. Chen, Q. Ye, Z.-M. Ma, N. Yu, T.-Y. Liu. *G-SGD: Optimizing ReLU
 //! neural networks in its positively scale-invariant space.* ICLR 2019.
 
-mod chart;
+mod error;
+mod graph;
+mod matrix;
+mod names;
 #[doc = include_str!("../docs/networks.md")]
 pub mod networks {}
-mod error;
-mod init;
-mod kernels;
-mod names;
-mod network;
 mod optim;
 mod params;
-mod paths;
-mod rescale;
-mod skeleton;
-mod wiring;
+pub mod paths;
+pub mod rescale;
+pub mod skeleton;
+mod verify;
 
-pub use chart::Coordinates;
-pub use error::{Error, Rejected, WiringError};
-pub use init::{set_skeleton, skeleton_to_one};
-pub use kernels::{Execution, Power};
-pub use optim::{BalancedSgd, GSpace, GSpaceConfig, PathSgd, Unwired};
-pub use paths::{Path, Paths, Start, basis_path_norm, path_norm};
-pub use rescale::{
-    Balance, Balanced, Equivalence, Norm, Scaling, balance, equivalent, imbalances, to_canonical,
+pub use error::{Error, Rejected};
+pub use graph::{Homogeneous, ScaleGraphBuilder, scale_graph};
+pub use gsgd_core as core;
+pub use gsgd_core::GraphError;
+pub use gsgd_core::chart::Coordinates;
+pub use gsgd_core::scales::{
+    BatchNormTreatment, Channels, Kind, ParamEdges, ScaleClass, ScaleGraph, ScaleGraphConfig,
+    SkipTreatment,
 };
-pub use skeleton::{Edge, Skeleton, Tree, largest, paper, skeleton_weights};
-pub use wiring::{BatchNormTreatment, SkipTreatment, WiringConfig};
-pub use wiring::{Channels, Homogeneous, Kind, ParamEdges, ScaleClass, Wiring, WiringBuilder};
+pub use matrix::Execution;
+pub use optim::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd};
+pub use skeleton::Skeleton;
+pub use verify::verify;

@@ -3,60 +3,83 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
+use gsgd_core::Network;
+use gsgd_core::scales::{CoScaled, ParamEdges, ParamKey, ScaleGraph};
 
 use crate::error::Error;
-use crate::kernels::{Execution, Matrix};
-use crate::wiring::{Follower, ParamEdges, Wiring};
+use crate::matrix::{BurnMatrix, Execution};
 
-/// The wired parameters as matrices, off the autodiff tape.
+/// The graph's parameters as matrices, off the autodiff tape.
 ///
 /// # Errors
-/// A parameter is missing or has another shape than in the wiring.
+/// A parameter is missing or has another shape than in the graph.
 pub(crate) fn read<M: Module>(
     model: &M,
-    wiring: &Wiring,
+    graph: &ScaleGraph,
     execution: Execution,
-) -> Result<Vec<Matrix>, Error> {
+) -> Result<Vec<BurnMatrix>, Error> {
     let mut reader = Reader {
         execution,
-        wiring,
-        found: vec![None; wiring.edges.len()],
+        graph,
+        found: vec![None; graph.edges().len()],
         error: None,
     };
     model.visit(&mut reader);
     if let Some(error) = reader.error {
         return Err(error);
     }
-    all(reader.found, wiring, |name| Error::MissingParameter {
-        name,
-    })
+    all(reader.found, graph, |name| Error::MissingParameter { name })
 }
 
-/// What was found for every parameter of the wiring, or the error for the first that is missing.
+/// What `of` makes of the network that these weights are.
+///
+/// # Errors
+/// Model and graph do not fit, and those of `of`.
+pub(crate) fn with<M: Module, T>(
+    model: &M,
+    graph: &ScaleGraph,
+    of: impl FnOnce(Network<BurnMatrix>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let weights = read(model, graph, Execution::Fused)?;
+    let weights = &weights;
+    of(Network { graph, weights })
+}
+
+/// What the graph knows a parameter by.
+pub(crate) fn key(id: ParamId) -> ParamKey {
+    ParamKey(id.val())
+}
+
+/// The parameter of these edges.
+pub(crate) fn id(edges: &ParamEdges) -> ParamId {
+    ParamId::from(edges.key().0)
+}
+
+/// What was found for every parameter of the graph, or the error for the first that is missing.
 pub(crate) fn all<T>(
     found: Vec<Option<T>>,
-    wiring: &Wiring,
+    graph: &ScaleGraph,
     missing: impl Fn(String) -> Error,
 ) -> Result<Vec<T>, Error> {
-    let pairs = found.into_iter().zip(&wiring.edges);
+    let pairs = found.into_iter().zip(graph.edges());
     pairs
-        .map(|(found, edges)| found.ok_or_else(|| missing(edges.name.clone())))
+        .map(|(found, edges)| found.ok_or_else(|| missing(edges.name().to_string())))
         .collect()
 }
 
 struct Reader<'a> {
-    wiring: &'a Wiring,
+    graph: &'a ScaleGraph,
     execution: Execution,
-    found: Vec<Option<Matrix>>,
+    found: Vec<Option<BurnMatrix>>,
     error: Option<Error>,
 }
 
 impl ModuleVisitor for Reader<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(place) = self.wiring.param(param.id) else {
+        let Some(place) = self.graph.param(key(param.id)) else {
             return;
         };
-        match matrix(param.val(), &self.wiring.edges[place], self.execution) {
+        match matrix(param.val(), &self.graph.edges()[place], self.execution) {
             Ok(matrix) => self.found[place] = Some(matrix),
             Err(error) => {
                 self.error.get_or_insert(error);
@@ -70,16 +93,16 @@ pub(crate) fn matrix<const D: usize>(
     tensor: Tensor<D>,
     edges: &ParamEdges,
     execution: Execution,
-) -> Result<Matrix, Error> {
+) -> Result<BurnMatrix, Error> {
     let dims = tensor.dims();
-    if dims.as_slice() != edges.shape.as_slice() {
+    if dims.as_slice() != edges.shape() {
         return Err(Error::ShapeChanged {
-            name: edges.name.clone(),
-            expected: edges.shape.clone(),
+            name: edges.name().to_string(),
+            expected: edges.shape().to_vec(),
             found: dims.to_vec(),
         });
     }
-    Ok(Matrix::of(tensor, edges.dims(), execution))
+    Ok(BurnMatrix::new(tensor, edges.dims(), execution))
 }
 
 /// The tensor of shape `from` in another shape, for nothing where that is the same.
@@ -95,50 +118,97 @@ fn reshaped<const A: usize, const B: usize>(
 }
 
 /// Registers the gradient of a parameter, given as a matrix, in the parameter's own shape.
-pub(crate) fn register(grads: &mut GradientsParams, edges: &ParamEdges, gradient: Matrix) {
-    let gradient = Tensor::from(gradient);
-    match *edges.shape.as_slice() {
-        [n] => grads.register::<1>(edges.id, gradient.reshape([n])),
-        [a, b] => grads.register::<2>(edges.id, gradient.reshape([a, b])),
-        [a, b, c] => grads.register::<3>(edges.id, gradient.reshape([a, b, c])),
-        [a, b, c, d] => grads.register::<4>(edges.id, gradient.reshape([a, b, c, d])),
+pub(crate) fn register(grads: &mut GradientsParams, edges: &ParamEdges, gradient: BurnMatrix) {
+    let (gradient, id) = (Tensor::from(gradient), id(edges));
+    match *edges.shape() {
+        [n] => grads.register::<1>(id, gradient.reshape([n])),
+        [a, b] => grads.register::<2>(id, gradient.reshape([a, b])),
+        [a, b, c] => grads.register::<3>(id, gradient.reshape([a, b, c])),
+        [a, b, c, d] => grads.register::<4>(id, gradient.reshape([a, b, c, d])),
         _ => unreachable!("layers have weights of one to four dimensions"),
     }
 }
 
-/// The model with every wired parameter replaced by `change(place, matrix)`.
+/// The model with every parameter of the graph replaced by `change(place, matrix)`.
 ///
 /// The matrix is handed over uniquely owned where nothing else holds the parameter, so that `change` can work in
 /// place. `require_grad`, the distributed flag and the checkpointing strategy stay as they were. Call [`read`]
-/// first: it makes sure that model and wiring fit.
+/// first: it makes sure that model and graph fit.
 pub(crate) fn map<M: Module>(
     model: M,
-    wiring: &Wiring,
-    execution: Execution,
-    change: impl FnMut(usize, Matrix) -> Matrix,
+    graph: &ScaleGraph,
+    change: impl FnMut(usize, BurnMatrix) -> BurnMatrix,
 ) -> M {
-    model.map(&mut Writer {
-        wiring,
-        execution,
-        change,
-    })
+    struct Writer<'a, F> {
+        graph: &'a ScaleGraph,
+        change: F,
+    }
+    impl<F: FnMut(usize, BurnMatrix) -> BurnMatrix> ModuleMapper for Writer<'_, F> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(place) = self.graph.param(key(param.id)) else {
+                return param;
+            };
+            let edges = &self.graph.edges()[place];
+            changed(param, |old| {
+                let shape = old.dims();
+                let matrix = BurnMatrix::new(old, edges.dims(), Execution::Fused);
+                let matrix = (self.change)(place, matrix);
+                reshaped(Tensor::from(matrix), edges.dims(), shape)
+            })
+        }
+    }
+    model.map(&mut Writer { graph, change })
 }
 
-/// The model with every wired parameter replaced by its matrix; see [`map`].
-pub(crate) fn replace<M: Module>(model: M, wiring: &Wiring, matrices: Vec<Matrix>) -> M {
+/// The parameters of the graph as matrices, taken out of the model so that nothing else holds them; what is left there is to
+/// be [replaced](replace). Call [`read`] first: it makes sure that model and graph fit.
+pub(crate) fn take_out<M: Module>(
+    model: M,
+    graph: &ScaleGraph,
+    execution: Execution,
+) -> (M, Vec<BurnMatrix>) {
+    struct Taker<'a> {
+        graph: &'a ScaleGraph,
+        execution: Execution,
+        found: Vec<Option<BurnMatrix>>,
+    }
+    impl ModuleMapper for Taker<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(place) = self.graph.param(key(param.id)) else {
+                return param;
+            };
+            changed(param, |old| {
+                let left = Tensor::zeros([1; D], (&old.device(), old.dtype()));
+                let dims = self.graph.edges()[place].dims();
+                self.found[place] = Some(BurnMatrix::new(old, dims, self.execution));
+                left
+            })
+        }
+    }
+    let mut taker = Taker {
+        graph,
+        execution,
+        found: vec![None; graph.edges().len()],
+    };
+    let model = model.map(&mut taker);
+    (model, taker.found.into_iter().flatten().collect())
+}
+
+/// The model with every parameter of the graph replaced by its matrix; see [`map`].
+pub(crate) fn replace<M: Module>(model: M, graph: &ScaleGraph, matrices: Vec<BurnMatrix>) -> M {
     struct Replacer<'a> {
-        wiring: &'a Wiring,
-        matrices: Vec<Option<Matrix>>,
+        graph: &'a ScaleGraph,
+        matrices: Vec<Option<BurnMatrix>>,
     }
     impl ModuleMapper for Replacer<'_> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(place) = self.wiring.param(param.id) else {
+            let Some(place) = self.graph.param(key(param.id)) else {
                 return param;
             };
-            let edges = &self.wiring.edges[place];
+            let edges = &self.graph.edges()[place];
             let matrix = self.matrices[place].take();
             let matrix = matrix.expect("a parameter is mapped once");
-            let shape = edges.shape.as_slice().try_into();
+            let shape = edges.shape().try_into();
             let shape: [usize; D] = shape.expect("a parameter of this shape was read");
             changed(param, |_| {
                 reshaped(Tensor::from(matrix), edges.dims(), shape)
@@ -146,7 +216,7 @@ pub(crate) fn replace<M: Module>(model: M, wiring: &Wiring, matrices: Vec<Matrix
         }
     }
     let matrices = matrices.into_iter().map(Some).collect();
-    model.map(&mut Replacer { wiring, matrices })
+    model.map(&mut Replacer { graph, matrices })
 }
 
 /// A copy of the model with running statistics of its own, up to date. (Clones of a batch norm share theirs.)
@@ -170,73 +240,52 @@ fn is_autodiff<M: Module>(model: &M) -> bool {
     any.0
 }
 
-/// The model with every follower replaced by `change(follower, tensor)`.
-pub(crate) fn map_followers<M: Module>(
+/// The model with every tensor replaced by `change(tensor, tensor)`.
+pub(crate) fn map_co_scaled<M: Module>(
     model: M,
-    wiring: &Wiring,
-    change: impl Fn(&Follower, Tensor<1>) -> Tensor<1>,
+    graph: &ScaleGraph,
+    change: impl Fn(&CoScaled, Tensor<1>) -> Tensor<1>,
 ) -> M {
     struct Mapper<'a, F> {
-        wiring: &'a Wiring,
+        graph: &'a ScaleGraph,
         change: F,
     }
-    impl<F: Fn(&Follower, Tensor<1>) -> Tensor<1>> ModuleMapper for Mapper<'_, F> {
+    impl<F: Fn(&CoScaled, Tensor<1>) -> Tensor<1>> ModuleMapper for Mapper<'_, F> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let mut followers = self.wiring.followers.iter();
-            let Some(follower) = followers.find(|follower| follower.id == param.id) else {
+            let mut tensors = self.graph.co_scaled().iter();
+            let Some(tensor) = tensors.find(|tensor| tensor.key() == key(param.id)) else {
                 return param;
             };
-            let length = [follower.classes.len()];
+            let length = [tensor.classes().len()];
             changed(param, |old| {
                 let shape = old.dims();
                 let vector = reshaped(old.inner(), shape, length);
-                reshaped((self.change)(follower, vector), length, shape)
+                reshaped((self.change)(tensor, vector), length, shape)
             })
         }
     }
-    match wiring.followers.is_empty() {
+    match graph.co_scaled().is_empty() {
         true => model,
-        false => model.map(&mut Mapper { wiring, change }),
+        false => model.map(&mut Mapper { graph, change }),
     }
 }
 
-/// The values of every follower, in their order.
-pub(crate) fn read_followers<M: Module>(model: &M, wiring: &Wiring) -> Vec<Vec<f64>> {
-    struct Reader<'a>(&'a Wiring, Vec<Vec<f64>>);
+/// The values of every tensor, in their order.
+pub(crate) fn read_co_scaled<M: Module>(model: &M, graph: &ScaleGraph) -> Vec<Vec<f64>> {
+    struct Reader<'a>(&'a ScaleGraph, Vec<Vec<f64>>);
     impl ModuleVisitor for Reader<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let mut followers = self.0.followers.iter();
-            if let Some(at) = followers.position(|follower| follower.id == param.id) {
+            let mut tensors = self.0.co_scaled().iter();
+            if let Some(at) = tensors.position(|tensor| tensor.key() == key(param.id)) {
                 self.1[at] = param.val().into_data().iter::<f64>().collect();
             }
         }
     }
-    let mut reader = Reader(wiring, vec![Vec::new(); wiring.followers.len()]);
-    if !wiring.followers.is_empty() {
+    let mut reader = Reader(graph, vec![Vec::new(); graph.co_scaled().len()]);
+    if !graph.co_scaled().is_empty() {
         detached(model).visit(&mut reader);
     }
     reader.1
-}
-
-struct Writer<'a, F> {
-    wiring: &'a Wiring,
-    execution: Execution,
-    change: F,
-}
-
-impl<F: FnMut(usize, Matrix) -> Matrix> ModuleMapper for Writer<'_, F> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(place) = self.wiring.param(param.id) else {
-            return param;
-        };
-        let edges = &self.wiring.edges[place];
-        changed(param, |old| {
-            let shape = old.dims();
-            let matrix = Matrix::of(old, edges.dims(), self.execution);
-            let matrix = (self.change)(place, matrix);
-            reshaped(Tensor::from(matrix), edges.dims(), shape)
-        })
-    }
 }
 
 /// The parameter with another tensor, made from its own; all else stays as it was.

@@ -11,7 +11,9 @@ use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{DType, Tensor, TensorData};
 use common::convnet::families;
 use common::{Dag, Mlp, Nudge, close, grads, normal, rng, values, weights};
-use gsgd::{Coordinates, Edge, Execution, GSpaceConfig, Homogeneous, ParamEdges, Scaling, Wiring};
+use gsgd::rescale::{Scaling, apply};
+use gsgd::skeleton::Edge;
+use gsgd::{Coordinates, Execution, GSpaceConfig, Homogeneous, ParamEdges, scale_graph};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -118,14 +120,14 @@ fn check<M: Module + Homogeneous>(
         .iter()
         .flat_map(|(_, g)| g)
         .fold(0.0f64, |all, g| all.max(g.abs()));
-    let (wiring, mut random) = (optim.wiring(), rng(seed));
+    let (graph, mut random) = (optim.scale_graph(), rng(seed));
     let mut places: Vec<(usize, usize)> = Vec::new();
     if let Some(tree) = optim.skeleton() {
-        let classes: Vec<_> = wiring.hidden_classes().collect();
+        let classes: Vec<_> = graph.hidden_classes().collect();
         for _ in 0..entries {
             let class = classes[random.random_range(0..classes.len())];
             let edge = tree.in_edge(class);
-            places.extend(edge.map(|edge| (edge.param, index(&wiring.edges()[edge.param], edge))));
+            places.extend(edge.map(|edge| (edge.param, index(&graph.edges()[edge.param], edge))));
         }
     }
     for _ in 0..entries {
@@ -137,7 +139,7 @@ fn check<M: Module + Homogeneous>(
         if v == 0.0 {
             continue; // held fixed
         }
-        let name = wiring.edges()[slot].name().to_string();
+        let name = graph.edges()[slot].name().to_string();
         let h = 1e-5 * v.abs().max(1e-2);
         let moved = |h: f64| {
             let nudge = Nudge { at, h }.in_parameter(&name);
@@ -247,9 +249,9 @@ fn fused_and_lifted_agree() {
 #[test]
 fn powers_of_two_keep_every_bit() {
     let model = Mlp::he(6, &[9, 300, 280, 3], true, DType::F32);
-    let wiring = Wiring::of(&model).unwrap();
-    let scaling = Scaling::powers_of_two(&wiring, 6, 1);
-    let other = scaling.apply(model.clone(), &wiring).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let scaling = Scaling::powers_of_two(&graph, 6, 1);
+    let other = apply(model.clone(), &graph, &scaling).unwrap();
     // (w / w0) of one layer, by its weights at the start: the same number in both networks
     let run = |model: Mlp| {
         let at_start = model.layers[1].weight.val().detach();

@@ -10,11 +10,12 @@ use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
 use common::convnet::{ConvNet, Maker, Op, families};
 use common::{Batch, close, device, grads, normal, rng, tensor, values, weights};
+use gsgd::paths::{Power, basis_path_norm, enumerate, path_norm};
+use gsgd::rescale::{Balance, Equivalence, Scaling, apply, balance, equivalent};
 use gsgd::{
-    Balance, BalancedSgd, BatchNormTreatment, Channels, Coordinates, Equivalence, Error, Execution,
-    GSpaceConfig, Homogeneous, Kind, PathSgd, Paths, Power, Scaling, Skeleton, SkipTreatment,
-    Unwired, Wiring, WiringBuilder, WiringConfig, WiringError, balance, basis_path_norm,
-    equivalent, path_norm,
+    BalancedSgd, BatchNormTreatment, Channels, Coordinates, Error, Execution, GSpaceConfig,
+    GraphError, Homogeneous, Kind, Outside, PathSgd, ScaleGraphBuilder, ScaleGraphConfig, Skeleton,
+    SkipTreatment, scale_graph, verify,
 };
 
 /// Images and labels.
@@ -69,10 +70,10 @@ fn powers_of_two_leave_every_bit_of_50_steps_on_every_family() {
         for (name, model) in families(DType::F32, TINY) {
             for config in [GSpaceConfig::sgd(), GSpaceConfig::momentum(0.9)] {
                 let config = config.with_coordinates(coordinates);
-                let wiring = Wiring::of(&model).unwrap();
-                let scaling = Scaling::powers_of_two(&wiring, 4, 3);
+                let graph = scale_graph(&model, Default::default()).unwrap();
+                let scaling = Scaling::powers_of_two(&graph, 4, 3);
                 let start = model.valid().train();
-                let twin = scaling.apply(start.clone(), &wiring).unwrap();
+                let twin = apply(start.clone(), &graph, &scaling).unwrap();
                 let a = run(start, &config, 0.01, 50, DType::F32);
                 let b = run(twin, &config, 0.01, 50, DType::F32);
                 let (a, b) = (outputs(&a, DType::F32), outputs(&b, DType::F32));
@@ -86,11 +87,9 @@ fn powers_of_two_leave_every_bit_of_50_steps_on_every_family() {
 #[test]
 fn sgd_is_not_invariant_on_any_family() {
     for (name, model) in families(DType::F32, TINY) {
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let start = model.valid().train();
-        let twin = Scaling::powers_of_two(&wiring, 4, 3)
-            .apply(start.clone(), &wiring)
-            .unwrap();
+        let twin = apply(start.clone(), &graph, &Scaling::powers_of_two(&graph, 4, 3)).unwrap();
         let step = |model: ConvNet| {
             let gradients = grads(&model, Images::random(0, DType::F32).loss(&model));
             outputs(
@@ -105,12 +104,14 @@ fn sgd_is_not_invariant_on_any_family() {
 #[test]
 fn arbitrary_factors_agree_in_f64() {
     for (name, model) in families(DType::F64, 1e-14) {
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let start = model.valid().train();
-        let twin = Scaling::random(&wiring, 1.0, 7)
-            .unwrap()
-            .apply(start.clone(), &wiring)
-            .unwrap();
+        let twin = apply(
+            start.clone(),
+            &graph,
+            &Scaling::random(&graph, 1.0, 7).unwrap(),
+        )
+        .unwrap();
         for coordinates in [Coordinates::Normalised, Coordinates::Norm] {
             let config = GSpaceConfig::sgd().with_coordinates(coordinates);
             let run = |model: &ConvNet| {
@@ -193,34 +194,32 @@ fn the_inverse_chain_rule_is_the_derivative() {
 fn scalings_keep_outputs_with_batch_and_running_statistics() {
     for (name, model) in families(DType::F64, 1e-14) {
         let model = run(model, &GSpaceConfig::sgd(), 1e-3, 3, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let before = outputs(&model, DType::F64);
-        let scaling = Scaling::random(&wiring, 1.5, 2).unwrap();
-        let twin = scaling.apply(model.clone(), &wiring).unwrap();
+        let scaling = Scaling::random(&graph, 1.5, 2).unwrap();
+        let twin = apply(model.clone(), &graph, &scaling).unwrap();
         println!("{name}");
         close(&outputs(&twin, DType::F64), &before, 1e-8);
         close(&outputs(&model, DType::F64), &before, 1e-12);
 
         let x = Images::random(3, DType::F64).x;
-        wiring
-            .verify(&model, |model: &ConvNet| model.forward(x.clone()))
-            .unwrap();
-        let (balanced, report) = balance(twin.clone(), &wiring, Balance::default()).unwrap();
+        verify(&model, &graph, |model: &ConvNet| model.forward(x.clone())).unwrap();
+        let (balanced, report) = balance(twin.clone(), &graph, Balance::default()).unwrap();
         assert!(report.imbalance <= 1e-6, "{name}: {report:?}");
         close(&outputs(&balanced, DType::F64), &before, 1e-8);
 
-        let answer = equivalent((&model, &wiring), (&twin, &wiring), 1e-9).unwrap();
+        let answer = equivalent((&model, &graph), (&twin, &graph), 1e-9).unwrap();
         let Equivalence::Equivalent { scaling: found, .. } = answer else {
             panic!("{name}: {answer:?}");
         };
         close(found.factors(), scaling.factors(), 1e-9);
         for p in [Power::One, Power::Two] {
-            let norm = |model: &ConvNet| path_norm(model, &wiring, p).unwrap();
+            let norm = |model: &ConvNet| path_norm(model, &graph, p).unwrap();
             close(&[norm(&twin)], &[norm(&model)], 1e-9);
         }
         let optim = GSpaceConfig::sgd().init(&model).unwrap();
         let tree = optim.skeleton().unwrap();
-        let norm = |model: &ConvNet| basis_path_norm(model, &wiring, tree).unwrap();
+        let norm = |model: &ConvNet| basis_path_norm(model, &graph, tree).unwrap();
         close(&[norm(&twin)], &[norm(&model)], 1e-9);
         let space = GSpaceConfig::sgd()
             .with_coordinates(Coordinates::Plain)
@@ -245,12 +244,12 @@ fn other_running_statistics_are_another_function() {
     let model = families(DType::F64, 1e-5)
         .remove("plain with batch norm")
         .unwrap();
-    let wiring = Wiring::of(&model).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
     let mut other = model.valid().train();
     other.norms[1].running_mean =
         burn::module::RunningState::new(tensor(vec![0.5; 4], [4], DType::F64).inner());
-    let other_wiring = Wiring::of(&other).unwrap();
-    let answer = equivalent((&model, &wiring), (&other, &other_wiring), 1e-6).unwrap();
+    let other_wiring = scale_graph(&other, Default::default()).unwrap();
+    let answer = equivalent((&model, &graph), (&other, &other_wiring), 1e-6).unwrap();
     assert!(
         matches!(&answer, Equivalence::Different { parameter, .. } if parameter == "norms.1.running_mean"),
         "{answer:?}"
@@ -268,35 +267,38 @@ fn rank_is_m_minus_h_on_convolutions() {
     let d = m.conv(c, 2, 2, 1, 2);
     let d = m.mean(d);
     let model = m.end(d, 2);
-    let wiring = Wiring::of(&model).unwrap();
-    let paths = Paths::of(&model, &wiring).unwrap();
-    assert_eq!(paths.rank(), wiring.basis_paths());
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let paths = enumerate(&model, &graph).unwrap();
+    assert_eq!(paths.rank(), graph.basis_paths());
     let two: f64 = paths.values().iter().map(|v| v * v).sum();
     close(
-        &[path_norm(&model, &wiring, Power::Two).unwrap()],
+        &[path_norm(&model, &graph, Power::Two).unwrap()],
         &[two],
         1e-12,
     );
     let x = [0.0];
-    assert!(matches!(paths.outputs(&[&x]), Err(Error::NotDense { .. })));
+    assert!(matches!(
+        paths.outputs(&[&x]),
+        Err(gsgd::core::Error::NotDense { .. })
+    ));
 }
 
 #[test]
 fn incoming_and_outgoing_sums_agree_for_every_class() {
     for (name, model) in families(DType::F64, TINY) {
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let gradients = grads(&model, Images::random(1, DType::F64).loss(&model));
         // u by class from the change of the loss's first order under each scaling
-        let mut total = vec![0.0; wiring.hidden() + 1];
-        let slots = common::matrices(&model, &wiring, &gradients);
-        for (edges, entries) in wiring.edges().iter().zip(slots) {
+        let mut total = vec![0.0; graph.hidden() + 1];
+        let slots = common::matrices(&model, &graph, &gradients);
+        for (edges, entries) in graph.edges().iter().zip(slots) {
             for (tail, head, u) in entries {
                 total[edges.heads()[head].index()] += u;
                 total[edges.tails()[tail].index()] -= u;
             }
         }
         println!("{name}");
-        close(&total[1..], &vec![0.0; wiring.hidden()], 1e-10);
+        close(&total[1..], &vec![0.0; graph.hidden()], 1e-10);
     }
 }
 
@@ -305,20 +307,20 @@ fn biases_before_batch_norm_are_left_alone_and_named() {
     let model = families(DType::F64, 1e-5)
         .remove("plain with batch norm")
         .unwrap();
-    let wiring = Wiring::of(&model).unwrap();
-    let biases: Vec<&str> = wiring.null_biases().collect();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let biases: Vec<&str> = graph.null_biases().collect();
     assert_eq!(biases, ["convs.0.bias", "convs.1.bias", "convs.2.bias"]);
     let kinds = |kind| {
-        wiring
+        graph
             .hidden_classes()
-            .filter(|&c| wiring.kind(c) == kind)
+            .filter(|&c| graph.kind(c) == kind)
             .count()
     };
     assert_eq!(
         (
-            kinds(Kind::Sink),
-            kinds(Kind::Floating),
-            kinds(Kind::Grounded)
+            kinds(Kind::IntoBatchNorm),
+            kinds(Kind::BehindBatchNorm),
+            kinds(Kind::ReachesOutput)
         ),
         (10, 7, 3)
     );
@@ -334,31 +336,35 @@ fn biases_before_batch_norm_are_left_alone_and_named() {
 fn siblings_on_convolutions() {
     for (name, model) in families(DType::F32, TINY) {
         let twin = |model: &ConvNet| {
-            let wiring = Wiring::of(model).unwrap();
-            Scaling::powers_of_two(&wiring, 3, 1)
-                .apply(model.valid().train(), &wiring)
-                .unwrap()
+            let graph = scale_graph(model, Default::default()).unwrap();
+            apply(
+                model.valid().train(),
+                &graph,
+                &Scaling::powers_of_two(&graph, 3, 1),
+            )
+            .unwrap()
         };
         let other = twin(&model);
         let images = Images::random(2, DType::F32);
         let gradients = |model: &ConvNet| grads(model, images.loss(model));
-        match PathSgd::init(&model, Unwired::Refuse) {
+        match PathSgd::init(&model, Outside::Refuse) {
             Err(error) => {
                 assert!(
-                    has_norm(&model) && matches!(error, Error::BatchNorm { .. }),
+                    has_norm(&model)
+                        && matches!(error, Error::Core(gsgd::core::Error::BatchNorm { .. })),
                     "{name}"
                 )
             }
             Ok(mut optim) => {
                 assert!(!has_norm(&model));
                 let a = optim.step(0.1, model.clone(), gradients(&model)).unwrap();
-                let mut optim = PathSgd::init(&other, Unwired::Refuse).unwrap();
+                let mut optim = PathSgd::init(&other, Outside::Refuse).unwrap();
                 let b = optim.step(0.1, other.clone(), gradients(&other)).unwrap();
                 assert_eq!(outputs(&a, DType::F32), outputs(&b, DType::F32), "{name}");
             }
         }
         let balanced = |model: &ConvNet| {
-            let mut optim = BalancedSgd::init(model, Balance::default(), Unwired::Refuse).unwrap();
+            let mut optim = BalancedSgd::init(model, Balance::default(), Outside::Refuse).unwrap();
             let stepped = optim
                 .step(0.01, model.valid().train(), gradients(model))
                 .unwrap();
@@ -375,18 +381,18 @@ fn a_forgotten_skip_and_a_forgotten_norm_are_found() {
     let x = Images::random(1, DType::F64).x;
     let mut lying = models["residual"].clone();
     let honest = lying.ops.clone();
-    // the wiring says that the sum is its second summand
+    // the graph says that the sum is its second summand
     for op in &mut lying.ops {
         if let Op::Add(_, b) = *op {
             *op = Op::Relu(b);
             break;
         }
     }
-    let wiring = Wiring::of(&lying).unwrap();
+    let graph = scale_graph(&lying, Default::default()).unwrap();
     lying.ops = honest;
-    let found = wiring.verify(&lying, |model: &ConvNet| model.forward(x.clone()));
+    let found = verify(&lying, &graph, |model: &ConvNet| model.forward(x.clone()));
     assert!(
-        matches!(&found, Err(Error::Wiring(WiringError::Mismatch { layer, .. })) if layer.starts_with("convs")),
+        matches!(&found, Err(Error::Core(gsgd::core::Error::Graph(GraphError::Mismatch { layer, .. }))) if layer.starts_with("convs")),
         "{found:?}"
     );
 
@@ -397,11 +403,16 @@ fn a_forgotten_skip_and_a_forgotten_norm_are_found() {
             *op = Op::Relu(from);
         }
     }
-    let wiring = Wiring::of(&lying).unwrap();
+    let graph = scale_graph(&lying, Default::default()).unwrap();
     lying.ops = honest;
-    let found = wiring.verify(&lying, |model: &ConvNet| model.forward(x.clone()));
+    let found = verify(&lying, &graph, |model: &ConvNet| model.forward(x.clone()));
     assert!(
-        matches!(found, Err(Error::Wiring(WiringError::Mismatch { .. }))),
+        matches!(
+            found,
+            Err(Error::Core(gsgd::core::Error::Graph(
+                GraphError::Mismatch { .. }
+            )))
+        ),
         "{found:?}"
     );
 }
@@ -409,19 +420,20 @@ fn a_forgotten_skip_and_a_forgotten_norm_are_found() {
 #[test]
 fn skips_per_block_ground_the_stream() {
     let model = families(DType::F64, 1e-5).remove("residual").unwrap();
-    let whole = Wiring::of(&model).unwrap();
-    let blocks = WiringConfig::new()
-        .with_skips(SkipTreatment::PerBlock)
-        .wire(&model)
-        .unwrap();
+    let whole = scale_graph(&model, Default::default()).unwrap();
+    let blocks = ScaleGraphConfig::new().with_skips(SkipTreatment::PerBlock);
+    let blocks = scale_graph(&model, blocks).unwrap();
     // inner channels of the blocks, 4 and 4, but neither stream, 3 and 4
     assert_eq!((whole.hidden(), blocks.hidden()), (15, 8));
-    let config =
-        GSpaceConfig::sgd().with_wiring(WiringConfig::new().with_skips(SkipTreatment::PerBlock));
+    let config = GSpaceConfig::sgd()
+        .with_scale_graph(ScaleGraphConfig::new().with_skips(SkipTreatment::PerBlock));
     let start = model.valid().train();
-    let twin = Scaling::powers_of_two(&blocks, 4, 3)
-        .apply(start.clone(), &blocks)
-        .unwrap();
+    let twin = apply(
+        start.clone(),
+        &blocks,
+        &Scaling::powers_of_two(&blocks, 4, 3),
+    )
+    .unwrap();
     let a = run(start, &config, 0.01, 20, DType::F64);
     let b = run(twin, &config, 0.01, 20, DType::F64);
     assert_eq!(outputs(&a, DType::F64), outputs(&b, DType::F64));
@@ -432,13 +444,15 @@ fn the_papers_batch_norm_is_an_approximation() {
     let model = families(DType::F64, 1e-5)
         .remove("plain with batch norm")
         .unwrap();
-    let paper = WiringConfig::new().with_batch_norm(BatchNormTreatment::Paper);
-    let wiring = paper.wire(&model).unwrap();
-    assert_eq!(wiring.unwired().count(), 0);
-    let twin = Scaling::random(&wiring, 1.0, 7)
-        .unwrap()
-        .apply(model.valid().train(), &wiring)
-        .unwrap();
+    let paper = ScaleGraphConfig::new().with_batch_norm(BatchNormTreatment::Paper);
+    let graph = scale_graph(&model, paper).unwrap();
+    assert_eq!(graph.unused().count(), 0);
+    let twin = apply(
+        model.valid().train(),
+        &graph,
+        &Scaling::random(&graph, 1.0, 7).unwrap(),
+    )
+    .unwrap();
     let x = Images::random(1, DType::F64).x;
     let (a, b) = (values(model.forward(x.clone())), values(twin.forward(x)));
     let worst = a
@@ -452,7 +466,7 @@ fn the_papers_batch_norm_is_an_approximation() {
     );
     // and it trains: gamma and beta in weight space, the rest in path space
     let config = GSpaceConfig::sgd()
-        .with_wiring(paper)
+        .with_scale_graph(paper)
         .with_skeleton(Skeleton::Largest);
     let before = values(Images::random(0, DType::F64).loss(&model))[0];
     let after = run(model.valid().train(), &config, 0.01, 40, DType::F64);
@@ -483,7 +497,7 @@ impl Others {
 }
 
 impl Homogeneous for Others {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.conv_transpose2d(x, &self.up);
         let y = w.relu(y);
         let y = w.batch_norm(y, &self.norm);
@@ -510,13 +524,17 @@ fn transposed_and_one_dimensional_convolutions() {
         head: LinearConfig::new(78, 3).init(&device()),
     };
     let images = Images::random(4, DType::F32);
-    let wiring = Wiring::of(&model).unwrap();
-    wiring
-        .verify(&model, |model: &Others| model.forward(images.x.clone()))
-        .unwrap();
-    let twin = Scaling::powers_of_two(&wiring, 5, 2)
-        .apply(model.valid().train(), &wiring)
-        .unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    verify(&model, &graph, |model: &Others| {
+        model.forward(images.x.clone())
+    })
+    .unwrap();
+    let twin = apply(
+        model.valid().train(),
+        &graph,
+        &Scaling::powers_of_two(&graph, 5, 2),
+    )
+    .unwrap();
     let run = |mut model: Others, coordinates| {
         let config = GSpaceConfig::momentum(0.9).with_coordinates(coordinates);
         let mut optim = config.init(&model).unwrap();
@@ -564,7 +582,7 @@ impl Strided {
 }
 
 impl Homogeneous for Strided {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.conv1d(x, &self.line);
         let y = w.relu(y);
         let y = w.dropout(y);
@@ -604,13 +622,11 @@ fn gradients_that_burn_computes_wrongly_are_refused() {
     let name = "line.weight".to_string();
     let error = GSpaceConfig::sgd().init(&model).err().unwrap();
     assert_eq!(error, Error::WrongGradient { name: name.clone() });
-    let error = PathSgd::init(&model, Unwired::Refuse).err().unwrap();
+    let error = PathSgd::init(&model, Outside::Refuse).err().unwrap();
     assert_eq!(error, Error::WrongGradient { name });
     // rescaling needs no gradient, nor does a frozen layer, and without a stride it is right
-    let wiring = Wiring::of(&model).unwrap();
-    wiring
-        .verify(&model, |model| model.forward(lines()))
-        .unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    verify(&model, &graph, |model| model.forward(lines())).unwrap();
     let mut frozen = model.clone();
     frozen.line.weight = frozen.line.weight.set_require_grad(false);
     assert!(GSpaceConfig::sgd().init(&frozen).is_ok());
@@ -620,15 +636,16 @@ fn gradients_that_burn_computes_wrongly_are_refused() {
 #[test]
 fn dropout_that_is_active_is_named() {
     let model = Strided::new(1, 0.5);
-    let wiring = Wiring::of(&model).unwrap();
-    let error = wiring.verify(&model, |model| model.forward(lines()));
-    assert_eq!(error, Err(Error::Wiring(WiringError::Random)));
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let error = verify(&model, &graph, |model| model.forward(lines()));
+    assert_eq!(
+        error,
+        Err(Error::Core(gsgd::core::Error::Graph(GraphError::Random)))
+    );
     let x = lines().inner();
     let valid = model.valid();
-    let wiring = Wiring::of(&valid).unwrap();
-    wiring
-        .verify(&valid, |model| model.forward(x.clone()))
-        .unwrap();
+    let graph = scale_graph(&valid, Default::default()).unwrap();
+    verify(&valid, &graph, |model| model.forward(x.clone())).unwrap();
 }
 
 #[test]
@@ -638,8 +655,8 @@ fn wirings_that_make_no_sense_name_the_layers() {
             .remove("residual with batch norm")
             .unwrap();
         change(&mut model);
-        match Wiring::of(&model).unwrap_err() {
-            Error::Wiring(error) => error,
+        match scale_graph(&model, Default::default()).unwrap_err() {
+            Error::Core(gsgd::core::Error::Graph(error)) => error,
             other => panic!("{other}"),
         }
     };
@@ -653,7 +670,7 @@ fn wirings_that_make_no_sense_name_the_layers() {
         model.ops[add] = Op::Add(3, 6);
     });
     assert!(
-        matches!(&unequal, WiringError::Add { left: 3, right: 4, right_from, .. } if right_from.contains("norms.1")),
+        matches!(&unequal, GraphError::Add { left: 3, right: 4, right_from, .. } if right_from.contains("norms.1")),
         "{unequal}"
     );
     let channels = wrong(&|model| {
@@ -661,11 +678,11 @@ fn wirings_that_make_no_sense_name_the_layers() {
         model.ops[last] = Op::Linear { from: 3, layer: 0 };
     });
     assert!(
-        matches!(&channels, WiringError::Width { layer, expected: 4, found: 3 } if layer == "linears.0.weight")
+        matches!(&channels, GraphError::Width { layer, expected: 4, found: 3 } if layer == "linears.0.weight")
     );
     let groups = wrong(&|model| model.convs[0].groups = 2);
     assert!(
-        matches!(&groups, WiringError::Groups { layer, channels: 3, groups: 2 } if layer == "convs.0.weight"),
+        matches!(&groups, GraphError::Groups { layer, channels: 3, groups: 2 } if layer == "convs.0.weight"),
         "{groups}"
     );
     let twice = wrong(&|model| {
@@ -678,7 +695,7 @@ fn wirings_that_make_no_sense_name_the_layers() {
         }
     });
     assert!(
-        matches!(&twice, WiringError::Twice { layer } if layer == "norms.0.gamma"),
+        matches!(&twice, GraphError::Twice { layer } if layer == "norms.0.gamma"),
         "{twice}"
     );
 }

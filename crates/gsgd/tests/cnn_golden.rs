@@ -10,9 +10,10 @@ use burn::optim::SgdConfig;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use common::convnet::{ConvNet, Op, conv, norm};
 use common::{Batch, close, device, grads, linear, tensor, values};
+use gsgd::skeleton::{Edge, SkeletonTree};
 use gsgd::{
-    BatchNormTreatment, Coordinates, Edge, Execution, GSpaceConfig, Skeleton, Tree, Unwired,
-    Wiring, WiringConfig, paper,
+    BatchNormTreatment, Coordinates, Execution, GSpaceConfig, Kind, Outside, ScaleGraph,
+    ScaleGraphConfig, Skeleton, scale_graph,
 };
 use serde_json::Value;
 
@@ -68,10 +69,10 @@ impl Golden {
         self.data["mode"] == "norm"
     }
 
-    fn wiring_config(&self) -> WiringConfig {
+    fn graph_config(&self) -> ScaleGraphConfig {
         match self.data["bn"].as_str() {
-            Some("P") => WiringConfig::new().with_batch_norm(BatchNormTreatment::Paper),
-            _ => WiringConfig::new(),
+            Some("P") => ScaleGraphConfig::new().with_batch_norm(BatchNormTreatment::Paper),
+            _ => ScaleGraphConfig::new(),
         }
     }
 
@@ -195,15 +196,15 @@ impl Golden {
             .collect()
     }
 
-    fn tree(&self, wiring: &Wiring) -> Tree {
+    fn tree(&self, graph: &ScaleGraph) -> SkeletonTree {
         let edge = |value: &Value| -> Option<Edge> {
             let name = value[0].as_str()?;
             let at = value[1].as_u64()? as usize;
-            let slot = wiring
+            let slot = graph
                 .edges()
                 .iter()
                 .position(|e| Self::name(e.name()) == name)?;
-            let edges = &wiring.edges()[slot];
+            let edges = &graph.edges()[slot];
             let (tails, heads) = (edges.tails().len(), edges.heads().len());
             Some(match edges.shape().len() {
                 1 => Edge {
@@ -231,12 +232,12 @@ impl Golden {
             })
         };
         let edges = |key: &str| {
-            let classes = 1..=wiring.hidden();
+            let classes = 1..=graph.hidden();
             classes
                 .map(|c| edge(&self.data[key][c.to_string()]))
                 .collect()
         };
-        Tree {
+        SkeletonTree {
             ins: edges("In"),
             outs: edges("Out"),
         }
@@ -244,15 +245,15 @@ impl Golden {
 
     fn config(&self, config: GSpaceConfig) -> GSpaceConfig {
         let config = config
-            .with_wiring(self.wiring_config())
+            .with_scale_graph(self.graph_config())
             .without_floor()
-            .with_unwired(Unwired::Refuse);
+            .with_outside(Outside::Refuse);
         if self.is_norm() {
             return config.with_coordinates(Coordinates::Norm);
         }
-        let wiring = self.wiring_config().wire(&self.model()).unwrap();
+        let graph = scale_graph(&self.model(), self.graph_config()).unwrap();
         config
-            .with_skeleton(Skeleton::Chosen(self.tree(&wiring)))
+            .with_skeleton(Skeleton::Chosen(self.tree(&graph)))
             .with_coordinates(Coordinates::Plain)
     }
 
@@ -295,12 +296,12 @@ fn losses_and_counts() {
             &[golden.number("loss")],
             1e-12,
         );
-        let wiring = golden.wiring_config().wire(&model).unwrap();
-        assert_eq!(wiring.weights() as f64, golden.number("m"));
-        assert_eq!(wiring.hidden() as f64, golden.number("H"));
-        assert_eq!(wiring.basis_paths() as f64, golden.number("dim"));
-        assert_eq!(wiring.unwired().count(), 0);
-        for edges in wiring.edges() {
+        let graph = scale_graph(&model, golden.graph_config()).unwrap();
+        assert_eq!(graph.weights() as f64, golden.number("m"));
+        assert_eq!(graph.hidden() as f64, golden.number("H"));
+        assert_eq!(graph.basis_paths() as f64, golden.number("dim"));
+        assert_eq!(graph.unused().count(), 0);
+        for edges in graph.edges() {
             let classes = |classes: &[gsgd::ScaleClass]| -> Vec<usize> {
                 classes.iter().map(|c| c.index()).collect()
             };
@@ -308,11 +309,17 @@ fn losses_and_counts() {
             let heads: Vec<usize> = heads.iter().map(|&c| c as usize).collect();
             assert_eq!(classes(edges.heads()), heads, "{}", edges.name());
         }
-        for class in wiring.hidden_classes() {
+        for class in graph.hidden_classes() {
             let kind = golden.data["classes"][class.index() - 1]["kind"]
                 .as_str()
                 .unwrap();
-            assert_eq!(format!("{:?}", wiring.kind(class)).to_lowercase(), kind);
+            let expected = match kind {
+                "grounded" => Kind::ReachesOutput,
+                "floating" => Kind::BehindBatchNorm,
+                "sink" => Kind::IntoBatchNorm,
+                other => panic!("{other}"),
+            };
+            assert_eq!(graph.kind(class), expected);
         }
     });
 }
@@ -321,8 +328,8 @@ fn losses_and_counts() {
 fn the_paper_skeleton_is_the_centre_tap_of_index_modulo() {
     each(|golden| {
         if golden.data["skeleton"] == "centre" && !golden.is_norm() {
-            let wiring = golden.wiring_config().wire(&golden.model()).unwrap();
-            assert_eq!(paper(&wiring), golden.tree(&wiring));
+            let graph = scale_graph(&golden.model(), golden.graph_config()).unwrap();
+            assert_eq!(SkeletonTree::paper(&graph), golden.tree(&graph));
         }
     });
 }
@@ -336,7 +343,7 @@ fn path_values_and_their_gradients() {
             let optim = config.init(&model).unwrap();
             let gradients = grads(&model, golden.loss(&model));
             let space = optim.path_space(&model, gradients).unwrap();
-            for (edges, (v, g)) in optim.wiring().edges().iter().zip(space) {
+            for (edges, (v, g)) in optim.scale_graph().edges().iter().zip(space) {
                 let (v, g) = (values(v), values(g));
                 let expected = golden.of_parameter("v", edges.name());
                 let expected_g = golden.of_parameter("dLdv", edges.name());

@@ -6,10 +6,10 @@ use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Dag, Mlp, Nudge, close, grads, rng, values, weights};
-use gsgd::{
-    Balance, Coordinates, Execution, GSpace, GSpaceConfig, Homogeneous, Paths, Power, Scaling,
-    Skeleton, Tree, Wiring, balance, basis_path_norm, paper, path_norm,
-};
+use gsgd::paths::{Power, basis_path_norm, enumerate, path_norm};
+use gsgd::rescale::{Balance, Scaling, apply, balance};
+use gsgd::skeleton::SkeletonTree;
+use gsgd::{Coordinates, Execution, GSpace, GSpaceConfig, Homogeneous, Skeleton, scale_graph};
 use proptest::prelude::*;
 use rand::Rng;
 
@@ -22,8 +22,11 @@ fn bare(skeleton: Skeleton) -> GSpaceConfig {
 }
 
 fn skeletons<M: Module + Homogeneous>(model: &M) -> Vec<Skeleton> {
-    let wiring = Wiring::of(model).unwrap();
-    vec![Skeleton::Largest, Skeleton::Chosen(paper(&wiring))]
+    let graph = scale_graph(model, Default::default()).unwrap();
+    vec![
+        Skeleton::Largest,
+        Skeleton::Chosen(SkeletonTree::paper(&graph)),
+    ]
 }
 
 fn path_space<M: Module>(optim: &GSpace, model: &M, loss: Tensor<1>) -> Vec<(Vec<f64>, Vec<f64>)> {
@@ -62,7 +65,7 @@ fn the_inverse_chain_rule_is_the_derivative() {
                 }
                 let h = 1e-6 * v.abs().max(1e-3);
                 let moved = |h: f64| {
-                    let name = optim.wiring().edges()[slot].name();
+                    let name = optim.scale_graph().edges()[slot].name();
                     let nudge = GSpaceConfig::new(Nudge { at, h }.in_parameter(name))
                         .with_skeleton(skeleton.clone())
                         .with_coordinates(Coordinates::Plain)
@@ -116,9 +119,9 @@ fn values_after_step_are_the_inner_optimisers(seed: u64, bias: bool) {
 }
 
 fn rank_is_m_minus_h<M: Module + Homogeneous>(model: &M) {
-    let wiring = Wiring::of(model).unwrap();
-    let paths = Paths::of(model, &wiring).unwrap();
-    assert_eq!(paths.rank(), wiring.basis_paths());
+    let graph = scale_graph(model, Default::default()).unwrap();
+    let paths = enumerate(model, &graph).unwrap();
+    assert_eq!(paths.rank(), graph.basis_paths());
 }
 
 proptest! {
@@ -142,8 +145,8 @@ proptest! {
     #[test]
     fn equation_1_of_the_paper_and_the_norms(seed in 0u64..1_000_000, bias: bool) {
         let model = Dag::random(seed, bias, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
-        let paths = Paths::of(&model, &wiring).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
+        let paths = enumerate(&model, &graph).unwrap();
         let batch = batch(&model, seed);
         let x = values(batch.x.clone());
         let outputs: Vec<f64> = x
@@ -155,22 +158,22 @@ proptest! {
         let v = paths.values();
         let one: f64 = v.iter().map(|v| v.abs()).sum();
         let two: f64 = v.iter().map(|v| v * v).sum();
-        close(&[path_norm(&model, &wiring, Power::One).unwrap()], &[one], 1e-12);
-        close(&[path_norm(&model, &wiring, Power::Two).unwrap()], &[two], 1e-12);
+        close(&[path_norm(&model, &graph, Power::One).unwrap()], &[one], 1e-12);
+        close(&[path_norm(&model, &graph, Power::Two).unwrap()], &[two], 1e-12);
     }
 
     #[test]
     fn basis_path_norm_and_values_are_invariant(seed in 0u64..1_000_000, bias: bool) {
         let model = Dag::random(seed, bias, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let batch = batch(&model, seed);
         let optim = bare(Skeleton::Largest).init(&model).unwrap();
-        let tree: Tree = optim.skeleton().unwrap().clone();
+        let tree: SkeletonTree = optim.skeleton().unwrap().clone();
         let space = path_space(&optim, &model, probe(&model, &batch));
         let squares: f64 = space.iter().flat_map(|(v, _)| v).map(|v| v * v).sum();
-        close(&[basis_path_norm(&model, &wiring, &tree).unwrap()], &[squares], 1e-10);
+        close(&[basis_path_norm(&model, &graph, &tree).unwrap()], &[squares], 1e-10);
 
-        let twin = Scaling::random(&wiring, 2.0, seed).unwrap().apply(model.clone(), &wiring).unwrap();
+        let twin = apply(model.clone(), &graph, &Scaling::random(&graph, 2.0, seed).unwrap()).unwrap();
         let optim = bare(Skeleton::Largest).init(&twin).unwrap();
         prop_assert_eq!(optim.skeleton().unwrap(), &tree);
         for (a, b) in space.iter().zip(path_space(&optim, &twin, probe(&twin, &batch))) {
@@ -182,13 +185,13 @@ proptest! {
     #[test]
     fn incoming_and_outgoing_sums_agree_for_every_class(seed in 0u64..1_000_000, bias: bool) {
         let model = Dag::random(seed, bias, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let batch = batch(&model, seed);
         let gradients = grads(&model, probe(&model, &batch));
-        let (mut incoming, mut outgoing) = (vec![0.0; wiring.hidden() + 1], vec![0.0; wiring.hidden() + 1]);
+        let (mut incoming, mut outgoing) = (vec![0.0; graph.hidden() + 1], vec![0.0; graph.hidden() + 1]);
         let flat = FlatGradients::of(&model, gradients);
         let w = by_name(&model);
-        for edges in wiring.edges() {
+        for edges in graph.edges() {
             let columns = edges.heads().len();
             for (at, (w, g)) in w[edges.name()].iter().zip(&flat.0[edges.name()]).enumerate() {
                 incoming[edges.heads()[at % columns].index()] += w * g;
@@ -250,16 +253,13 @@ impl burn::module::ModuleVisitor for Named {
 fn norm_coordinates_lie_on_spheres_and_the_gradient_is_their_tangent() {
     for seed in 0..20 {
         let model = Dag::random(seed, seed % 2 == 0, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
         let batch = batch(&model, seed);
         let config = GSpaceConfig::sgd().with_coordinates(Coordinates::Norm);
         let mut optim = config.init(&model).unwrap();
         let space = path_space(&optim, &model, probe(&model, &batch));
-        let (mut size, mut slope) = (
-            vec![0.0; wiring.hidden() + 1],
-            vec![0.0; wiring.hidden() + 1],
-        );
-        for (edges, (v, g)) in wiring.edges().iter().zip(&space) {
+        let (mut size, mut slope) = (vec![0.0; graph.hidden() + 1], vec![0.0; graph.hidden() + 1]);
+        for (edges, (v, g)) in graph.edges().iter().zip(&space) {
             for (at, (v, g)) in v.iter().zip(g).enumerate() {
                 let head = edges.heads()[at % edges.heads().len()].index();
                 size[head] += 0.5 * v * v;
@@ -267,8 +267,8 @@ fn norm_coordinates_lie_on_spheres_and_the_gradient_is_their_tangent() {
             }
         }
         // Streams that are written again later have further edges outside their sphere.
-        let written_once = wiring.hidden_classes().filter(|c| {
-            let names = wiring
+        let written_once = graph.hidden_classes().filter(|c| {
+            let names = graph
                 .edges()
                 .iter()
                 .filter(|e| !e.is_bias() && e.heads().contains(c));
@@ -333,7 +333,7 @@ fn fused_and_lifted_agree_with_floor_and_normalisation() {
 #[test]
 fn weight_decay_in_path_space_is_the_gradient_of_the_basis_path_norm() {
     let model = Dag::random(4, true, DType::F64);
-    let wiring = Wiring::of(&model).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
     let batch = batch(&model, 4);
     let decay = burn::optim::decay::WeightDecayConfig::new(0.1);
     let optim = SgdConfig::new().with_weight_decay(Some(decay)).init();
@@ -348,7 +348,7 @@ fn weight_decay_in_path_space_is_the_gradient_of_the_basis_path_norm() {
             .unwrap();
         let tree = optim.skeleton().unwrap().clone();
         (
-            basis_path_norm(&stepped, &wiring, &tree).unwrap(),
+            basis_path_norm(&stepped, &graph, &tree).unwrap(),
             path_space(&optim, &stepped, probe(&stepped, &batch)),
         )
     };
@@ -392,14 +392,14 @@ fn the_clip_norm_bounds_the_step_in_path_space() {
 fn normalised_values_are_the_weights_of_the_balanced_network() {
     for seed in 0..6 {
         let model = Dag::random(seed, seed % 2 == 0, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
-        let scaling = Scaling::random(&wiring, 1.0, seed).unwrap();
-        let rescaled = scaling.apply(model.clone(), &wiring).unwrap();
-        let (balanced, _) = balance(rescaled.clone(), &wiring, Balance::default()).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
+        let scaling = Scaling::random(&graph, 1.0, seed).unwrap();
+        let rescaled = apply(model.clone(), &graph, &scaling).unwrap();
+        let (balanced, _) = balance(rescaled.clone(), &graph, Balance::default()).unwrap();
         let balanced = by_name(&balanced);
         let optim = GSpaceConfig::sgd().init(&rescaled).unwrap();
         let space = path_space(&optim, &rescaled, probe(&rescaled, &batch(&model, seed)));
-        for (edges, (v, _)) in wiring.edges().iter().zip(space) {
+        for (edges, (v, _)) in graph.edges().iter().zip(space) {
             for (v, w) in v.iter().zip(&balanced[edges.name()]) {
                 // held entries have no coordinate
                 assert!(

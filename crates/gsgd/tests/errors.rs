@@ -8,9 +8,12 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, device, grads, tensor, values, weights};
+use gsgd::paths::enumerate;
+use gsgd::rescale::{Equivalence, Scaling, apply, equivalent};
+use gsgd::skeleton::{self, SkeletonTree};
 use gsgd::{
-    Channels, Coordinates, Equivalence, Error, Execution, GSpaceConfig, Homogeneous, Paths,
-    Scaling, Skeleton, Unwired, Wiring, WiringBuilder, WiringError, equivalent, skeleton_to_one,
+    Channels, Coordinates, Error, Execution, GSpaceConfig, GraphError, Homogeneous, Outside,
+    ScaleGraphBuilder, Skeleton, scale_graph, verify,
 };
 
 const WIDTHS: [usize; 4] = [4, 6, 5, 3];
@@ -28,7 +31,7 @@ fn gradients(model: &Mlp) -> GradientsParams {
     grads(model, batch.loss(model.forward(batch.x.clone())))
 }
 
-/// A model with a skip connection and an extra parameter, wired as `how` says.
+/// A model with a skip connection and an extra parameter, in the graph as `how` says.
 #[derive(Module, Debug)]
 struct Skip {
     first: Linear,
@@ -77,7 +80,7 @@ impl Skip {
 }
 
 impl Homogeneous for Skip {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let first = w.linear(x, &self.first);
         let y = w.relu(first);
         let z = w.linear(y, &self.inner);
@@ -101,33 +104,33 @@ impl Homogeneous for Skip {
 
 #[test]
 fn wrong_wirings_are_named() {
-    let error = |execution| Wiring::of(&Skip::new(execution)).unwrap_err();
-    let wiring = |execution| match error(execution) {
-        Error::Wiring(error) => error,
+    let error = |execution| scale_graph(&Skip::new(execution), Default::default()).unwrap_err();
+    let graph = |execution| match error(execution) {
+        Error::Core(gsgd::core::Error::Graph(error)) => error,
         other => panic!("{other}"),
     };
     assert!(
-        matches!(wiring(How::WrongWidth), WiringError::Width { layer, expected: 6, found: 12 } if layer == "last.weight")
+        matches!(graph(How::WrongWidth), GraphError::Width { layer, expected: 6, found: 12 } if layer == "last.weight")
     );
     assert!(matches!(
-        wiring(How::WrongAdd),
-        WiringError::Add {
+        graph(How::WrongAdd),
+        GraphError::Add {
             left: 12,
             right: 6,
             ..
         }
     ));
-    assert!(matches!(wiring(How::Twice), WiringError::Twice { layer } if layer == "inner.weight"));
+    assert!(matches!(graph(How::Twice), GraphError::Twice { layer } if layer == "inner.weight"));
     assert!(
-        matches!(wiring(How::DeadEnd), WiringError::DeadEnd { layer } if layer == "inner.weight")
+        matches!(graph(How::DeadEnd), GraphError::DeadEnd { layer } if layer == "inner.weight")
     );
-    assert!(matches!(wiring(How::Foreign), WiringError::Foreign { .. }));
+    assert!(matches!(graph(How::Foreign), GraphError::Foreign { .. }));
     // The input's width is known once a layer has read it.
     assert!(matches!(
-        wiring(How::ConcatWithInput),
-        WiringError::Width { .. }
+        graph(How::ConcatWithInput),
+        GraphError::Width { .. }
     ));
-    assert!(Wiring::of(&Skip::new(How::Right)).is_ok());
+    assert!(scale_graph(&Skip::new(How::Right), Default::default()).is_ok());
 }
 
 #[test]
@@ -135,13 +138,13 @@ fn verify_names_the_layer_where_wiring_and_model_part() {
     let x = batch().x;
     let verify = |execution| {
         let model = Skip::new(execution);
-        let wiring = Wiring::of(&model).unwrap();
-        wiring.verify(&model, |model| model.forward(x.clone()))
+        let graph = scale_graph(&model, Default::default()).unwrap();
+        verify(&model, &graph, |model| model.forward(x.clone()))
     };
     assert_eq!(verify(How::Right), Ok(()));
     for execution in [How::ForgottenSkip, How::ForgottenTanh] {
         match verify(execution) {
-            Err(Error::Wiring(WiringError::Mismatch { layer, .. })) => {
+            Err(Error::Core(gsgd::core::Error::Graph(GraphError::Mismatch { layer, .. }))) => {
                 assert_eq!(layer, "first.weight")
             }
             other => panic!("{execution:?}: {other:?}"),
@@ -155,7 +158,7 @@ struct UnknownWidth {
 }
 
 impl Homogeneous for UnknownWidth {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let both = w.concat([x, x]);
         w.linear(both, &self.layer)
     }
@@ -166,10 +169,12 @@ fn unknown_widths_and_other_builders() {
     let model = UnknownWidth {
         layer: LinearConfig::new(8, 2).init(&device()),
     };
-    let error = Wiring::of(&model).unwrap_err();
+    let error = scale_graph(&model, Default::default()).unwrap_err();
     assert!(matches!(
         error,
-        Error::Wiring(WiringError::UnknownWidth { call: "concat" })
+        Error::Core(gsgd::core::Error::Graph(GraphError::UnknownWidth {
+            call: "concat"
+        }))
     ));
 
     #[derive(Module, Debug)]
@@ -178,7 +183,7 @@ fn unknown_widths_and_other_builders() {
     }
     thread_local!(static OLD: std::cell::Cell<Option<Channels>> = const { std::cell::Cell::new(None) });
     impl Homogeneous for Leaky {
-        fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
             let from = OLD.replace(Some(x)).unwrap_or(x);
             w.linear(from, &self.layer)
         }
@@ -186,11 +191,13 @@ fn unknown_widths_and_other_builders() {
     let model = Leaky {
         layer: LinearConfig::new(3, 2).init(&device()),
     };
-    assert!(Wiring::of(&model).is_ok());
-    let error = Wiring::of(&model).unwrap_err();
+    assert!(scale_graph(&model, Default::default()).is_ok());
+    let error = scale_graph(&model, Default::default()).unwrap_err();
     assert!(matches!(
         error,
-        Error::Wiring(WiringError::WrongBuilder { call: "linear" })
+        Error::Core(gsgd::core::Error::Graph(GraphError::WrongBuilder {
+            call: "layer"
+        }))
     ));
 }
 
@@ -201,14 +208,14 @@ fn unwired_parameters_are_refused_or_stepped_in_weight_space() {
     let error = GSpaceConfig::sgd().init(&model).err().unwrap();
     assert_eq!(
         error,
-        Error::Unwired {
+        Error::Outside {
             names: vec!["extra.weight".into(), "extra.bias".into()]
         }
     );
 
     for config in [GSpaceConfig::sgd(), GSpaceConfig::momentum(0.0)] {
         let mut optim = config
-            .with_unwired(Unwired::WeightSpace)
+            .with_outside(Outside::WeightSpace)
             .init(&model)
             .unwrap();
         let extra = model.extra.as_ref().unwrap();
@@ -269,9 +276,9 @@ fn refused_steps_give_the_model_back() {
                 let refused = optim.step(0.1, model.clone(), grads).unwrap_err();
                 assert_eq!(
                     refused.error,
-                    Error::NonFiniteGradient {
+                    Error::Core(gsgd::core::Error::NonFiniteGradient {
                         name: format!("layers.{layer}.weight")
-                    }
+                    })
                 );
                 assert_eq!(weights(&refused.model), before);
             }
@@ -330,7 +337,10 @@ fn what_is_not_finite_is_found_wherever_it_is() {
             grads.register::<2>(weight.id, tensor(entries, shape, DType::F32).inner());
             let refused = optim.step(0.1, model.clone(), grads).unwrap_err();
             let name = format!("layers.{layer}.weight");
-            assert_eq!(refused.error, Error::NonFiniteGradient { name });
+            assert_eq!(
+                refused.error,
+                Error::Core(gsgd::core::Error::NonFiniteGradient { name })
+            );
             assert_eq!(weights(&refused.model), before);
         }
         let moved = grads(&model, batch.loss(model.forward(batch.x.clone())));
@@ -357,22 +367,22 @@ fn weights_the_coordinates_cannot_hold() {
     let zero = with_weight(&mlp(), 0, 0, 0.0);
     assert!(matches!(
         paper.init(&zero).err(),
-        Some(Error::ZeroSkeleton {
+        Some(Error::Core(gsgd::core::Error::ZeroSkeleton {
             tail: 0,
             head: 0,
             ..
-        })
+        }))
     ));
     let tiny = with_weight(&mlp(), 0, 0, 1e-5);
     assert!(matches!(
         paper.init(&tiny).err(),
-        Some(Error::TinySkeleton { .. })
+        Some(Error::Core(gsgd::core::Error::TinySkeleton { .. }))
     ));
     assert!(GSpaceConfig::sgd().init(&tiny).is_ok());
     let broken = with_weight(&mlp(), 1, 3, f64::NAN);
     assert!(matches!(
         GSpaceConfig::sgd().init(&broken).err(),
-        Some(Error::NonFiniteWeight { .. })
+        Some(Error::Core(gsgd::core::Error::NonFiniteWeight { .. }))
     ));
 
     let mut dead = mlp();
@@ -381,15 +391,15 @@ fn weights_the_coordinates_cannot_hold() {
     }
     let norm = GSpaceConfig::sgd().with_coordinates(Coordinates::Norm);
     assert!(
-        matches!(norm.init(&dead).err(), Some(Error::DeadUnit { unit }) if unit == "layers.0.weight[2]")
+        matches!(norm.init(&dead).err(), Some(Error::Core(gsgd::core::Error::DeadUnit { unit })) if unit == "layers.0.weight[2]")
     );
 
     let model = mlp();
-    let wiring = Wiring::of(&model).unwrap();
-    let far = Scaling::new(&wiring, &[1e-60; 11]).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let far = Scaling::new(&graph, &[1e-60; 11]).unwrap();
     assert!(matches!(
-        far.apply(model.clone(), &wiring).map_err(|r| r.error),
-        Err(Error::OutOfRange { .. })
+        apply(model.clone(), &graph, &far).map_err(|r| r.error),
+        Err(Error::Core(gsgd::core::Error::OutOfRange { .. }))
     ));
 }
 
@@ -401,9 +411,9 @@ fn layers_without_features() {
             common::linear(tensor(Vec::new(), [0, 3], DType::F32), None),
         ],
     };
-    let error = Wiring::of(&model).unwrap_err();
+    let error = scale_graph(&model, Default::default()).unwrap_err();
     assert!(
-        matches!(&error, Error::Wiring(WiringError::Empty { layer }) if layer == "layers.0.weight"),
+        matches!(&error, Error::Core(gsgd::core::Error::Graph(GraphError::Empty { layer })) if layer == "layers.0.weight"),
         "{error}"
     );
 }
@@ -411,15 +421,21 @@ fn layers_without_features() {
 #[test]
 fn skeletons_of_another_network() {
     let model = mlp();
-    let wiring = Wiring::of(&model).unwrap();
-    let right = gsgd::paper(&wiring);
-    let refused = |change: &dyn Fn(&mut gsgd::Tree)| {
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let right = SkeletonTree::paper(&graph);
+    let refused = |change: &dyn Fn(&mut SkeletonTree)| {
         let mut tree = right.clone();
         change(&mut tree);
         let config = GSpaceConfig::sgd().with_skeleton(Skeleton::Chosen(tree.clone()));
-        let refused = skeleton_to_one(model.clone(), &wiring, &tree).unwrap_err();
-        assert!(matches!(refused.error, Error::Skeleton { .. }));
-        matches!(config.init(&model).err(), Some(Error::Skeleton { .. }))
+        let refused = skeleton::set_to_one(model.clone(), &graph, &tree).unwrap_err();
+        assert!(matches!(
+            refused.error,
+            Error::Core(gsgd::core::Error::Skeleton { .. })
+        ));
+        matches!(
+            config.init(&model).err(),
+            Some(Error::Core(gsgd::core::Error::Skeleton { .. }))
+        )
     };
     assert!(refused(&|tree| _ = tree.ins.pop()));
     assert!(refused(&|tree| tree.ins[2] = None));
@@ -439,7 +455,10 @@ fn a_step_into_a_pole_is_refused_without_the_floor() {
     let mut optim = GSpaceConfig::sgd().without_floor().init(&model).unwrap();
     let refused = optim.step(f64::MAX, model.clone(), huge).unwrap_err();
     assert!(
-        matches!(refused.error, Error::Singular { .. }),
+        matches!(
+            refused.error,
+            Error::Core(gsgd::core::Error::Singular { .. })
+        ),
         "{}",
         refused.error
     );
@@ -460,53 +479,56 @@ fn settings_out_of_range() {
     for tau in [-0.1, 1.0, f64::NAN] {
         assert!(matches!(
             setting(GSpaceConfig::sgd().with_floor(tau)),
-            Some(Error::Setting { .. })
+            Some(Error::Core(gsgd::core::Error::Setting { .. }))
         ));
     }
     for norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(matches!(
             setting(GSpaceConfig::sgd().with_clip_norm(norm)),
-            Some(Error::Setting { .. })
+            Some(Error::Core(gsgd::core::Error::Setting { .. }))
         ));
     }
     for momentum in [-0.1, 1.0, 1.5, f64::NAN] {
         for config in [GSpaceConfig::momentum, GSpaceConfig::nesterov] {
             assert!(matches!(
                 setting(config(momentum)),
-                Some(Error::Setting { .. })
+                Some(Error::Core(gsgd::core::Error::Setting { .. }))
             ));
         }
     }
-    let wiring = Wiring::of(&mlp()).unwrap();
+    let graph = scale_graph(&mlp(), Default::default()).unwrap();
     assert!(matches!(
-        Scaling::random(&wiring, f64::NAN, 0),
-        Err(Error::Setting { .. })
+        Scaling::random(&graph, f64::NAN, 0),
+        Err(gsgd::core::Error::Setting { .. })
     ));
     assert!(matches!(
-        Scaling::new(&wiring, &[1.0]),
-        Err(Error::Scaling { .. })
+        Scaling::new(&graph, &[1.0]),
+        Err(gsgd::core::Error::Scaling { .. })
     ));
     assert!(matches!(
-        Scaling::new(&wiring, &[-1.0; 11]),
-        Err(Error::Scaling { .. })
+        Scaling::new(&graph, &[-1.0; 11]),
+        Err(gsgd::core::Error::Scaling { .. })
     ));
 }
 
 #[test]
 fn networks_too_large_or_grounded_for_exact_paths() {
     let large = Mlp::he(1, &[100, 100, 100, 100], false, DType::F32);
-    let wiring = Wiring::of(&large).unwrap();
+    let graph = scale_graph(&large, Default::default()).unwrap();
     assert!(matches!(
-        Paths::of(&large, &wiring),
-        Err(Error::TooManyPaths {
+        enumerate(&large, &graph),
+        Err(Error::Core(gsgd::core::Error::TooManyPaths {
             paths: 100_000_000,
             ..
-        })
+        }))
     ));
     let model = mlp();
-    let wiring = Wiring::of(&model).unwrap();
-    let paths = Paths::of(&model, &wiring).unwrap();
-    assert!(matches!(paths.outputs(&[&[1.0]]), Err(Error::Input { .. })));
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let paths = enumerate(&model, &graph).unwrap();
+    assert!(matches!(
+        paths.outputs(&[&[1.0]]),
+        Err(gsgd::core::Error::Input { .. })
+    ));
 
     #[derive(Module, Debug)]
     struct Tanh {
@@ -514,7 +536,7 @@ fn networks_too_large_or_grounded_for_exact_paths() {
         last: Linear,
     }
     impl Homogeneous for Tanh {
-        fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+        fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
             let y = w.linear(x, &self.first);
             let y = w.ground(y);
             w.linear(y, &self.last)
@@ -524,10 +546,13 @@ fn networks_too_large_or_grounded_for_exact_paths() {
         first: LinearConfig::new(2, 3).init(&device()),
         last: LinearConfig::new(3, 2).init(&device()),
     };
-    let wiring = Wiring::of(&model).unwrap();
-    assert_eq!(wiring.hidden(), 0);
-    assert_eq!(wiring.grounded().collect::<Vec<_>>(), ["`first.weight`"]);
-    assert!(matches!(Paths::of(&model, &wiring), Err(Error::Grounded)));
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    assert_eq!(graph.hidden(), 0);
+    assert_eq!(graph.grounded().collect::<Vec<_>>(), ["`first.weight`"]);
+    assert!(matches!(
+        enumerate(&model, &graph),
+        Err(Error::Core(gsgd::core::Error::Grounded))
+    ));
     // Without hidden classes G-SGD is SGD.
     assert!(GSpaceConfig::sgd().init(&model).is_ok());
 }
@@ -535,10 +560,10 @@ fn networks_too_large_or_grounded_for_exact_paths() {
 #[test]
 fn equivalence_finds_the_scaling_or_the_unit() {
     let model = mlp();
-    let wiring = Wiring::of(&model).unwrap();
-    let scaling = Scaling::random(&wiring, 1.0, 3).unwrap();
-    let twin = scaling.apply(model.clone(), &wiring).unwrap();
-    match equivalent((&model, &wiring), (&twin, &wiring), 1e-5).unwrap() {
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let scaling = Scaling::random(&graph, 1.0, 3).unwrap();
+    let twin = apply(model.clone(), &graph, &scaling).unwrap();
+    match equivalent((&model, &graph), (&twin, &graph), 1e-5).unwrap() {
         Equivalence::Equivalent { scaling: found, .. } => {
             common::close(found.factors(), scaling.factors(), 1e-4)
         }
@@ -547,13 +572,16 @@ fn equivalence_finds_the_scaling_or_the_unit() {
     let value = common::values(model.layers[1].weight.val())[7];
     for changed in [value + 0.1, -value] {
         let changed = with_weight(&model, 1, 7, changed);
-        match equivalent((&model, &wiring), (&changed, &wiring), 1e-5).unwrap() {
+        match equivalent((&model, &graph), (&changed, &graph), 1e-5).unwrap() {
             Equivalence::Different { unit, .. } => assert_eq!(unit, "layers.1.weight[2]"),
             other => panic!("{other:?}"),
         }
     }
     let other = Mlp::he(1, &[4, 6, 4, 3], false, DType::F32);
-    let other_wiring = Wiring::of(&other).unwrap();
-    let error = equivalent((&model, &wiring), (&other, &other_wiring), 1e-5).unwrap_err();
-    assert!(matches!(error, Error::Incomparable { .. }));
+    let other_wiring = scale_graph(&other, Default::default()).unwrap();
+    let error = equivalent((&model, &graph), (&other, &other_wiring), 1e-5).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Core(gsgd::core::Error::Incomparable { .. })
+    ));
 }

@@ -9,9 +9,11 @@ use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, device, grads, values, weights};
+use gsgd::paths::{Power, enumerate, path_norm};
+use gsgd::rescale::{Balance, Scaling, apply};
 use gsgd::{
-    Balance, BalancedSgd, Channels, Coordinates, Error, Execution, GSpaceConfig, Homogeneous,
-    PathSgd, Paths, Power, Scaling, Unwired, Wiring, WiringBuilder, path_norm,
+    BalancedSgd, Channels, Coordinates, Error, Execution, GSpaceConfig, Homogeneous, Outside,
+    PathSgd, ScaleGraphBuilder, scale_graph,
 };
 
 const WIDTHS: [usize; 4] = [3, 5, 4, 2];
@@ -114,12 +116,12 @@ fn basis_paths_are_the_rank_over_the_weights_that_train() {
     let seed = seed.expect("there is one of full rank");
     for (frozen, hidden) in CASES.into_iter().zip(HIDDEN) {
         let model = seeded(seed, frozen, DType::F64);
-        let wiring = Wiring::of(&model).unwrap();
-        assert_eq!(wiring.hidden(), hidden, "{frozen:?}");
-        assert_eq!(wiring.frozen().count(), frozen.len());
+        let graph = scale_graph(&model, Default::default()).unwrap();
+        assert_eq!(graph.hidden(), hidden, "{frozen:?}");
+        assert_eq!(graph.frozen().count(), frozen.len());
         let rows = jacobian(&model);
-        assert_eq!(wiring.weights(), rows[0].len(), "m' of {frozen:?}");
-        assert_eq!(rank(rows), wiring.basis_paths(), "{frozen:?}");
+        assert_eq!(graph.weights(), rows[0].len(), "m' of {frozen:?}");
+        assert_eq!(rank(rows), graph.basis_paths(), "{frozen:?}");
     }
 }
 
@@ -166,11 +168,11 @@ fn frozen_weights_stay_and_the_others_train() {
 fn powers_of_two_leave_every_bit() {
     for frozen in CASES {
         let start = model(frozen, DType::F32);
-        let wiring = Wiring::of(&start).unwrap();
-        let scaling = Scaling::powers_of_two(&wiring, 8, 3);
-        let other = scaling.apply(start.clone(), &wiring).unwrap();
+        let graph = scale_graph(&start, Default::default()).unwrap();
+        let scaling = Scaling::powers_of_two(&graph, 8, 3);
+        let other = apply(start.clone(), &graph, &scaling).unwrap();
         let moved = weights(&start) != weights(&other);
-        assert_eq!(moved, wiring.hidden() > 0, "{frozen:?}");
+        assert_eq!(moved, graph.hidden() > 0, "{frozen:?}");
         for config in optimisers() {
             let run = |model: &Mlp| {
                 let mut optim = config.init(model).unwrap();
@@ -184,7 +186,7 @@ fn powers_of_two_leave_every_bit() {
             assert_eq!(run(&start), run(&other), "{frozen:?}");
         }
         let until = Balance::default();
-        let mut balanced = BalancedSgd::init(&start, until, Unwired::Refuse).unwrap();
+        let mut balanced = BalancedSgd::init(&start, until, Outside::Refuse).unwrap();
         let gradients = gradients(&start, DType::F32);
         assert!(balanced.step(0.01, start, gradients).is_ok());
     }
@@ -208,29 +210,29 @@ fn what_is_frozen_is_known_from_the_start() {
     assert_eq!(error, Error::MissingGradient { name: name.clone() });
 
     // what needs all weights says so; without gradients nothing is frozen
-    let wiring = Wiring::of(&start).unwrap();
+    let graph = scale_graph(&start, Default::default()).unwrap();
     let refused = |tool, found| {
         assert_eq!(
             found,
-            Error::Frozen {
+            Error::Core(gsgd::core::Error::Frozen {
                 tool,
                 name: name.clone()
-            }
+            })
         )
     };
     refused(
         "the path norm",
-        path_norm(&start, &wiring, Power::One).unwrap_err(),
+        path_norm(&start, &graph, Power::One).unwrap_err(),
     );
-    refused("enumerating paths", Paths::of(&start, &wiring).unwrap_err());
+    refused("enumerating paths", enumerate(&start, &graph).unwrap_err());
     refused(
         "Path-SGD",
-        PathSgd::init(&start, Unwired::Refuse).unwrap_err(),
+        PathSgd::init(&start, Outside::Refuse).unwrap_err(),
     );
     let valid = start.valid();
-    let wiring = Wiring::of(&valid).unwrap();
-    assert_eq!((wiring.hidden(), wiring.frozen().count()), (9, 0));
-    assert!(path_norm(&valid, &wiring, Power::One).unwrap() > 0.0);
+    let graph = scale_graph(&valid, Default::default()).unwrap();
+    assert_eq!((graph.hidden(), graph.frozen().count()), (9, 0));
+    assert!(path_norm(&valid, &graph, Power::One).unwrap() > 0.0);
 }
 
 /// A convolution of groups, batch norm and a dense layer.
@@ -262,7 +264,7 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.conv2d(x, &self.first);
         let y = w.relu(y);
         let y = w.conv2d(y, &self.depthwise);
@@ -275,7 +277,7 @@ impl Homogeneous for Net {
 #[test]
 fn groups_are_tied_apart_and_gamma_grounds_its_channel() {
     let mut model = Net::new();
-    let hidden = |model: &Net| Wiring::of(model).unwrap().hidden();
+    let hidden = |model: &Net| scale_graph(model, Default::default()).unwrap().hidden();
     assert_eq!(hidden(&model), 12);
     // each group ties its own input to its own output; the bias before batch norm has no effect
     model.depthwise.weight = model.depthwise.weight.set_require_grad(false);

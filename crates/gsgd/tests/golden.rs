@@ -7,7 +7,9 @@ mod common;
 use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{DType, Device, Tensor};
 use common::{Batch, Mlp, close, grads, linear, tensor, values, weights};
-use gsgd::{Coordinates, Edge, Execution, GSpaceConfig, Paths, Skeleton, Tree, Wiring, paper};
+use gsgd::paths::enumerate;
+use gsgd::skeleton::{Edge, SkeletonTree};
+use gsgd::{Coordinates, Execution, GSpaceConfig, ScaleGraph, Skeleton, scale_graph};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -98,9 +100,9 @@ impl Golden {
         Batch::new(self.x.concat(), self.y.clone(), self.widths[0], DType::F64)
     }
 
-    fn tree(&self, wiring: &Wiring) -> Tree {
-        let weights: Vec<usize> = (0..wiring.edges().len())
-            .filter(|&e| !wiring.edges()[e].is_bias())
+    fn tree(&self, graph: &ScaleGraph) -> SkeletonTree {
+        let weights: Vec<usize> = (0..graph.edges().len())
+            .filter(|&e| !graph.edges()[e].is_bias())
             .collect();
         let edges = |pairs: &Vec<[usize; 2]>, layer: usize| -> Vec<Option<Edge>> {
             let edge = |&[tail, head]: &[usize; 2]| Edge {
@@ -110,7 +112,7 @@ impl Golden {
             };
             pairs.iter().map(edge).map(Some).collect()
         };
-        Tree {
+        SkeletonTree {
             ins: (0..)
                 .zip(&self.skeleton_in)
                 .flat_map(|(l, p)| edges(p, l))
@@ -123,7 +125,7 @@ impl Golden {
     }
 
     fn config(&self, config: GSpaceConfig) -> GSpaceConfig {
-        let tree = self.tree(&Wiring::of(&self.model()).unwrap());
+        let tree = self.tree(&scale_graph(&self.model(), Default::default()).unwrap());
         config
             .with_skeleton(Skeleton::Chosen(tree))
             .with_coordinates(Coordinates::Plain)
@@ -145,16 +147,16 @@ impl Golden {
 fn counts_rank_and_paper_skeleton() {
     each(|golden| {
         let model = golden.model();
-        let wiring = Wiring::of(&model).unwrap();
-        assert_eq!(wiring.hidden(), golden.hidden);
-        assert_eq!(wiring.weights(), golden.m);
-        assert_eq!(wiring.basis_paths(), golden.rank);
+        let graph = scale_graph(&model, Default::default()).unwrap();
+        assert_eq!(graph.hidden(), golden.hidden);
+        assert_eq!(graph.weights(), golden.m);
+        assert_eq!(graph.basis_paths(), golden.rank);
         assert_eq!(
-            wiring.invariant_ratio(),
+            graph.invariant_ratio(),
             golden.hidden as f64 / golden.m as f64
         );
-        assert_eq!(Paths::of(&model, &wiring).unwrap().rank(), golden.rank);
-        assert_eq!(paper(&wiring), golden.tree(&wiring));
+        assert_eq!(enumerate(&model, &graph).unwrap().rank(), golden.rank);
+        assert_eq!(SkeletonTree::paper(&graph), golden.tree(&graph));
     });
 }
 

@@ -7,9 +7,11 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, close, grads, values};
+use gsgd::rescale::{Balance, Norm, Scaling, apply, balance};
+use gsgd::skeleton::{self, SkeletonTree, largest};
 use gsgd::{
-    Balance, BalancedSgd, Coordinates, Execution, GSpaceConfig, Norm, PathSgd, Rejected, Scaling,
-    Skeleton, Unwired, Wiring, balance, largest, paper, skeleton_to_one, skeleton_weights,
+    BalancedSgd, Coordinates, Execution, GSpaceConfig, Outside, PathSgd, Rejected, Skeleton,
+    scale_graph,
 };
 
 const WIDTHS: [usize; 5] = [6, 16, 9, 20, 3];
@@ -45,9 +47,9 @@ fn trajectory(model: Mlp, make: &dyn Fn(&Mlp) -> Stepper, steps: usize) -> Vec<f
 
 fn twins(seed: u64, bias: bool) -> (Mlp, Mlp) {
     let model = Mlp::he(seed, &WIDTHS, bias, DType::F32);
-    let wiring = Wiring::of(&model).unwrap();
-    let scaling = Scaling::powers_of_two(&wiring, 6, seed + 1);
-    let twin = scaling.apply(model.clone(), &wiring).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let scaling = Scaling::powers_of_two(&graph, 6, seed + 1);
+    let twin = apply(model.clone(), &graph, &scaling).unwrap();
     (model, twin)
 }
 
@@ -87,9 +89,9 @@ fn powers_of_two_leave_every_bit_of_g_sgd_and_g_momentum() {
 fn powers_of_two_leave_every_bit_of_wide_layers() {
     let widths = [6, 300, 280, 3];
     let model = Mlp::he(2, &widths, true, DType::F32);
-    let wiring = Wiring::of(&model).unwrap();
-    let scaling = Scaling::powers_of_two(&wiring, 6, 8);
-    let twin = scaling.apply(model.clone(), &wiring).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let scaling = Scaling::powers_of_two(&graph, 6, 8);
+    let twin = apply(model.clone(), &graph, &scaling).unwrap();
     for (config, lr) in [
         (GSpaceConfig::sgd(), 0.02),
         (GSpaceConfig::momentum(0.9), 0.005),
@@ -132,11 +134,9 @@ fn plain_coordinates_are_invariant_too() {
 #[test]
 fn the_paper_skeleton_is_invariant_from_its_own_start() {
     let model = Mlp::he(5, &WIDTHS, false, DType::F32);
-    let wiring = Wiring::of(&model).unwrap();
-    let model = skeleton_to_one(model, &wiring, &paper(&wiring)).unwrap();
-    let twin = Scaling::powers_of_two(&wiring, 4, 9)
-        .apply(model.clone(), &wiring)
-        .unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let model = skeleton::set_to_one(model, &graph, &SkeletonTree::paper(&graph)).unwrap();
+    let twin = apply(model.clone(), &graph, &Scaling::powers_of_two(&graph, 4, 9)).unwrap();
     let make = stepper(GSpaceConfig::sgd().with_skeleton(Skeleton::Paper), 0.01);
     let (a, b) = (trajectory(model, &make, 200), trajectory(twin, &make, 200));
     assert_eq!(a, b);
@@ -145,7 +145,7 @@ fn the_paper_skeleton_is_invariant_from_its_own_start() {
 #[test]
 fn path_sgd_is_invariant() {
     let make = |model: &Mlp| -> Stepper {
-        let mut optim = PathSgd::init(model, Unwired::Refuse).unwrap();
+        let mut optim = PathSgd::init(model, Outside::Refuse).unwrap();
         Box::new(move |model, grads| optim.step(0.5, model, grads).unwrap())
     };
     assert_eq!(differ(&make, true), 0);
@@ -154,7 +154,7 @@ fn path_sgd_is_invariant() {
 #[test]
 fn balanced_sgd_is_invariant() {
     let make = |model: &Mlp| -> Stepper {
-        let mut optim = BalancedSgd::init(model, Balance::default(), Unwired::Refuse).unwrap();
+        let mut optim = BalancedSgd::init(model, Balance::default(), Outside::Refuse).unwrap();
         Box::new(move |model, grads| optim.step(0.05, model, grads).unwrap())
     };
     let (model, twin) = twins(4, true);
@@ -165,12 +165,12 @@ fn balanced_sgd_is_invariant() {
 #[test]
 fn balanced_sgd_is_sgd_from_the_balanced_representative() {
     let model = Mlp::he(4, &WIDTHS, true, DType::F64);
-    let wiring = Wiring::of(&model).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
     let batch = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64);
     let gradients = |model: &Mlp| grads(model, batch.loss(model.forward(batch.x.clone())));
-    let mut optim = BalancedSgd::init(&model, Balance::default(), Unwired::Refuse).unwrap();
+    let mut optim = BalancedSgd::init(&model, Balance::default(), Outside::Refuse).unwrap();
     let found = optim.step(0.1, model.clone(), gradients(&model)).unwrap();
-    let (balanced, report) = balance(model, &wiring, Balance::default()).unwrap();
+    let (balanced, report) = balance(model, &graph, Balance::default()).unwrap();
     assert!(report.imbalance <= 1e-6 && report.sweeps > 1);
     let expected = SgdConfig::new()
         .init()
@@ -181,17 +181,17 @@ fn balanced_sgd_is_sgd_from_the_balanced_representative() {
 #[test]
 fn largest_values_are_made_equal_on_both_sides() {
     let model = Mlp::he(4, &WIDTHS, true, DType::F64);
-    let wiring = Wiring::of(&model).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
     let until = Balance {
         norm: Norm::MaxAbs,
         ..Balance::default()
     };
-    let twin = Scaling::random(&wiring, 1.0, 5).unwrap();
-    let twin = twin.apply(model.clone(), &wiring).unwrap();
+    let twin = Scaling::random(&graph, 1.0, 5).unwrap();
+    let twin = apply(model.clone(), &graph, &twin).unwrap();
     let x = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64).x;
     let before = values(model.forward(x.clone()));
     for start in [model, twin] {
-        let (balanced, report) = balance(start, &wiring, until).unwrap();
+        let (balanced, report) = balance(start, &graph, until).unwrap();
         assert!(report.imbalance <= 1e-6, "{report:?}");
         close(&values(balanced.forward(x.clone())), &before, 1e-10);
         for pair in balanced.layers.windows(2) {
@@ -207,12 +207,12 @@ fn largest_values_are_made_equal_on_both_sides() {
 #[test]
 fn the_largest_skeleton_is_that_of_the_optimiser() {
     let model = Mlp::he(4, &WIDTHS, true, DType::F64);
-    let wiring = Wiring::of(&model).unwrap();
-    let tree = largest(&model, &wiring).unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let tree = largest(&model, &graph).unwrap();
     let optim = GSpaceConfig::sgd().init(&model).unwrap();
     assert_eq!(Some(&tree), optim.skeleton());
-    let weights = skeleton_weights(&model, &wiring, &tree).unwrap();
-    assert_eq!(weights.len(), 2 * wiring.hidden());
+    let weights = skeleton::weights(&model, &graph, &tree).unwrap();
+    assert_eq!(weights.len(), 2 * graph.hidden());
     // In edges of the first layer are the largest of their columns
     let first = model.layers[0].weight.val().abs().max_dim(0);
     let sizes: Vec<f64> = weights[..WIDTHS[1]].iter().map(|w| w.abs()).collect();
@@ -274,11 +274,13 @@ fn weight_space_optimisers_are_not_invariant() {
 #[test]
 fn arbitrary_factors_agree_to_rounding_over_a_short_run() {
     let model = Mlp::he(8, &WIDTHS, true, DType::F64);
-    let wiring = Wiring::of(&model).unwrap();
-    let twin = Scaling::random(&wiring, 2.0, 1)
-        .unwrap()
-        .apply(model.clone(), &wiring)
-        .unwrap();
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let twin = apply(
+        model.clone(),
+        &graph,
+        &Scaling::random(&graph, 2.0, 1).unwrap(),
+    )
+    .unwrap();
     let run = |model: Mlp, config: GSpaceConfig| {
         let mut optim = config.init(&model).unwrap();
         let batch = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64);
@@ -326,8 +328,8 @@ fn a_large_lr_stays_finite_with_the_floor() {
         he.clone(),
         GSpaceConfig::sgd().with_coordinates(Coordinates::Norm),
     );
-    let wiring = Wiring::of(&he).unwrap();
-    let ones = skeleton_to_one(he, &wiring, &paper(&wiring)).unwrap();
+    let graph = scale_graph(&he, Default::default()).unwrap();
+    let ones = skeleton::set_to_one(he, &graph, &SkeletonTree::paper(&graph)).unwrap();
     run(ones, GSpaceConfig::sgd().with_skeleton(Skeleton::Paper));
 }
 

@@ -7,7 +7,8 @@ mod common;
 use burn::module::Module;
 use burn::tensor::{DType, Device, DeviceKind};
 use common::{Batch, Mlp, close, grads, values};
-use gsgd::{Coordinates, Error, GSpaceConfig, Scaling, Wiring};
+use gsgd::rescale::{Scaling, apply};
+use gsgd::{Coordinates, Error, GSpaceConfig, scale_graph};
 
 /// Of the second, the first layer's pass gives the sums of its heads.
 const WIDTHS: [[usize; 4]; 2] = [[6, 16, 9, 3], [6, 300, 280, 3]];
@@ -68,9 +69,9 @@ fn powers_of_two_leave_every_bit_on_a_gpu() {
     let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
     for widths in WIDTHS {
         let model = Mlp::he(3, &widths, true, DType::F32);
-        let wiring = Wiring::of(&model).unwrap();
-        let scaling = Scaling::powers_of_two(&wiring, 6, 4);
-        let twin = scaling.apply(model.clone(), &wiring).unwrap();
+        let graph = scale_graph(&model, Default::default()).unwrap();
+        let scaling = Scaling::powers_of_two(&graph, 6, 4);
+        let twin = apply(model.clone(), &graph, &scaling).unwrap();
         for (config, lr) in configs() {
             let run = |model: &Mlp| trajectory(model.clone(), &config, lr, &gpu);
             assert_eq!(run(&model), run(&twin));
@@ -94,7 +95,7 @@ fn a_gradient_that_is_not_finite_is_refused_on_a_gpu() {
                 let rejected = optim.step(lr, model.clone(), grads).unwrap_err();
                 let refused = matches!(
                     &rejected.error,
-                    Error::NonFiniteGradient { name } if name == "layers.1.weight"
+                    Error::Core(gsgd::core::Error::NonFiniteGradient { name }) if name == "layers.1.weight"
                 );
                 assert!(refused, "{}", rejected.error);
                 let left = values(rejected.model.layers[1].weight.val());

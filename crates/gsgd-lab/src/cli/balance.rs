@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use gsgd::{Balance as Until, Norm, Rejected, balance};
+use gsgd::Rejected;
+use gsgd::rescale::{Balance as Until, Norm, balance};
 
 use super::rewrite::Files;
 use crate::text::{print, say};
@@ -50,8 +51,8 @@ impl Balance {
             tolerance: self.tolerance,
             max_sweeps: self.sweeps,
         };
-        let (out, found, outputs) = self.files.rewrite(|model, wiring| {
-            let balanced = balance(model, wiring, until);
+        let (out, found, outputs) = self.files.rewrite(|model, scales| {
+            let balanced = balance(model, scales, until);
             let (model, found) = balanced.map_err(|Rejected { error, .. }| error)?;
             Ok((model, (found.scaling.clone(), found)))
         })?;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use gsgd::{Equivalence, equivalent};
+
+use gsgd::rescale::{Equivalence, equivalent};
 use serde::Serialize;
 
 use super::network::{ArchFlag, remark};
@@ -62,7 +63,7 @@ impl Equivalent {
             anyhow::Ok(network)
         };
         let (a, b) = (open(&self.a)?, open(&self.b)?);
-        let (of_a, of_b) = (a.wiring()?, b.wiring()?);
+        let (of_a, of_b) = (a.scale_graph()?, b.scale_graph()?);
         stages.next("comparing");
         let rounding = a.number().of_weights().max(b.number().of_weights());
         let tolerance = self.tolerance.unwrap_or(rounding);

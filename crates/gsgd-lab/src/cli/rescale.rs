@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gsgd::{Rejected, Scaling};
+use gsgd::Rejected;
+use gsgd::rescale::{Scaling, apply};
 
 use super::rewrite::Files;
 use crate::text::print;
@@ -25,14 +26,14 @@ pub struct Rescale {
 
 impl Rescale {
     pub fn run(self) -> Result<()> {
-        let (out, units, outputs) = self.files.rewrite(|model, wiring| {
+        let (out, units, outputs) = self.files.rewrite(|model, scales| {
             let scaling = match self.powers_of_two {
-                Some(exponent) => Scaling::powers_of_two(wiring, exponent, self.seed),
-                None => Scaling::random(wiring, self.spread, self.seed).context("--spread")?,
+                Some(exponent) => Scaling::powers_of_two(scales, exponent, self.seed),
+                None => Scaling::random(scales, self.spread, self.seed).context("--spread")?,
             };
-            let rescaled = scaling.apply(model, wiring);
+            let rescaled = apply(model, scales, &scaling);
             let rescaled = rescaled.map_err(|Rejected { error, .. }| error)?;
-            Ok((rescaled, (scaling, wiring.hidden())))
+            Ok((rescaled, (scaling, scales.hidden())))
         })?;
         print(&format!(
             "{}: {units} units rescaled, {outputs}",

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Tensor;
 use clap::Args;
-use gsgd::{Scaling, Wiring};
+use gsgd::ScaleGraph;
+use gsgd::rescale::Scaling;
 
 use super::network::{NetworkFile, remark};
 use super::stages::Stages;
@@ -52,7 +53,7 @@ impl Files {
     /// outputs.
     pub fn rewrite<T>(
         &self,
-        change: impl FnOnce(Net, &Wiring) -> Result<(Net, (Scaling, T))>,
+        change: impl FnOnce(Net, &ScaleGraph) -> Result<(Net, (Scaling, T))>,
     ) -> Result<(&Path, T, String)> {
         if let Some(differ) = self.differ {
             ensure!(

@@ -7,10 +7,10 @@ mod text;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gsgd::{
-    Error, Kind, ParamEdges, Power, ScaleClass, Tree, Wiring, basis_path_norm, imbalances, largest,
-    path_norm, skeleton_weights,
-};
+use gsgd::paths::{Power, basis_path_norm, path_norm};
+use gsgd::rescale::imbalances;
+use gsgd::skeleton::{self, SkeletonTree, largest};
+use gsgd::{Error, Kind, ParamEdges, ScaleClass, ScaleGraph};
 use serde::Serialize;
 
 use crate::network::{Net, Network};
@@ -87,57 +87,57 @@ impl Report {
     /// # Errors
     /// Its layers do not fit together.
     pub fn of(network: &Network) -> Result<Self> {
-        let wiring = network.wiring()?;
+        let scales = network.scale_graph()?;
         let net = &network.net;
-        let ratios = imbalances(net, &wiring)?;
-        let unit = |class| network.name(&wiring.unit(class));
-        let known = || wiring.hidden_classes().zip(&ratios);
+        let ratios = imbalances(net, &scales)?;
+        let unit = |class| network.name(&scales.unit(class));
+        let known = || scales.hidden_classes().zip(&ratios);
         // what only batch norm reads has no outgoing norm
-        let dead =
-            known().filter(|(class, ratio)| ratio.is_none() && wiring.kind(*class) != Kind::Sink);
+        let dead = known()
+            .filter(|(class, ratio)| ratio.is_none() && scales.kind(*class) != Kind::IntoBatchNorm);
         let dead_units: Vec<String> = dead.map(|(class, _)| unit(class)).collect();
         let mut least_balanced: Vec<(String, f64)> = known()
             .filter_map(|(class, ratio)| Some((unit(class), (*ratio)?)))
             .collect();
         least_balanced.sort_by(|a, b| b.1.ln().abs().total_cmp(&a.1.ln().abs()));
         least_balanced.truncate(LISTED);
-        let (skeleton, no_skeleton) = match Skeletal::of(net, &wiring) {
+        let (skeleton, no_skeleton) = match Skeletal::of(net, &scales) {
             Ok(skeletal) => (Some(skeletal), None),
             // every error is of weights that are zero, or so small or large that products are
             Err(error) => (None, Some(without_skeleton(&error, network))),
         };
         let of_kind = |kind| {
-            let classes = wiring.hidden_classes();
-            classes.filter(|&class| wiring.kind(class) == kind).count()
+            let classes = scales.hidden_classes();
+            classes.filter(|&class| scales.kind(class) == kind).count()
         };
         let named =
             |names: &mut dyn Iterator<Item = &str>| names.map(|name| network.named(name)).collect();
         Ok(Self {
             arch: network.about.clone(),
-            hidden_classes: wiring.hidden(),
-            floating_classes: of_kind(Kind::Floating),
-            sink_classes: of_kind(Kind::Sink),
-            weights: wiring.weights(),
-            basis_paths: wiring.basis_paths(),
-            invariant_ratio: wiring.invariant_ratio(),
-            path_norm_1: path_norm(net, &wiring, Power::One)?,
-            path_norm_2: path_norm(net, &wiring, Power::Two)?.sqrt(),
+            hidden_classes: scales.hidden(),
+            floating_classes: of_kind(Kind::BehindBatchNorm),
+            sink_classes: of_kind(Kind::IntoBatchNorm),
+            weights: scales.weights(),
+            basis_paths: scales.basis_paths(),
+            invariant_ratio: scales.invariant_ratio(),
+            path_norm_1: path_norm(net, &scales, Power::One)?,
+            path_norm_2: path_norm(net, &scales, Power::Two)?.sqrt(),
             basis_path_norm: skeleton.as_ref().map(|skeletal| skeletal.basis_norm),
             smallest_skeleton_weight: skeleton
                 .map(|skeletal| skeletal.smallest)
-                .filter(|_| wiring.hidden() > 0),
+                .filter(|_| scales.hidden() > 0),
             no_skeleton,
             dead_units,
             least_balanced,
-            shared: shared(network, &wiring),
-            null_biases: named(&mut wiring.null_biases()),
-            grounded: named(&mut wiring.grounded()),
+            shared: shared(network, &scales),
+            null_biases: named(&mut scales.null_biases()),
+            grounded: named(&mut scales.grounded()),
             held: network
                 .held()
                 .map(|(name, why)| (name.into(), why.into()))
                 .collect(),
             unknown: network.opaque(),
-            layers: layers(network, &wiring, &ratios)?,
+            layers: layers(network, &scales, &ratios)?,
         })
     }
 }
@@ -149,17 +149,17 @@ struct Skeletal {
 }
 
 impl Skeletal {
-    fn of(net: &Net, wiring: &Wiring) -> Result<Self, Error> {
-        let largest = largest(net, wiring)?;
-        let least = |tree: &Tree| -> Result<f64, Error> {
-            let weights = skeleton_weights(net, wiring, tree)?;
+    fn of(net: &Net, scales: &ScaleGraph) -> Result<Self, Error> {
+        let largest = largest(net, scales)?;
+        let least = |tree: &SkeletonTree| -> Result<f64, Error> {
+            let weights = skeleton::weights(net, scales, tree)?;
             let sizes = weights.into_iter().map(f64::abs);
             Ok(sizes.fold(f64::INFINITY, f64::min))
         };
         Ok(Self {
-            basis_norm: basis_path_norm(net, wiring, &largest)?.sqrt(),
+            basis_norm: basis_path_norm(net, scales, &largest)?.sqrt(),
             smallest: Smallest {
-                paper: least(&gsgd::paper(wiring))?,
+                paper: least(&SkeletonTree::paper(scales))?,
                 largest: least(&largest)?,
             },
         })
@@ -168,7 +168,7 @@ impl Skeletal {
 
 fn without_skeleton(error: &Error, network: &Network) -> String {
     match error {
-        Error::ZeroSkeleton { name, tail, head } => format!(
+        Error::Core(gsgd::core::Error::ZeroSkeleton { name, tail, head }) => format!(
             "none: {}[{tail}, {head}] is zero, and so are all weights on that side of its unit",
             network.name(name)
         ),
@@ -184,9 +184,9 @@ fn classes_of(edges: &ParamEdges) -> Vec<ScaleClass> {
     classes
 }
 
-fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
+fn shared(network: &Network, scales: &ScaleGraph) -> Vec<Vec<String>> {
     let mut writers: BTreeMap<Vec<ScaleClass>, Vec<String>> = BTreeMap::new();
-    for edges in wiring.edges().iter().filter(|edges| !edges.is_bias()) {
+    for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let classes = classes_of(edges);
         if !classes.is_empty() {
             writers
@@ -202,7 +202,7 @@ fn shared(network: &Network, wiring: &Wiring) -> Vec<Vec<String>> {
 }
 
 /// Every weight layer, with the balance of the classes it writes.
-fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
+fn layers(network: &Network, scales: &ScaleGraph, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
     let mut errors = BTreeMap::new();
     network.net.tensors(|name, values, _| {
         let error = match values.as_slice::<f64>() {
@@ -212,15 +212,16 @@ fn layers(network: &Network, wiring: &Wiring, ratios: &[Option<f64>]) -> Result<
         errors.insert(name.to_string(), error);
         Ok(())
     })?;
-    let weights = wiring.edges().iter().filter(|edges| !edges.is_bias());
+    let weights = scales.edges().iter().filter(|edges| !edges.is_bias());
     let layer = |edges: &ParamEdges| {
         let classes = classes_of(edges);
         let ratio = |class: &ScaleClass| ratios[class.index() - 1];
         let mut known: Vec<f64> = classes.iter().filter_map(ratio).collect();
         known.sort_by(f64::total_cmp);
         let at = |quarter: usize| known[(known.len() - 1) * quarter / 4];
-        let is_dead =
-            |class: &&ScaleClass| ratio(class).is_none() && wiring.kind(**class) != Kind::Sink;
+        let is_dead = |class: &&ScaleClass| {
+            ratio(class).is_none() && scales.kind(**class) != Kind::IntoBatchNorm
+        };
         let name = network.name(edges.name());
         Layer {
             int8_error: errors.get(&name).copied().unwrap_or(0.0),

@@ -5,7 +5,7 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use gsgd::{Channels, Homogeneous, WiringBuilder};
+use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::arch::Conv;
 use super::init::Draw;
@@ -43,7 +43,7 @@ impl ConvNorm {
 }
 
 impl Homogeneous for ConvNorm {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let y = w.conv2d(x, &self.conv);
         match &self.norm {
             Some(norm) => w.batch_norm(y, norm),
@@ -81,15 +81,15 @@ impl Block {
 }
 
 impl Homogeneous for Block {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
-        let y = self.first.wire(w, x);
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = self.first.scale_graph(w, x);
         let y = w.relu(y);
-        let y = self.second.wire(w, y);
+        let y = self.second.scale_graph(w, y);
         if !self.residual {
             return w.relu(y);
         }
         let skip = match &self.downsample {
-            Some(downsample) => downsample.wire(w, x),
+            Some(downsample) => downsample.scale_graph(w, x),
             None => x,
         };
         let sum = w.add(y, skip);
@@ -170,11 +170,11 @@ impl ConvNet {
 }
 
 impl Homogeneous for ConvNet {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
-        let y = self.stem.wire(w, x);
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = self.stem.scale_graph(w, x);
         let mut y = w.relu(y);
         for block in self.stages.iter().flatten() {
-            y = block.wire(w, y);
+            y = block.scale_graph(w, y);
         }
         let y = w.avg_pool(y);
         w.linear(y, &self.head)

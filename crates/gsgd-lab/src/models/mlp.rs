@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use gsgd::{Channels, Homogeneous, WiringBuilder};
+use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::init::Draw;
 use crate::dense;
@@ -40,7 +40,7 @@ impl Mlp {
 }
 
 impl Homogeneous for Mlp {
-    fn wire(&self, w: &mut WiringBuilder, mut x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
                 x = w.relu(x);

@@ -1,4 +1,4 @@
-//! Networks, each with its wiring beside its forward pass, and their files.
+//! Networks, each with its scale graph beside its forward pass, and their files.
 
 mod arch;
 mod convnet;
@@ -8,7 +8,8 @@ mod mlp;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gsgd::{Channels, Homogeneous, WiringBuilder, WiringConfig, paper, set_skeleton};
+use gsgd::skeleton::{self, SkeletonTree};
+use gsgd::{Channels, Homogeneous, ScaleGraphBuilder, ScaleGraphConfig, scale_graph};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -70,14 +71,14 @@ impl Model {
         }
     }
 
-    /// A network with starting weights that depend on the seed alone; the skeleton is that of the wiring.
+    /// A network with starting weights that depend on the seed alone; the skeleton is that of its scale graph.
     ///
     /// # Errors
-    /// The model cannot be wired in this way.
+    /// The scale graph does not fit the model.
     pub fn init(
         plan: &Plan,
         init: Init,
-        wiring: WiringConfig,
+        scales: ScaleGraphConfig,
         seed: u64,
         device: &Device,
     ) -> Result<Self, gsgd::Error> {
@@ -88,14 +89,19 @@ impl Model {
                 magnitude,
                 random_signs,
             } => {
-                let wiring = wiring.wire(&model)?;
+                let scales = scale_graph(&model, scales)?;
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 rng.set_stream(SIGNS);
                 let sign = |_| match random_signs && rng.random() {
                     true => -magnitude,
                     false => magnitude,
                 };
-                Ok(set_skeleton(model, &wiring, &paper(&wiring), sign)?)
+                Ok(skeleton::set(
+                    model,
+                    &scales,
+                    &SkeletonTree::paper(&scales),
+                    sign,
+                )?)
             }
         }
     }
@@ -110,10 +116,10 @@ impl Model {
 }
 
 impl Homogeneous for Model {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         match self {
-            Self::Mlp(mlp) => mlp.wire(w, x),
-            Self::Conv(conv) => conv.wire(w, x),
+            Self::Mlp(mlp) => mlp.scale_graph(w, x),
+            Self::Conv(conv) => conv.scale_graph(w, x),
         }
     }
 }

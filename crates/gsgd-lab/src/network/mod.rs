@@ -1,7 +1,7 @@
 //! Networks from files, wherever they were trained: safetensors, PyTorch state dicts, ONNX.
 //!
 //! Whatever a file is, it becomes a graph of operations with the names of its tensors ([`graph`]), and that a Burn module
-//! with its wiring ([`net`]). What is changed goes back to its place in the file.
+//! with its scale graph ([`net`]). What is changed goes back to its place in the file.
 
 mod fold;
 mod graph;
@@ -24,7 +24,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use gsgd::{Rejected, Scaling, Wiring};
+use gsgd::rescale::{Scaling, apply};
+use gsgd::{Rejected, ScaleGraph, scale_graph};
 
 pub use net::Net;
 pub use tensors::{Format, Number, Tensors};
@@ -109,8 +110,9 @@ impl Network {
     ///
     /// # Errors
     /// The layers do not fit together, by the names of the file.
-    pub fn wiring(&self) -> Result<Wiring> {
-        Wiring::of(&self.net).map_err(|error| anyhow::anyhow!("{}", self.named(&error.to_string())))
+    pub fn scale_graph(&self) -> Result<ScaleGraph> {
+        scale_graph(&self.net, Default::default())
+            .map_err(|error| anyhow::anyhow!("{}", self.named(&error.to_string())))
     }
 
     /// The tensor's name in the file for a parameter's, or that of a unit `parameter[index]`.
@@ -227,9 +229,9 @@ impl Network {
     /// Those of `change`, and a weight that does not fit into the type of its tensor.
     pub fn changed<T>(
         self,
-        change: impl FnOnce(Net, &Wiring) -> Result<(Net, T)>,
+        change: impl FnOnce(Net, &ScaleGraph) -> Result<(Net, T)>,
     ) -> Result<(Self, T)> {
-        let wiring = self.wiring()?;
+        let scales = self.scale_graph()?;
         let Self {
             net,
             mut tensors,
@@ -238,7 +240,7 @@ impl Network {
             ..
         } = self;
         // handed over, so that weights are changed in their place
-        let (net, found) = change(net, &wiring)
+        let (net, found) = change(net, &scales)
             .map_err(|error| anyhow::anyhow!("{}", with_names(&names, &format!("{error:#}"))))?;
         let graph = net.graph().clone();
         net.tensors(|name, values, order| tensors.replace_computed(name, &values, order))?;
@@ -287,8 +289,8 @@ impl Norms {
     /// # Errors
     /// A number does not fit into its tensor.
     pub fn put_back(self, folded: Network, scaling: &Scaling) -> Result<Network> {
-        let wiring = folded.wiring()?;
-        let biases = wiring.edges().iter().filter(|edges| edges.is_bias());
+        let scales = folded.scale_graph()?;
+        let biases = scales.edges().iter().filter(|edges| edges.is_bias());
         let scaled = biases.map(|edges| {
             let factors = edges.heads().iter().map(|&head| scaling.factor(head));
             (folded.name(edges.name()), factors.collect())
@@ -297,8 +299,8 @@ impl Norms {
         drop(folded.net);
         let (without, weights) = fold::fold(&self.graph, &tensors, Factor::Weights)?;
         let (weights, ()) =
-            Network::new(without, weights, String::new())?.changed(|net, wiring| {
-                let rescaled = scaling.apply(net, wiring);
+            Network::new(without, weights, String::new())?.changed(|net, scales| {
+                let rescaled = apply(net, scales, &scaling);
                 Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
             })?;
         fold::unfold(&self.graph, &mut tensors, &weights.tensors, &scaled)?;

@@ -1,4 +1,4 @@
-//! A graph as a Burn module: weights, forward pass, wiring.
+//! A graph as a Burn module: weights, forward pass, scale graph.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, PaddingConfig2d};
 use burn::tensor::activation::{self, relu};
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
-use gsgd::{Channels, Homogeneous, WiringBuilder};
+use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::graph::{Function, Graph, Node, Op, Orientation, Window};
 use super::tensors::{Number, Order, Tensors};
@@ -250,7 +250,7 @@ impl Net {
     }
 
     /// Keeps a layer's classes as they are where its tensors must stay.
-    fn hold(&self, op: &Op, w: &mut WiringBuilder, [x, y]: [Channels; 2]) {
+    fn hold(&self, op: &Op, w: &mut ScaleGraphBuilder, [x, y]: [Channels; 2]) {
         let held = |name: &String| self.held.contains(name);
         let [reads, gives] = match op {
             Op::Linear { weight, bias, .. } | Op::Conv { weight, bias, .. } => [
@@ -276,7 +276,7 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let mut values: Vec<Channels> = Vec::with_capacity(self.weights.len());
         let mut first = Some(x);
         for (node, weights) in self.graph.nodes.iter().zip(&self.weights) {

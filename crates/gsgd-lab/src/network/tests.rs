@@ -1,9 +1,10 @@
-//! Networks of PyTorch (`tools/networks.py`): outputs, wiring, folding.
+//! Networks of PyTorch (`tools/networks.py`): outputs, scale graphs, folding.
 
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
-use gsgd::{Kind, Rejected, Scaling};
+use gsgd::rescale::{Scaling, apply};
+use gsgd::{Kind, Rejected};
 
 use super::*;
 
@@ -61,10 +62,10 @@ fn outputs_are_those_of_pytorch() {
 fn files_of_a_network_have_one_wiring() {
     for name in NAMES {
         for network in all(name) {
-            let wiring = network.wiring().unwrap();
-            let sinks = wiring
+            let scales = network.scale_graph().unwrap();
+            let sinks = scales
                 .hidden_classes()
-                .filter(|&c| wiring.kind(c) == Kind::Sink);
+                .filter(|&c| scales.kind(c) == Kind::IntoBatchNorm);
             let sinks = sinks.count();
             let expected = match name {
                 "mlp" => [25, 0],
@@ -73,7 +74,7 @@ fn files_of_a_network_have_one_wiring() {
                 // three times 6 before batch norm, 6 in the stream and 6 between, 8 and 8, 4; the sigmoid's 3 are ground
                 _ => [3 * 6 + 6 + 6 + 8 + 8 + 4, 18],
             };
-            assert_eq!([wiring.hidden(), sinks], expected, "{name}");
+            assert_eq!([scales.hidden(), sinks], expected, "{name}");
         }
     }
 }
@@ -86,9 +87,9 @@ fn rescaled_networks_go_through_the_file_and_give_the_same_outputs() {
                 .inputs_from(&file(&format!("{name}.inputs.safetensors")))
                 .unwrap();
             let before = network.tensors.bytes().to_vec();
-            let rescaled = network.changed(|net, wiring| {
-                let scaling = Scaling::random(wiring, 0.5, 3)?;
-                let rescaled = scaling.apply(net, wiring);
+            let rescaled = network.changed(|net, scales| {
+                let scaling = Scaling::random(scales, 0.5, 3)?;
+                let rescaled = apply(net, scales, &scaling);
                 Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
             });
             let (rescaled, ()) = rescaled.unwrap();
@@ -115,9 +116,9 @@ fn folded_batch_norms_give_the_same_outputs() {
             let (folded, taken) = network.folded().unwrap();
             assert_eq!(taken.count(), norms);
             close(&folded.outputs(&inputs).unwrap(), &expected(name), 1e-5);
-            let wiring = folded.wiring().unwrap();
-            let kinds = wiring.hidden_classes().map(|class| wiring.kind(class));
-            assert!(kinds.into_iter().all(|kind| kind == Kind::Grounded));
+            let scales = folded.scale_graph().unwrap();
+            let kinds = scales.hidden_classes().map(|class| scales.kind(class));
+            assert!(kinds.into_iter().all(|kind| kind == Kind::ReachesOutput));
             assert!(folded.tensors.names().all(|name| !name.contains("running")));
         }
     }
@@ -133,9 +134,9 @@ fn batch_norms_put_back_give_the_same_outputs_and_standardise_as_before() {
             let before = standardised_means(&network);
             let size = network.tensors.bytes().len();
             let (folded, norms) = network.folded().unwrap();
-            let changed = folded.changed(|net, wiring| {
-                let scaling = Scaling::random(wiring, 0.5, 3)?;
-                let rescaled = scaling.apply(net, wiring);
+            let changed = folded.changed(|net, scales| {
+                let scaling = Scaling::random(scales, 0.5, 3)?;
+                let rescaled = apply(net, scales, &scaling);
                 Ok((rescaled.map_err(|Rejected { error, .. }| error)?, scaling))
             });
             let (rescaled, scaling) = changed.unwrap();
@@ -191,15 +192,15 @@ fn onnx_files_of_other_operations_are_read_and_rescaled() {
     let opaque: Vec<String> = network.opaque().into_iter().map(|(_, kind)| kind).collect();
     assert_eq!(opaque, ["Clip"]);
     // 6 channels through leaky ReLU, pooling and concatenation, and the 12 of product and sum
-    let wiring = network.wiring().unwrap();
-    assert_eq!(wiring.hidden(), 6 + 12);
+    let scales = network.scale_graph().unwrap();
+    assert_eq!(scales.hidden(), 6 + 12);
     let inputs = network
         .inputs_from(&file("parts.inputs.safetensors"))
         .unwrap();
     close(&network.outputs(&inputs).unwrap(), &expected("parts"), 1e-5);
-    let changed = network.changed(|net, wiring| {
-        let scaling = Scaling::random(wiring, 1.0, 3)?;
-        let rescaled = scaling.apply(net, wiring);
+    let changed = network.changed(|net, scales| {
+        let scaling = Scaling::random(scales, 1.0, 3)?;
+        let rescaled = apply(net, scales, &scaling);
         Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
     });
     let (rescaled, ()) = changed.unwrap();
@@ -214,10 +215,10 @@ fn onnx_files_of_other_operations_are_read_and_rescaled() {
 #[test]
 fn names_are_those_of_the_file() {
     let network = &all("residual")[1];
-    let wiring = network.wiring().unwrap();
-    let first = wiring.hidden_classes().next().unwrap();
-    assert_eq!(network.name(&wiring.unit(first)), "stem.weight[0]");
-    let layers: Vec<String> = wiring.grounded().map(|name| network.named(name)).collect();
+    let scales = network.scale_graph().unwrap();
+    let first = scales.hidden_classes().next().unwrap();
+    assert_eq!(network.name(&scales.unit(first)), "stem.weight[0]");
+    let layers: Vec<String> = scales.grounded().map(|name| network.named(name)).collect();
     assert_eq!(layers, ["`gate.weight`"]);
 }
 

@@ -4,7 +4,8 @@ use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, Tensor};
-use gsgd::{Balance, BalancedSgd, GSpace, GSpaceConfig, PathSgd, Rejected, Unwired};
+use gsgd::rescale::{Balance, Norm};
+use gsgd::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd, Rejected};
 use serde::Serialize;
 
 use super::Settings;
@@ -101,17 +102,17 @@ impl Stepper {
         use OptimizerName::*;
         let way = match settings.optimizer {
             Sgd | Momentum | Adam => Way::WeightSpace(inner(settings)),
-            PathSgd => Way::PathSgd(Box::new(gsgd::PathSgd::init(model, Unwired::Refuse)?)),
+            PathSgd => Way::PathSgd(Box::new(gsgd::PathSgd::init(model, Outside::Refuse)?)),
             BalancedSgd => {
                 let until = Balance {
-                    norm: gsgd::Norm::L2,
+                    norm: Norm::L2,
                     tolerance: 1e-3,
                     max_sweeps: 20,
                 };
                 Way::Balanced(Box::new(gsgd::BalancedSgd::init(
                     model,
                     until,
-                    Unwired::Refuse,
+                    Outside::Refuse,
                 )?))
             }
             GSgd | GMomentum | GAdam => Way::PathSpace(Box::new(lifted(settings).init(model)?)),
@@ -242,7 +243,7 @@ fn lifted(settings: &Settings) -> GSpaceConfig {
     let config = config
         .with_skeleton(settings.skeleton())
         .with_coordinates(settings.coordinates().into())
-        .with_wiring(settings.wiring());
+        .with_scale_graph(settings.scale_graph_config());
     let config = match settings.floor.0 {
         Some(tau) => config.with_floor(tau),
         None => config.without_floor(),

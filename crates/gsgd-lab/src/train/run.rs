@@ -8,7 +8,9 @@ use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use gsgd::{Balance, Rejected, Scaling, Wiring, balance};
+use gsgd::paths::{Power, path_norm};
+use gsgd::rescale::{Balance, Scaling, apply, balance, imbalances};
+use gsgd::{Rejected, scale_graph};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::batches::{self, Batch, Varied};
@@ -145,8 +147,8 @@ pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
 /// # Errors
 /// A file of weights cannot be read, or is of another network.
 pub fn start(settings: &Settings, plan: &Plan, device: &Device) -> Result<Model> {
-    let wiring = settings.wiring();
-    let init = |init| Model::init(plan, init, wiring, settings.seed, device);
+    let scales = settings.scale_graph_config();
+    let init = |init| Model::init(plan, init, scales, settings.seed, device);
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
         &InitName::Skeleton {
@@ -159,16 +161,14 @@ pub fn start(settings: &Settings, plan: &Plan, device: &Device) -> Result<Model>
         InitName::File(path) => models::load_into(init(Init::He)?, plan, path).context("--init")?,
     };
     // rescaling and balancing keep the function: batch norm and skips as they are
-    let wiring = Wiring::of(&model)?;
+    let scales = scale_graph(&model, Default::default())?;
     if settings.unbalance > 0.0 {
         let scaling =
-            Scaling::random(&wiring, settings.unbalance, settings.seed).context("--unbalance")?;
-        model = scaling
-            .apply(model, &wiring)
-            .map_err(|Rejected { error, .. }| error)?;
+            Scaling::random(&scales, settings.unbalance, settings.seed).context("--unbalance")?;
+        model = apply(model, &scales, &scaling).map_err(|Rejected { error, .. }| error)?;
     }
     if settings.balance_first {
-        let balanced = balance(model, &wiring, Balance::default());
+        let balanced = balance(model, &scales, Balance::default());
         model = balanced.map_err(|Rejected { error, .. }| error)?.0;
     }
     Ok(model)
@@ -230,9 +230,9 @@ fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
 pub fn begin(settings: &Settings, model: Model) -> Result<State> {
     let model = settings.freeze.apply(model);
     let stepper = Stepper::new(settings, &model).map_err(|error| match error {
-        gsgd::Error::Frozen { tool, name } => {
+        gsgd::Error::Core(gsgd::core::Error::Frozen { tool, name }) => {
             let name = models::file_name(&name);
-            let error = gsgd::Error::Frozen { tool, name };
+            let error = gsgd::Error::Core(gsgd::core::Error::Frozen { tool, name });
             anyhow!("--freeze: {error}; take another --optimizer, or leave --freeze out")
         }
         other => other.into(),
@@ -346,13 +346,10 @@ pub fn run(
 /// Imbalance by layer, and path norm, of frozen layers too: without gradients nothing is frozen.
 fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
     let model = &model.valid();
-    let wiring = Wiring::of(model)?;
+    let scales = scale_graph(model, Default::default())?;
     let mut layers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for (class, ratio) in wiring
-        .hidden_classes()
-        .zip(gsgd::imbalances(model, &wiring)?)
-    {
-        let unit = wiring.unit(class);
+    for (class, ratio) in scales.hidden_classes().zip(imbalances(model, &scales)?) {
+        let unit = scales.unit(class);
         let layer = unit.split('[').next().unwrap_or(&unit);
         let sizes = layers.entry(models::file_name(layer)).or_default();
         sizes.extend(ratio.map(|ratio| ratio.log10().abs()));
@@ -363,7 +360,7 @@ fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
         let median = *sizes.get(sizes.len() / 2)?;
         Some((layer, median))
     });
-    let path_norm = gsgd::path_norm(model, &wiring, gsgd::Power::Two)?.sqrt();
+    let path_norm = path_norm(model, &scales, Power::Two)?.sqrt();
     Ok((medians.collect(), path_norm))
 }
 

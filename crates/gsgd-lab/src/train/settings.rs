@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, Parser, ValueEnum};
-use gsgd::{BatchNormTreatment, Coordinates, Skeleton, SkipTreatment, WiringConfig};
+use gsgd::{BatchNormTreatment, Coordinates, ScaleGraphConfig, Skeleton, SkipTreatment};
 use serde::Serialize;
 
 use super::{Freeze, OptimizerName, Schedule, seed};
@@ -307,8 +307,8 @@ impl Settings {
         }
     }
 
-    /// How the model is wired.
-    pub fn wiring(&self) -> WiringConfig {
+    /// How the model is in the scale graph.
+    pub fn scale_graph_config(&self) -> ScaleGraphConfig {
         let norm = match self.batch_norm {
             BatchNormName::Paper => BatchNormTreatment::Paper,
             BatchNormName::Exact | BatchNormName::Off => BatchNormTreatment::Exact,
@@ -317,7 +317,9 @@ impl Settings {
             SkipsName::Whole => SkipTreatment::WholeNetwork,
             SkipsName::Block => SkipTreatment::PerBlock,
         };
-        WiringConfig::new().with_batch_norm(norm).with_skips(skips)
+        ScaleGraphConfig::new()
+            .with_batch_norm(norm)
+            .with_skips(skips)
     }
 
     /// The images.

@@ -4,16 +4,16 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
+use gsgd_core::scales::ScaleGraph;
 
 use crate::error::Error;
-use crate::kernels::{Execution, Matrix};
-use crate::params;
-use crate::wiring::Wiring;
+use crate::matrix::{BurnMatrix, Execution};
+use crate::params::{self, key};
 
-/// The lr of every wired parameter.
-pub(super) fn rates(lr: &ModuleLearningRate, wiring: &Wiring) -> Result<Vec<f64>, Error> {
-    let rates = wiring.edges.iter().map(|edges| {
-        let lr = lr.lr_from_param(edges.id, Some(&edges.name));
+/// The lr of every parameter of the graph.
+pub(super) fn rates(lr: &ModuleLearningRate, graph: &ScaleGraph) -> Result<Vec<f64>, Error> {
+    let rates = graph.edges().iter().map(|edges| {
+        let lr = lr.lr_from_param(params::id(edges), Some(edges.name()));
         check_rate(lr).map(|()| lr)
     });
     rates.collect()
@@ -27,42 +27,42 @@ pub(super) fn check_rate(lr: f64) -> Result<(), Error> {
     }
 }
 
-/// The wired parameters' weights and gradients as matrices, from one visit of the model.
+/// Weights and gradients of the graph's parameters as matrices, from one visit of the model.
 pub(super) struct Matrices {
-    pub weights: Vec<Matrix>,
-    pub gradients: Vec<Matrix>,
+    pub weights: Vec<BurnMatrix>,
+    pub gradients: Vec<BurnMatrix>,
 }
 
 impl Matrices {
-    /// In the order of the wiring, from the order of a visit.
-    fn sorted(self, order: &[usize], wiring: &Wiring) -> Result<Self, Error> {
-        let mut weights: Vec<Option<Matrix>> = vec![None; wiring.edges.len()];
+    /// In the order of the graph, from the order of a visit.
+    fn sorted(self, order: &[usize], graph: &ScaleGraph) -> Result<Self, Error> {
+        let mut weights: Vec<Option<BurnMatrix>> = vec![None; graph.edges().len()];
         let mut gradients = weights.clone();
         for ((&place, w), g) in order.iter().zip(self.weights).zip(self.gradients) {
             (weights[place], gradients[place]) = (Some(w), Some(g));
         }
         let missing = |name| Error::MissingParameter { name };
         Ok(Self {
-            weights: params::all(weights, wiring, missing)?,
-            gradients: params::all(gradients, wiring, missing)?,
+            weights: params::all(weights, graph, missing)?,
+            gradients: params::all(gradients, graph, missing)?,
         })
     }
 }
 
-/// Takes the gradients of the wired parameters out of `grads`; those of unwired ones stay, checked.
+/// Takes the gradients of the graph's parameters out of `grads`; those of others stay, checked.
 ///
 /// # Errors
-/// A parameter is missing; a gradient is missing, has another shape than in the wiring or, for an unwired one, is not
-/// finite. (Wired ones are checked by the sums that a step needs anyway.)
+/// A parameter is missing; a gradient is missing, has another shape than in the graph or, for one outside, is not
+/// finite. (Those of the graph are checked by the sums that a step needs anyway.)
 pub(super) fn take<M: Module>(
     model: &M,
-    wiring: &Wiring,
+    graph: &ScaleGraph,
     execution: Execution,
     grads: &mut GradientsParams,
 ) -> Result<Matrices, Error> {
-    let count = wiring.edges.len();
+    let count = graph.edges().len();
     let mut taker = Taker {
-        wiring,
+        graph,
         execution,
         grads,
         order: Vec::with_capacity(count),
@@ -79,12 +79,12 @@ pub(super) fn take<M: Module>(
     let Taker { order, found, .. } = taker;
     match order.iter().copied().eq(0..count) {
         true => Ok(found),
-        false => found.sorted(&order, wiring),
+        false => found.sorted(&order, graph),
     }
 }
 
 struct Taker<'a> {
-    wiring: &'a Wiring,
+    graph: &'a ScaleGraph,
     execution: Execution,
     grads: &'a mut GradientsParams,
     /// Which parameters were found, in the order of the visit, and their matrices.
@@ -95,32 +95,33 @@ struct Taker<'a> {
 
 impl ModuleVisitor for Taker<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(place) = self.wiring.param(param.id) {
+        if let Some(place) = self.graph.param(key(param.id)) {
             let taken = self.take(place, param);
             return taken.unwrap_or_else(|error| self.fail(error));
         }
-        if let Some(name) = self.wiring.frozen_name(param.id) {
+        if let Some(name) = self.graph.frozen_name(key(param.id)) {
             if self.grads.get::<D>(param.id).is_some() {
                 let name = name.into();
                 self.fail(Error::Unfrozen { name });
             }
             return;
         }
-        let mut followers = self.wiring.followers.iter();
-        if followers.any(|follower| follower.id == param.id) {
+        let mut co_scaled = self.graph.co_scaled().iter();
+        if co_scaled.any(|tensor| tensor.key() == key(param.id)) {
             // a bias that batch norm takes away again: left alone
             self.grads.remove::<D>(param.id);
             return;
         }
-        let unwired = self.wiring.unwired_parameters();
-        let Some((_, name)) = unwired.iter().find(|(id, _)| *id == param.id) else {
+        let mut outside = self.graph.outside().iter();
+        let Some((_, name)) = outside.find(|(other, _)| *other == key(param.id)) else {
             return;
         };
         match self.grads.get::<D>(param.id) {
             None => self.fail(Error::MissingGradient { name: name.clone() }),
             Some(gradient) => {
                 if !gradient.sum().into_scalar::<f64>().is_finite() {
-                    self.fail(Error::NonFiniteGradient { name: name.clone() });
+                    let name = name.clone();
+                    self.fail(gsgd_core::Error::NonFiniteGradient { name }.into());
                 }
             }
         }
@@ -133,11 +134,11 @@ impl Taker<'_> {
         place: usize,
         param: &Param<Tensor<D>>,
     ) -> Result<(), Error> {
-        let edges = &self.wiring.edges[place];
+        let edges = &self.graph.edges()[place];
         let Matrices { weights, gradients } = &mut self.found;
         weights.push(params::matrix(param.val(), edges, self.execution)?);
         let Some(gradient) = self.grads.remove::<D>(param.id) else {
-            let name = edges.name.clone();
+            let name = edges.name().to_string();
             return Err(Error::MissingGradient { name });
         };
         gradients.push(params::matrix(gradient, edges, self.execution)?);

@@ -4,24 +4,24 @@ use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::Tensor;
+use gsgd_core::chart::Chart;
+use gsgd_core::scales::ScaleGraph;
+use gsgd_core::{Moments, PathSpace};
 
 use super::gradients::{self, Matrices};
-use super::moments::Moments;
-use crate::chart::{Chart, Frame};
 use crate::error::{Error, Rejected};
-use crate::kernels::{Execution, Matrix, first_false, read_all};
-use crate::network::{Network, Update};
+use crate::matrix::{BurnMatrix, Execution};
 use crate::params;
-use crate::skeleton::Tree;
-use crate::wiring::Wiring;
+use crate::skeleton::SkeletonTree;
 
 /// What steps the path values.
 #[derive(Clone)]
 pub(super) enum Inner {
     /// `v <- v - lr dL/dv`, fused with the change of coordinates.
     Descent,
-    /// Momentum or Adam, fused likewise.
-    Moments(Moments),
+    /// Momentum or Adam, fused too; and the same rule as one of Burn's optimisers, for what is outside the graph and for
+    /// coordinates that take sums of all moved values.
+    Moments(Moments<BurnMatrix>, ModuleOptimizer),
     /// A Burn optimiser, handed path values for weights.
     Lifted(ModuleOptimizer),
 }
@@ -40,57 +40,37 @@ pub(super) enum Inner {
 /// The function's trajectory does not depend on how the network is scaled.
 #[derive(Clone)]
 pub struct GSpace {
-    space: Space,
+    pub(super) space: PathSpace,
     pub(super) inner: Inner,
-}
-
-/// The change of coordinates, without what steps them.
-#[derive(Clone)]
-struct Space {
-    wiring: Wiring,
-    chart: Chart,
-    clip_norm: Option<f64>,
     execution: Execution,
 }
 
 impl GSpace {
-    pub(super) fn new(
-        wiring: Wiring,
-        chart: Chart,
-        inner: Inner,
-        clip_norm: Option<f64>,
-        execution: Execution,
-    ) -> Self {
-        let space = Space {
-            wiring,
-            chart,
-            clip_norm,
+    pub(super) fn new(space: PathSpace, inner: Inner, execution: Execution) -> Self {
+        Self {
+            space,
+            inner,
             execution,
-        };
-        Self { space, inner }
+        }
     }
 
-    pub(super) fn chart(&self) -> &Chart {
-        &self.space.chart
-    }
-
-    /// The wiring the optimiser works on.
-    pub fn wiring(&self) -> &Wiring {
-        &self.space.wiring
+    /// The scale graph the optimiser works on.
+    pub fn scale_graph(&self) -> &ScaleGraph {
+        self.space.graph()
     }
 
     /// The skeleton, where the coordinates have one.
-    pub fn skeleton(&self) -> Option<&Tree> {
-        match &self.space.chart {
-            Chart::Path(chart) => Some(&chart.tree),
+    pub fn skeleton(&self) -> Option<&SkeletonTree> {
+        match self.space.chart() {
+            Chart::Path(chart) => Some(chart.tree()),
             Chart::Norm(_) => None,
         }
     }
 
     /// One step on `model` with gradients of its weights.
     ///
-    /// `lr` is a number or Burn's [`ModuleLearningRate`] with one per parameter group. Parameters outside the wiring
-    /// are stepped in weight space (see [`Unwired`](crate::Unwired)). An lr of 0 holds path values, not weights: they follow
+    /// `lr` is a number or Burn's [`ModuleLearningRate`] with one per parameter group. Parameters outside the scale graph
+    /// are stepped in weight space (see [`Outside`](crate::Outside)). An lr of 0 holds path values, not weights: they follow
     /// those of other layers. To hold the weights of a layer, freeze it (`set_require_grad(false)`) before the optimiser is
     /// made.
     ///
@@ -104,239 +84,95 @@ impl GSpace {
         &mut self,
         lr: impl Into<ModuleLearningRate>,
         model: M,
-        grads: GradientsParams,
+        mut grads: GradientsParams,
     ) -> Result<M, Rejected<M>> {
         let lr = lr.into();
-        match &mut self.inner {
-            Inner::Descent => self.space.descend(lr, model, grads),
-            Inner::Moments(moments) => self.space.advance(moments, lr, model, grads),
-            Inner::Lifted(optim) => {
-                let mut stepped = optim.clone();
-                let model = self.space.lift(&mut stepped, lr, model, grads)?;
-                *optim = stepped;
+        if let Inner::Lifted(_) = self.inner {
+            return self.lift(lr, model, grads);
+        }
+        let moved = match self.fused(&lr, &model, &mut grads) {
+            Ok(moved) => moved,
+            Err(error) => return Err(Rejected::new(model, error)),
+        };
+        let model = params::replace(model, self.space.graph(), moved);
+        if grads.is_empty() {
+            return Ok(model);
+        }
+        Ok(match &mut self.inner {
+            Inner::Moments(_, burn) => burn.step(lr, model, grads),
+            _ => SgdConfig::new().init().step(lr, model, grads),
+        })
+    }
+
+    /// The new weights of the graph's parameters, whose gradients are taken out of `grads`.
+    fn fused<M: Module>(
+        &mut self,
+        lr: &ModuleLearningRate,
+        model: &M,
+        grads: &mut GradientsParams,
+    ) -> Result<Vec<BurnMatrix>, Error> {
+        let graph = self.space.graph();
+        let rates = gradients::rates(lr, graph)?;
+        let Matrices { weights, gradients } = gradients::take(model, graph, self.execution, grads)?;
+        Ok(match &mut self.inner {
+            Inner::Moments(moments, _) => {
+                self.space.advance(moments, &weights, gradients, &rates)?
+            }
+            _ => self.space.descend(&weights, gradients, &rates)?,
+        })
+    }
+
+    /// A step of one of Burn's optimisers on a model with path values in place of its weights.
+    fn lift<M: Module>(
+        &mut self,
+        lr: ModuleLearningRate,
+        model: M,
+        mut grads: GradientsParams,
+    ) -> Result<M, Rejected<M>> {
+        let Inner::Lifted(optim) = &self.inner else {
+            unreachable!("others are fused");
+        };
+        let (graph, execution) = (self.space.graph(), self.execution);
+        let mut optim = optim.clone();
+        let step = |grads: &mut GradientsParams| {
+            gradients::rates(&lr, graph)?;
+            let Matrices { weights, gradients } = gradients::take(&model, graph, execution, grads)?;
+            let (mut pairs, lifted) = self.space.lift(&weights, gradients)?;
+            self.space.clip(&mut pairs);
+            let (values, gradients): (Vec<BurnMatrix>, Vec<BurnMatrix>) = pairs.into_iter().unzip();
+            for (edges, gradient) in graph.edges().iter().zip(gradients) {
+                params::register(grads, edges, gradient);
+            }
+            let in_path_space = params::replace(model.clone(), graph, values);
+            let moved = optim.step(lr, in_path_space, std::mem::take(grads));
+            let (rest, values) = params::take_out(moved, graph, execution);
+            Ok::<M, Error>(params::replace(rest, graph, lifted.lower(values)?))
+        };
+        match step(&mut grads) {
+            Ok(model) => {
+                self.inner = Inner::Lifted(optim);
                 Ok(model)
             }
+            Err(error) => Err(Rejected::new(model, error)),
         }
     }
 
-    /// Path values and their gradients, one matrix `[rows, columns]` per entry of [`Wiring::edges`].
+    /// Path values and their gradients, one matrix `[rows, columns]` per entry of [`ScaleGraph::edges`].
     ///
-    /// Entries of skeleton weights that are held fixed are 0 in both: they have no basis path.
+    /// Entries of skeleton weights that are held fixed are 0 in both: they have no basis path. Gradients are not
+    /// clipped.
     ///
     /// # Errors
     /// As [`step`](Self::step).
     pub fn path_space<M: Module>(
         &self,
         model: &M,
-        grads: GradientsParams,
+        mut grads: GradientsParams,
     ) -> Result<Vec<(Tensor<2>, Tensor<2>)>, Error> {
-        let pairs = self.space.path_space(model, grads)?;
+        let Matrices { weights, gradients } =
+            gradients::take(model, self.space.graph(), self.execution, &mut grads)?;
+        let (pairs, _) = self.space.lift(&weights, gradients)?;
         let tensors = pairs.into_iter().map(|(v, g)| (v.into(), g.into()));
         Ok(tensors.collect())
-    }
-}
-
-impl Space {
-    fn path_space<M: Module>(
-        &self,
-        model: &M,
-        mut grads: GradientsParams,
-    ) -> Result<Vec<(Matrix, Matrix)>, Error> {
-        let Matrices { weights, gradients } =
-            gradients::take(model, &self.wiring, self.execution, &mut grads)?;
-        let gradients = self.of_normed_layers(&weights, gradients)?;
-        let frame = self.frame(&weights, &gradients)?;
-        self.to_path_space(&*frame, &weights, gradients)
-    }
-
-    /// Gradients as the inverse chain rule takes them: multiplied by the norm of each unit's incoming weights where a
-    /// batch norm in the paper's treatment follows (Meng et al. 2019, section 5.1).
-    fn of_normed_layers(
-        &self,
-        weights: &[Matrix],
-        gradients: Vec<Matrix>,
-    ) -> Result<Vec<Matrix>, Error> {
-        if !self.wiring.edges.iter().any(|edges| edges.before_norm) {
-            return Ok(gradients);
-        }
-        let network = self.network(weights);
-        let normed = (0..weights.len()).filter(|&param| self.wiring.edges[param].before_norm);
-        let mut gradients: Vec<Option<Matrix>> = gradients.into_iter().map(Some).collect();
-        for (param, squares) in
-            read_all(normed.map(|param| (param, network.squares_by_head(param))))
-        {
-            let norms: Vec<f64> = squares.iter().map(|square| square.sqrt()).collect();
-            let by = network.fit(param, network.ones(param), norms)?;
-            gradients[param] = gradients[param].take().map(|g| g.scale(&by));
-        }
-        Ok(gradients.into_iter().flatten().collect())
-    }
-
-    /// The chart at gradients that are known to be finite altogether.
-    fn frame<'a>(
-        &'a self,
-        weights: &'a [Matrix],
-        gradients: &[Matrix],
-    ) -> Result<Box<dyn Frame + 'a>, Error> {
-        let network = self.network(weights);
-        network.check(gradients)?;
-        self.chart.at(network, gradients)
-    }
-
-    fn network<'a>(&'a self, weights: &'a [Matrix]) -> Network<'a> {
-        Network {
-            wiring: &self.wiring,
-            weights,
-        }
-    }
-
-    fn to_path_space(
-        &self,
-        frame: &dyn Frame,
-        weights: &[Matrix],
-        gradients: Vec<Matrix>,
-    ) -> Result<Vec<(Matrix, Matrix)>, Error> {
-        let mut moved = Vec::with_capacity(weights.len());
-        for (param, (w, g)) in weights.iter().zip(gradients).enumerate() {
-            let v = w.clone().scale(&frame.values(param)?);
-            moved.push((v.scatter(&frame.held(param)), frame.pull_back(param, g)?));
-        }
-        Ok(moved)
-    }
-
-    fn descend<M: Module>(
-        &self,
-        lr: ModuleLearningRate,
-        model: M,
-        mut grads: GradientsParams,
-    ) -> Result<M, Rejected<M>> {
-        let prepare = |grads: &mut GradientsParams| {
-            let rates = gradients::rates(&lr, &self.wiring)?;
-            let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, self.execution, grads)?;
-            let gradients = self.of_normed_layers(&weights, gradients)?;
-            let network = self.network(&weights);
-            self.chart.descend(network, gradients, &rates)
-        };
-        let moved = match prepare(&mut grads) {
-            Ok(moved) => moved,
-            Err(error) => return Err(Rejected { model, error }),
-        };
-        let model = params::replace(model, &self.wiring, moved);
-        if grads.is_empty() {
-            return Ok(model);
-        }
-        Ok(SgdConfig::new().init().step(lr, model, grads))
-    }
-
-    /// A step of moments on basis path values, where every class is grounded.
-    fn advance<M: Module>(
-        &self,
-        moments: &mut Moments,
-        lr: ModuleLearningRate,
-        model: M,
-        mut grads: GradientsParams,
-    ) -> Result<M, Rejected<M>> {
-        let mut advance = |grads: &mut GradientsParams| {
-            let Chart::Path(chart) = &self.chart else {
-                unreachable!("other charts lift Burn's optimisers");
-            };
-            let rates = gradients::rates(&lr, &self.wiring)?;
-            let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, self.execution, grads)?;
-            let network = self.network(&weights);
-            moments.step(chart, network, gradients, &rates)
-        };
-        let moved = match advance(&mut grads) {
-            Ok(moved) => moved,
-            Err(error) => return Err(Rejected { model, error }),
-        };
-        let model = params::replace(model, &self.wiring, moved);
-        if grads.is_empty() {
-            return Ok(model);
-        }
-        Ok(moments.burn.step(lr, model, grads))
-    }
-
-    fn lift<M: Module>(
-        &self,
-        optim: &mut ModuleOptimizer,
-        lr: ModuleLearningRate,
-        model: M,
-        mut grads: GradientsParams,
-    ) -> Result<M, Rejected<M>> {
-        let step = |grads: &mut GradientsParams| {
-            gradients::rates(&lr, &self.wiring)?;
-            let Matrices { weights, gradients } =
-                gradients::take(&model, &self.wiring, self.execution, grads)?;
-            let gradients = self.of_normed_layers(&weights, gradients)?;
-            let frame = self.frame(&weights, &gradients)?;
-            let mut path_space = self.to_path_space(&*frame, &weights, gradients)?;
-            self.clip(&mut path_space);
-            let moved = self.step_values(optim, lr, &model, std::mem::take(grads), path_space);
-            let lines = (0..weights.len()).map(|param| Ok(frame.values(param)?.into_owned()));
-            let lines = lines.collect::<Result<Vec<_>, Error>>()?;
-            let updates =
-                frame.push_forward(&params::read(&moved, &self.wiring, self.execution)?)?;
-            let mut verdicts = Vec::with_capacity(weights.len());
-            let allocate = |param: usize, moved: Matrix| {
-                let Update {
-                    of_weights,
-                    of_other,
-                    fixed,
-                } = &updates[param];
-                let passed =
-                    moved.allocate(&weights[param], &lines[param], of_weights, of_other, fixed);
-                verdicts.push((param, passed.finite));
-                passed.matrix
-            };
-            let allocated = params::map(moved, &self.wiring, self.execution, allocate);
-            let network = self.network(&weights);
-            match first_false(verdicts) {
-                // gradients are known to be finite here
-                Some(param) if weights[param].is_finite().read() => {
-                    Err(network.out_of_range(param))
-                }
-                Some(param) => Err(network.not_finite(param)),
-                None => Ok(allocated),
-            }
-        };
-        step(&mut grads).map_err(|error| Rejected { model, error })
-    }
-
-    /// The model with stepped path values in place of its weights.
-    fn step_values<M: Module>(
-        &self,
-        optim: &mut ModuleOptimizer,
-        lr: ModuleLearningRate,
-        model: &M,
-        mut grads: GradientsParams,
-        path_space: Vec<(Matrix, Matrix)>,
-    ) -> M {
-        let (values, gradients): (Vec<Matrix>, Vec<Matrix>) = path_space.into_iter().unzip();
-        for (edges, gradient) in self.wiring.edges.iter().zip(gradients) {
-            params::register(&mut grads, edges, gradient);
-        }
-        let in_path_space = params::replace(model.clone(), &self.wiring, values);
-        optim.step(lr, in_path_space, grads)
-    }
-
-    /// Scales dL/dv down to the clip norm.
-    fn clip(&self, path_space: &mut [(Matrix, Matrix)]) {
-        let Some(largest) = self.clip_norm else {
-            return;
-        };
-        let gradients: Vec<Matrix> = path_space.iter().map(|(_, g)| g.clone()).collect();
-        let network = self.network(&gradients);
-        let squares = (0..gradients.len()).map(|param| (param, network.squares_by_head(param)));
-        let squares = read_all(squares).flat_map(|(_, squares)| squares);
-        let norm = squares.sum::<f64>().sqrt();
-        if norm > largest {
-            for (_, gradient) in path_space {
-                let scaled = Tensor::<2>::from(gradient.clone()).mul_scalar(largest / norm);
-                let shape = scaled.dims();
-                *gradient = Matrix::of(scaled, shape, self.execution);
-            }
-        }
     }
 }

@@ -1,15 +1,14 @@
-//! Optimisers in the positively scale-invariant space, and their siblings on the same wiring.
+//! Optimisers in the positively scale-invariant space, and their siblings on the same scale graph.
 
 mod balanced;
 mod config;
 mod gradients;
 mod gspace;
-mod moments;
 mod path_sgd;
-mod scaled;
 mod state;
+mod weight_space;
 
 pub use balanced::BalancedSgd;
-pub use config::{GSpaceConfig, Unwired};
+pub use config::{GSpaceConfig, Outside};
 pub use gspace::GSpace;
 pub use path_sgd::PathSgd;

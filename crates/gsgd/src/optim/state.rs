@@ -8,20 +8,21 @@ use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
+use gsgd_core::Moments;
+use gsgd_core::chart::{Chart, Factors, NormChart, PathChart, PathChartState};
+use gsgd_core::matrix::Rule;
+use gsgd_core::scales::{ParamEdges, ScaleGraph};
 use tempfile::NamedTempFile;
 
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
-use super::moments::Moments;
-use crate::chart::path::Factors;
-use crate::chart::{Chart, NormChart, PathChart};
 use crate::error::Error;
-use crate::kernels::{Execution, Matrix, Rule};
+use crate::graph::Homogeneous;
+use crate::matrix::{BurnMatrix, Execution};
 use crate::params;
-use crate::skeleton::{Edge, Tree};
-use crate::wiring::{Homogeneous, Wiring};
+use crate::skeleton::{Edge, SkeletonTree};
 
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 /// Bytes of the CRC-32 at the end, of all before it.
 const SEAL: usize = 4;
 
@@ -62,40 +63,40 @@ impl GSpace {
     fn writer(&self) -> Result<Writer, Error> {
         let mut tensors = Vec::new();
         let mut scalars = vec![("format".to_string(), Scalar::from(FORMAT))];
-        let mut metadata = vec![("wiring".to_string(), signature(self.wiring()))];
-        match self.chart() {
+        let mut metadata = vec![("scale_graph".to_string(), signature(self.scale_graph()))];
+        match self.space.chart() {
             Chart::Norm(_) => metadata.push(("chart".into(), "norm".into())),
             Chart::Path(chart) => {
                 metadata.push(("chart".into(), "skeleton".into()));
-                tensors.push(integers("skeleton.in", &chart.tree.ins));
-                tensors.push(integers("skeleton.out", &chart.tree.outs));
-                let order = &chart.order;
-                if let Some(tau) = chart.floor {
+                let PathChartState { tree, floor, sizes } = chart.state();
+                tensors.push(integers("skeleton.in", &tree.ins));
+                tensors.push(integers("skeleton.out", &tree.outs));
+                if let Some((tau, at_start)) = floor {
                     scalars.push(("floor.tau".into(), Scalar::from(tau)));
-                    tensors.push(numbers("floor.at_start", order.at_start()));
+                    tensors.push(numbers("floor.at_start", &at_start));
                 }
-                if chart.normalised {
-                    tensors.push(numbers("normalisation.tail", &order.size().tail));
-                    tensors.push(numbers("normalisation.head", &order.size().head));
+                if let Some(Factors { tail, head }) = sizes {
+                    tensors.push(numbers("normalisation.tail", &tail));
+                    tensors.push(numbers("normalisation.head", &head));
                 }
             }
         }
-        if let Inner::Moments(moments) = &self.inner {
-            scalars.push(("moments.time".into(), Scalar::from(moments.time as u64)));
-            for (edges, of) in self.wiring().edges.iter().zip(&moments.of) {
+        if let Inner::Moments(moments, _) = &self.inner {
+            scalars.push(("moments.time".into(), Scalar::from(moments.time() as u64)));
+            for (edges, of) in self.scale_graph().edges().iter().zip(moments.of_params()) {
                 for (at, moment) in of.iter().enumerate() {
                     let data = Tensor::from(moment.clone()).into_data();
-                    tensors.push(pack(&format!("moments.{at}.{}", edges.name), data));
+                    tensors.push(pack(&format!("moments.{at}.{}", edges.name()), data));
                 }
             }
         }
-        if let Inner::Lifted(optim) | Inner::Moments(Moments { burn: optim, .. }) = &self.inner {
+        if let Inner::Lifted(optim) | Inner::Moments(_, optim) = &self.inner {
             let bytes = optim.to_record().into_bytes().map_err(unfit)?;
             let len = bytes.len();
             let data = burn_pack::Tensor::new("inner".into(), DType::U8, [len], None, bytes);
             tensors.push(data);
-            for (id, name) in self.wiring().all_parameters() {
-                metadata.push((format!("parameter.{name}"), id.val().to_string()));
+            for (key, name) in self.scale_graph().all_parameters() {
+                metadata.push((format!("parameter.{name}"), key.0.to_string()));
             }
         }
         let writer = Writer::new(tensors);
@@ -112,7 +113,7 @@ impl GSpaceConfig {
     /// The optimiser as it was saved, for the model it was saved with (or one built anew with the same weights).
     ///
     /// # Errors
-    /// The file is not such a state, or was made for another wiring or with other coordinates.
+    /// The file is not such a state, or was made for another scale graph or with other coordinates.
     pub fn load<M: Module + Homogeneous>(
         &self,
         path: impl AsRef<Path>,
@@ -130,35 +131,39 @@ impl GSpaceConfig {
     /// As [`load`](Self::load), from [`GSpace::to_bytes`].
     ///
     /// # Errors
-    /// The bytes are not such a state, or were made for another wiring or with other coordinates.
+    /// The bytes are not such a state, or were made for another scale graph or with other coordinates.
     #[allow(clippy::wrong_self_convention)]
     pub fn from_bytes<M: Module + Homogeneous>(
         &self,
         bytes: Bytes,
         model: &M,
     ) -> Result<GSpace, Error> {
-        let wiring = self.wiring(model)?;
-        params::read(model, &wiring, Execution::Fused)?;
+        let graph = self.graph(model)?;
+        params::read(model, &graph, Execution::Fused)?;
         let state = State::read(unsealed(bytes)?)?;
-        let saved = state.metadata.get("wiring").cloned().unwrap_or_default();
-        if saved != signature(&wiring) {
+        let saved = state
+            .metadata
+            .get("scale_graph")
+            .cloned()
+            .unwrap_or_default();
+        if saved != signature(&graph) {
             return Err(unfit(format!(
                 "it was saved for the parameters {saved}, the model has {}",
-                signature(&wiring)
+                signature(&graph)
             )));
         }
-        let chart = state.chart(&wiring)?;
-        let mut optim = self.assemble(wiring, chart, self.inner().clone());
-        let wiring = optim.wiring().clone();
+        let chart = state.chart(&graph)?;
+        let mut optim = self.assemble(graph, chart, self.inner().clone());
+        let graph = optim.space.graph();
         match &mut optim.inner {
             Inner::Descent => {}
-            Inner::Moments(moments) => {
-                let weights = params::read(model, &wiring, self.execution())?;
-                moments.burn = moments.burn.clone().load_record(state.inner(&wiring)?);
-                (moments.time, moments.of) = state.moments(moments.rule, &wiring, &weights)?;
+            Inner::Moments(moments, burn) => {
+                let weights = params::read(model, graph, self.execution())?;
+                *burn = burn.clone().load_record(state.inner(graph)?);
+                *moments = state.moments(moments.rule(), graph, &weights)?;
             }
             Inner::Lifted(optim) => {
-                *optim = optim.clone().load_record(state.inner(&wiring)?);
+                *optim = optim.clone().load_record(state.inner(graph)?);
             }
         }
         Ok(optim)
@@ -206,30 +211,33 @@ impl State {
         })
     }
 
-    fn chart(&self, wiring: &Wiring) -> Result<Chart, Error> {
+    fn chart(&self, graph: &ScaleGraph) -> Result<Chart, Error> {
         match self.metadata.get("chart").map(String::as_str) {
-            Some("norm") => return Ok(Chart::Norm(NormChart::new(wiring))),
+            Some("norm") => return Ok(Chart::Norm(NormChart::new(graph))),
             Some("skeleton") => {}
             other => return Err(unfit(format!("unknown coordinates {other:?}"))),
         }
-        let tree = Tree {
+        let tree = SkeletonTree {
             ins: self.edges("skeleton.in")?,
             outs: self.edges("skeleton.out")?,
         };
-        tree.check(wiring)?;
-        let mut chart = PathChart::new(wiring, tree);
-        if let Some(tau) = self.scalars.get("floor.tau") {
+        let floor = self.scalars.get("floor.tau").map(|tau| {
             let tau = f64::try_from(*tau).map_err(|_| unfit("floor.tau is no number"))?;
-            let at_start = self.numbers("floor.at_start", wiring)?;
-            chart.order.take_values(at_start);
-            chart.floor = Some(tau);
-        }
-        if self.tensors.contains_key("normalisation.tail") {
-            let tail = self.numbers("normalisation.tail", wiring)?;
-            let head = self.numbers("normalisation.head", wiring)?;
-            chart.order.take_sizes(Factors { tail, head });
-            chart.normalised = true;
-        }
+            Ok::<_, Error>((tau, self.numbers("floor.at_start")?))
+        });
+        let sized = self.tensors.contains_key("normalisation.tail");
+        let sizes = sized.then(|| {
+            Ok::<_, Error>(Factors {
+                tail: self.numbers("normalisation.tail")?,
+                head: self.numbers("normalisation.head")?,
+            })
+        });
+        let state = PathChartState {
+            tree,
+            floor: floor.transpose()?,
+            sizes: sizes.transpose()?,
+        };
+        let chart = PathChart::from_state(graph, state)?;
         Ok(Chart::Path(Box::new(chart)))
     }
 
@@ -239,19 +247,12 @@ impl State {
             .ok_or_else(|| unfit(format!("`{name}` is missing")))
     }
 
-    fn numbers(&self, name: &str, wiring: &Wiring) -> Result<Vec<f64>, Error> {
+    fn numbers(&self, name: &str) -> Result<Vec<f64>, Error> {
         let data = self.tensor(name)?;
-        let values: Vec<f64> = match data.dtype() {
-            DType::F64 => data.iter::<f64>().collect(),
-            other => return Err(unfit(format!("`{name}` holds {other:?}"))),
-        };
-        let usable = values.iter().all(|v| v.is_finite() && *v > 0.0);
-        if values.len() != wiring.hidden() + 1 || !usable {
-            return Err(unfit(format!(
-                "`{name}` is not one positive number per class"
-            )));
+        match data.dtype() {
+            DType::F64 => Ok(data.iter::<f64>().collect()),
+            other => Err(unfit(format!("`{name}` holds {other:?}"))),
         }
-        Ok(values)
     }
 
     fn edges(&self, name: &str) -> Result<Vec<Option<Edge>>, Error> {
@@ -271,21 +272,21 @@ impl State {
         Ok(values.chunks_exact(3).map(edge).collect())
     }
 
-    /// Steps taken, and the moments of every parameter, like its weights.
+    /// The moments of every parameter, like its weights.
     fn moments(
         &self,
         rule: Rule,
-        wiring: &Wiring,
-        weights: &[Matrix],
-    ) -> Result<(i32, Vec<Vec<Matrix>>), Error> {
+        graph: &ScaleGraph,
+        weights: &[BurnMatrix],
+    ) -> Result<Moments<BurnMatrix>, Error> {
         let time = self.scalars.get("moments.time");
         let time = time.and_then(|time| u64::try_from(*time).ok());
         let time = time.and_then(|time| i32::try_from(time).ok());
         let time = time.ok_or_else(|| unfit("it holds no moments"))?;
         if time == 0 {
-            return Ok((0, Vec::new()));
+            return Ok(Moments::new(rule));
         }
-        let moment = |at: usize, name: &str, w: &Matrix| {
+        let moment = |at: usize, name: &str, w: &BurnMatrix| {
             let name = format!("moments.{at}.{name}");
             let data = self.tensor(&name)?;
             let like = Tensor::from(w.clone());
@@ -297,17 +298,18 @@ impl State {
                 )));
             }
             let moment = Tensor::<2>::from_data(data.clone(), (&like.device(), like.dtype()));
-            Ok(Matrix::of(moment, like.dims(), w.execution()))
+            Ok(BurnMatrix::new(moment, like.dims(), w.execution()))
         };
-        let all = wiring.edges.iter().zip(weights).map(|(edges, w)| {
+        let all = graph.edges().iter().zip(weights).map(|(edges, w)| {
             let moments = 0..rule.moments();
-            moments.map(|at| moment(at, &edges.name, w)).collect()
+            moments.map(|at| moment(at, edges.name(), w)).collect()
         });
-        Ok((time, all.collect::<Result<_, Error>>()?))
+        let all = all.collect::<Result<_, Error>>()?;
+        Ok(Moments::saved(rule, time, all))
     }
 
     /// The inner optimiser's record, with the ids of the present model's parameters.
-    fn inner(&self, wiring: &Wiring) -> Result<OptimizerRecord, Error> {
+    fn inner(&self, graph: &ScaleGraph) -> Result<OptimizerRecord, Error> {
         let data = self
             .tensors
             .get("inner")
@@ -315,9 +317,9 @@ impl State {
         let reader =
             Reader::from_bytes(Bytes::from_bytes_vec(data.as_bytes().to_vec())).map_err(unfit)?;
         let mut present = HashMap::new();
-        for (id, name) in wiring.all_parameters() {
+        for (key, name) in graph.all_parameters() {
             if let Some(saved) = self.metadata.get(&format!("parameter.{name}")) {
-                present.insert(saved.clone(), id.val());
+                present.insert(saved.clone(), key.0);
             }
         }
         let renamed = |name: &str| {
@@ -350,15 +352,11 @@ impl State {
     }
 }
 
-/// Names and shapes of the wired parameters.
-fn signature(wiring: &Wiring) -> String {
-    let parameter = |edges: &crate::wiring::ParamEdges| format!("{} {:?}", edges.name, edges.shape);
-    wiring
-        .edges
-        .iter()
-        .map(parameter)
-        .collect::<Vec<_>>()
-        .join("; ")
+/// Names and shapes of the graph's parameters.
+fn signature(graph: &ScaleGraph) -> String {
+    let parameter = |edges: &ParamEdges| format!("{} {:?}", edges.name(), edges.shape());
+    let parameters: Vec<String> = graph.edges().iter().map(parameter).collect();
+    parameters.join("; ")
 }
 
 /// A row `[edges, tail, head]` per class, -1 where it has no such edge.

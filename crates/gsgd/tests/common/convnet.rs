@@ -8,7 +8,7 @@ use burn::nn::pool::MaxPool2dConfig;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
-use gsgd::{Channels, Homogeneous, WiringBuilder};
+use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 use rand_chacha::ChaCha8Rng;
 
 use super::{device, linear, normal, tensor};
@@ -101,7 +101,7 @@ impl ConvNet {
 }
 
 impl Homogeneous for ConvNet {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let mut values = vec![x];
         for op in &self.ops {
             values.push(match *op {

@@ -8,7 +8,7 @@ use burn::nn::Linear;
 use burn::optim::{GradientsParams, ModuleOptimizer, Optimizer};
 use burn::tensor::activation::{leaky_relu, log_softmax, relu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use gsgd::{Channels, Homogeneous, WiringBuilder};
+use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -75,7 +75,7 @@ impl Mlp {
 }
 
 impl Homogeneous for Mlp {
-    fn wire(&self, w: &mut WiringBuilder, mut x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
                 x = w.relu(x);
@@ -177,7 +177,7 @@ impl Dag {
 }
 
 impl Homogeneous for Dag {
-    fn wire(&self, w: &mut WiringBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let mut values = vec![x];
         for op in &self.ops {
             values.push(match op {
@@ -262,10 +262,10 @@ pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// For every wired parameter its entries as (tail line, head line, w g).
+/// For every in the graph parameter its entries as (tail line, head line, w g).
 pub fn matrices<M: Module>(
     model: &M,
-    wiring: &gsgd::Wiring,
+    graph: &gsgd::ScaleGraph,
     grads: &GradientsParams,
 ) -> Vec<Vec<(usize, usize, f64)>> {
     struct Products<'a>(
@@ -312,7 +312,7 @@ pub fn matrices<M: Module>(
             .map(|(at, &u)| (place(at).0, place(at).1, u))
             .collect()
     };
-    wiring.edges().iter().map(entries).collect()
+    graph.edges().iter().map(entries).collect()
 }
 
 /// An "optimiser" that adds h to one entry of a parameter.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gsgd::{ParamEdges, ScaleClass, Wiring};
+use gsgd::{ParamEdges, ScaleClass, ScaleGraph};
 use maud::{Markup, html};
 
 use super::{GREY, INK, label, line, picture};
@@ -36,8 +36,8 @@ struct Stream {
     lane: usize,
 }
 
-pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
-    let layers = layers(network, wiring);
+pub fn drawing(network: &Network, scales: &ScaleGraph) -> Result<String> {
+    let layers = layers(network, scales);
     let mut streams = streams(&layers);
     let lanes = lay_out(&mut streams);
     let boxes = TOP + LANE * (lanes as f64 + 1.0);
@@ -49,7 +49,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
     let content = html! {
         (label([16.0, 24.0], "start", INK, &format!(
             "{} classes in {} streams, {} weights; a stream is one class per channel, whoever writes it",
-            wiring.hidden(), streams.len(), wiring.weights())))
+            scales.hidden(), streams.len(), scales.weights())))
         (line([16.0, ground], [width - 16.0, ground], GREY, 3.0, ""))
         (label([16.0, ground + 18.0], "start", GREY, "ground: inputs, outputs, biases"))
         @for stream in streams.values() {
@@ -132,9 +132,9 @@ fn hidden(classes: &[ScaleClass]) -> Vec<ScaleClass> {
 }
 
 /// Convolutions and dense layers in order; a batch norm belongs to the layer before it.
-fn layers(network: &Network, wiring: &Wiring) -> Vec<Layer> {
+fn layers(network: &Network, scales: &ScaleGraph) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
-    for edges in wiring.edges().iter().filter(|edges| !edges.is_bias()) {
+    for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let is_norm = edges.shape().len() == 1;
         match layers.last_mut() {
             Some(layer) if is_norm && !layer.norm => {

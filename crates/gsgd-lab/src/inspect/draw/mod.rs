@@ -18,11 +18,11 @@ const INK: &str = "#24292f";
 /// # Errors
 /// The layers do not fit together.
 pub fn svg(network: &Network) -> Result<String> {
-    let wiring = network.wiring()?;
-    let dense = wiring.edges().iter().all(|edges| edges.shape().len() <= 2);
-    match dense && !wiring.edges().is_empty() {
-        true => units::drawing(network, &wiring),
-        false => blocks::drawing(network, &wiring),
+    let scales = network.scale_graph()?;
+    let dense = scales.edges().iter().all(|edges| edges.shape().len() <= 2);
+    match dense && !scales.edges().is_empty() {
+        true => units::drawing(network, &scales),
+        false => blocks::drawing(network, &scales),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use gsgd::{Edge, ParamEdges, ScaleClass, Tree, Wiring};
+use gsgd::skeleton::{Edge, SkeletonTree, largest};
+use gsgd::{ParamEdges, ScaleClass, ScaleGraph};
 use maud::{Markup, html};
 
 use super::{GREY, INK, RED, label, line, picture};
@@ -30,13 +31,13 @@ struct Column {
     shown: BTreeSet<usize>,
 }
 
-pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
+pub fn drawing(network: &Network, scales: &ScaleGraph) -> Result<String> {
     // a network with dead units has no skeleton
-    let tree = gsgd::largest(&network.net, wiring).unwrap_or(Tree {
+    let tree = largest(&network.net, scales).unwrap_or(SkeletonTree {
         ins: Vec::new(),
         outs: Vec::new(),
     });
-    let mut columns = columns(network, wiring);
+    let mut columns = columns(network, scales);
     let place: BTreeMap<Unit, (usize, usize)> = columns
         .iter()
         .enumerate()
@@ -48,7 +49,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
                 .map(move |(at, &u)| (u, (c, at)))
         })
         .collect();
-    choose(&mut columns, &place, wiring, &tree);
+    choose(&mut columns, &place, scales, &tree);
     let spot = |unit: Unit| -> Option<[f64; 2]> {
         let &(column, at) = place.get(&unit)?;
         let shown = &columns[column].shown;
@@ -62,7 +63,7 @@ pub fn drawing(network: &Network, wiring: &Wiring) -> Result<String> {
     let is_out = |edge: Edge| tree.outs.iter().flatten().any(|&other| other == edge);
     let is_in = |edge: Edge| tree.ins.iter().flatten().any(|&other| other == edge);
     let (mut plain, mut skeleton) = (Vec::new(), Vec::new());
-    let dense: BTreeMap<String, (usize, &ParamEdges)> = wiring
+    let dense: BTreeMap<String, (usize, &ParamEdges)> = scales
         .edges()
         .iter()
         .enumerate()
@@ -150,14 +151,14 @@ fn key(y: f64) -> Markup {
 }
 
 /// Inputs, the hidden units by the layer that first writes them, outputs.
-fn columns(network: &Network, wiring: &Wiring) -> Vec<Column> {
+fn columns(network: &Network, scales: &ScaleGraph) -> Vec<Column> {
     let column = |name: String, units: Vec<Unit>| Column {
         units,
         name,
         shown: BTreeSet::new(),
     };
     let layers = || {
-        wiring
+        scales
             .edges()
             .iter()
             .filter(|edges| edges.shape().len() == 2)
@@ -176,7 +177,7 @@ fn columns(network: &Network, wiring: &Wiring) -> Vec<Column> {
         (0..inputs).map(Unit::Input).collect(),
     )];
     let mut seen = BTreeSet::new();
-    for edges in wiring.edges().iter().filter(|edges| !edges.is_bias()) {
+    for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let fresh = edges.heads().iter().copied();
         let fresh: Vec<Unit> = fresh
             .filter(|&class| !class.is_ground() && seen.insert(class))
@@ -214,8 +215,8 @@ fn head_unit(edges: &ParamEdges, head: usize) -> Unit {
 fn choose(
     columns: &mut [Column],
     place: &BTreeMap<Unit, (usize, usize)>,
-    wiring: &Wiring,
-    tree: &Tree,
+    scales: &ScaleGraph,
+    tree: &SkeletonTree,
 ) {
     for column in columns.iter_mut() {
         let all = column.units.len();
@@ -226,7 +227,7 @@ fn choose(
     // several rounds, since an end that comes in brings its own skeleton weights
     for _ in 0..SHOWN {
         for &edge in tree.outs.iter().chain(&tree.ins).flatten() {
-            let edges = &wiring.edges()[edge.param];
+            let edges = &scales.edges()[edge.param];
             let ends = [tail_unit(edges, edge.tail), head_unit(edges, edge.head)];
             let [Some(&tail), Some(&head)] = ends.map(|unit| place.get(&unit)) else {
                 continue;
