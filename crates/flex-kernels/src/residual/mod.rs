@@ -1,13 +1,13 @@
 //! The end of a residual block for the CPU, as an extension of Burn's flex backend: sum and ReLU in one pass on every core,
 //! with Burn's own numbers.
 
-mod autodiff;
+mod operation;
 
 use burn::backend::Dispatch;
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
 
-use autodiff::AddRelu;
+use operation::AddRelu;
 
 /// What `relu(x + skip)` gives, for images of one shape.
 ///
@@ -25,7 +25,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{passes, values};
+    use crate::testing::{passes, values};
 
     #[test]
     fn values_and_gradients_are_those_of_burn() {

@@ -5,7 +5,7 @@
 //! there every tap of a kernel is the same run of memory at another offset, so that each pass is sums of shifted rows
 //! ([`rows`]) over few images at a time ([`planes`]). A stride splits a plane into phases, of which each tap reads one.
 
-mod autodiff;
+mod operation;
 mod passes;
 mod planes;
 mod rows;
@@ -15,7 +15,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{DType, Tensor};
 
-use autodiff::Convolve;
+use operation::Convolve;
 use planes::Geometry;
 
 /// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`.
@@ -62,7 +62,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{assert_agree, gradient, on_threads, passes};
+    use crate::testing::{assert_agree, gradient, on_threads, passes};
 
     /// Output, and gradients of images, weights and biases.
     fn both(

@@ -1,7 +1,7 @@
 //! Batch norm in training for the CPU, alone or with the ReLU behind it, as an extension of Burn's flex backend: the same
 //! values as Burn's own to rounding, from one pass over the images for the moments and one for the result, on every core.
 
-mod autodiff;
+mod operation;
 mod passes;
 
 use burn::backend::Dispatch;
@@ -9,7 +9,7 @@ use burn::nn::BatchNorm;
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor, TensorData};
 
-use autodiff::Normalise;
+use operation::Normalise;
 use passes::Then;
 
 /// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`; in training it moves the running
@@ -38,7 +38,7 @@ fn takes(layer: &BatchNorm, x: &Tensor<4>) -> bool {
 
 fn normalised(layer: &BatchNorm, x: Tensor<4>, then: Then) -> Tensor<4> {
     let device = x.device();
-    let moments = autodiff::moments(x.clone(), layer.epsilon);
+    let moments = operation::moments(x.clone(), layer.epsilon);
     let follow = |state: &burn::module::RunningState<Tensor<1>>, now: &[f32]| {
         let now = TensorData::new(now.to_vec(), [now.len()]);
         let now = Tensor::<1>::from_data(now, &device).mul_scalar(layer.momentum);
@@ -60,7 +60,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{assert_agree, gradient, passes, values};
+    use crate::testing::{assert_agree, gradient, passes, values};
 
     /// Output, gradients of images, gamma and beta, and both running statistics.
     fn both(

@@ -231,7 +231,7 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
-    use crate::passes::{on_threads, values};
+    use crate::testing::{on_threads, values};
 
     /// Entries without order.
     fn mixed<const D: usize>(shape: [usize; D], seed: usize) -> Tensor<D> {

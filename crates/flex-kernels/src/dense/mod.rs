@@ -5,13 +5,13 @@
 //! written once. (Burn's are zeroed by one and copied first, which takes as long as a third of the product where there are
 //! weights for results.) The gradient of the inputs is computed transposed, so that weights are read along their rows.
 
-mod autodiff;
+mod operation;
 
 use burn::backend::Dispatch;
 use burn::nn::Linear;
 use burn::tensor::{DType, Tensor};
 
-use autodiff::Multiply;
+use operation::Multiply;
 
 /// Products of numbers from which on a layer is wide: below, waking another core takes longer than it helps.
 const WIDE: usize = 1 << 22;
@@ -38,7 +38,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{assert_agree, gradient, on_threads, passes};
+    use crate::testing::{assert_agree, gradient, on_threads, passes};
 
     /// Output, and gradients of inputs, weights and biases.
     fn both(
