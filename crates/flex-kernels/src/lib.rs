@@ -34,6 +34,7 @@
 //! assert!(apart(gradient(ours), gradient(burns)) < 1e-5);
 //! ```
 
+mod autodiff;
 mod convolution;
 mod dense;
 mod memory;

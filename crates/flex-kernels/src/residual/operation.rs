@@ -1,31 +1,25 @@
-//! Sum and ReLU as one operation of Burn's flex backend and of its autodiff.
+//! The forward and backward pass of sum and ReLU.
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
-use burn::tensor::TensorData;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::memory::{filled, own};
+use crate::autodiff::Operation;
+use crate::memory::{filled, own, tensor};
 
 /// Entries that a core takes at a time.
 const BLOCK: usize = 1 << 14;
 
-/// A backend with a sum and ReLU of its own.
-#[backend_extension(Flex, Autodiff)]
-pub trait AddRelu: Backend {
-    /// The sum of two tensors of one shape where it is not negative, else 0; what is not a number stays.
-    fn add_relu(x: FloatTensor<Self>, skip: FloatTensor<Self>) -> FloatTensor<Self>;
-}
+/// The sum of two tensors of one shape where it is not negative, else 0; what is not a number stays.
+#[derive(Debug)]
+pub struct SumRelu;
 
-impl AddRelu for Flex {
-    fn add_relu(x: FlexTensor, skip: FlexTensor) -> FlexTensor {
-        let (x, skip) = (x.to_contiguous(), skip.to_contiguous());
+impl Operation<2, 0> for SumRelu {
+    /// The result.
+    type State = FlexTensor;
+
+    fn forward(self, [x, skip]: [FlexTensor; 2]) -> (FlexTensor, FlexTensor) {
         let (a, b) = (x.storage::<f32>(), skip.storage::<f32>());
         let sum = filled(a.len(), |first, to| {
             let entries = first..first + to.len();
@@ -40,40 +34,18 @@ impl AddRelu for Flex {
                 },
             );
         });
-        FlexTensor::from_data(TensorData::new(sum, x.shape()))
+        let sum = tensor(sum, x.shape());
+        (sum.clone(), sum)
     }
-}
-
-impl<C: CheckpointStrategy> AddRelu for Autodiff<Flex, C> {
-    fn add_relu(x: FloatTensor<Self>, skip: FloatTensor<Self>) -> FloatTensor<Self> {
-        let prepared = Summed
-            .prepare::<C>([x.node(), skip.node()])
-            .compute_bound()
-            .stateful();
-        let sum = Flex::add_relu(x.into_primitive(), skip.into_primitive());
-        match prepared {
-            OpsKind::Tracked(prepared) => prepared.finish(sum.clone(), sum),
-            OpsKind::UnTracked(prepared) => prepared.finish(sum),
-        }
-    }
-}
-
-/// The operation on the tape.
-#[derive(Debug)]
-struct Summed;
-
-impl Backward<Flex, 2> for Summed {
-    /// What came of it.
-    type State = FlexTensor;
 
     fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let mut up = own(grads.consume::<Flex>(&ops.node));
-        let sums = ops.state.storage::<f32>().par_chunks(BLOCK);
+        sums: FlexTensor,
+        []: [FlexTensor; 0],
+        up: FlexTensor,
+        wanted: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let mut up = own(up);
+        let sums = sums.storage::<f32>().par_chunks(BLOCK);
         let blocks = up.storage_mut::<f32>().par_chunks_mut(BLOCK).zip(sums);
         blocks.for_each(|(up, sums)| {
             Arch::new().dispatch(
@@ -85,8 +57,6 @@ impl Backward<Flex, 2> for Summed {
                 },
             );
         });
-        for parent in ops.parents.into_iter().flatten() {
-            grads.register::<Flex>(parent.id, up.clone());
-        }
+        wanted.map(|wanted| wanted.then(|| up.clone()))
     }
 }
