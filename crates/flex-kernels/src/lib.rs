@@ -15,6 +15,9 @@
 //! that calls it runs anywhere. An optimiser of [`optim`] is for parameters of f32 on flex alone. What is computed here does
 //! not depend on the number of threads.
 //!
+//! On two cores with AVX-512, forward and backward pass take this share of Burn's time (`cargo bench --bench layers`):
+//! convolutions 0.14 to 0.53, batch norm 0.17 to 0.55, wide layers 0.41 to 0.53, sums with ReLU 0.93 to 0.98.
+//!
 //! ```
 //! use burn::nn::PaddingConfig2d;
 //! use burn::nn::conv::Conv2dConfig;

@@ -1,4 +1,4 @@
-//! Convolutions in about a third of the time that Burn's own take for a training step, with the same values to rounding.
+//! Convolutions in a seventh to a half of the time that Burn's own take, with the same values to rounding.
 //!
 //! Neither the forward pass nor a gradient lays out a matrix of patches. Images are copied once into padded planes;
 //! there every tap of a kernel is the same run of memory at another offset, so that each pass is sums of shifted rows

@@ -1,4 +1,4 @@
-//! Wide dense layers in half of the time that Burn's own take, or less, with the same values to rounding.
+//! Wide dense layers in about half of the time that Burn's own take, with the same values to rounding.
 //!
 //! Products are those of `rten-gemm`, which share the work between cores evenly; results are zeroed by all cores and
 //! written once. (Burn's are zeroed by one and copied first, which takes as long as a third of the product where there are
