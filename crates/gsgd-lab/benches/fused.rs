@@ -11,7 +11,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Run, quantile};
-use gsgd_lab::train::one_pass::Rule;
+use flex_kernels::optim::Rule;
 use rayon::prelude::*;
 
 /// Measured time per network.
