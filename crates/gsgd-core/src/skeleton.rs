@@ -8,6 +8,7 @@
 use rand::SeedableRng;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::matrix::{Matrix, read_all};
@@ -32,7 +33,7 @@ pub enum Skeleton {
 }
 
 /// A single weight of a wired parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Position of the parameter in [`ScaleGraph::edges`].
     pub param: usize,
@@ -43,7 +44,7 @@ pub struct Edge {
 }
 
 /// In and Out edge of every hidden class, as far as its [`Kind`] has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkeletonTree {
     /// In edge of class 1, 2, ..., H; none of a class into batch norm.
     pub ins: Vec<Option<Edge>>,

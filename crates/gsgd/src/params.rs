@@ -129,39 +129,22 @@ pub(crate) fn register(grads: &mut GradientsParams, edges: &ParamEdges, gradient
     }
 }
 
-/// The model with every parameter of the graph replaced by `change(place, matrix)`.
-///
-/// The matrix is handed over uniquely owned where nothing else holds the parameter, so that `change` can work in
-/// place. `require_grad`, the distributed flag and the checkpointing strategy stay as they were. Call [`read`]
-/// first: it makes sure that model and graph fit.
+/// The model with every parameter of the graph replaced by `change(place, matrix)`, which gets a matrix that nothing else
+/// holds. Call [`read`] first: it makes sure that model and graph fit.
 pub(crate) fn map<M: Module>(
     model: M,
     graph: &ScaleGraph,
-    change: impl FnMut(usize, BurnMatrix) -> BurnMatrix,
+    change: impl Fn(usize, BurnMatrix) -> BurnMatrix,
 ) -> M {
-    struct Writer<'a, F> {
-        graph: &'a ScaleGraph,
-        change: F,
-    }
-    impl<F: FnMut(usize, BurnMatrix) -> BurnMatrix> ModuleMapper for Writer<'_, F> {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(place) = self.graph.param(key(param.id)) else {
-                return param;
-            };
-            let edges = &self.graph.edges()[place];
-            changed(param, |old| {
-                let shape = old.dims();
-                let matrix = BurnMatrix::new(old, edges.dims(), Execution::Fused);
-                let matrix = (self.change)(place, matrix);
-                reshaped(Tensor::from(matrix), edges.dims(), shape)
-            })
-        }
-    }
-    model.map(&mut Writer { graph, change })
+    let (rest, matrices) = take_out(model, graph, Execution::Fused);
+    let matrices = matrices.into_iter().enumerate();
+    let changed = matrices.map(|(param, matrix)| change(param, matrix));
+    replace(rest, graph, changed.collect())
 }
 
 /// The parameters of the graph as matrices, taken out of the model so that nothing else holds them; what is left there is to
-/// be [replaced](replace). Call [`read`] first: it makes sure that model and graph fit.
+/// be [replaced](replace). Call [`read`] first: it makes sure that model and graph fit. `require_grad`, the distributed flag and
+/// the checkpointing strategy stay as they were.
 pub(crate) fn take_out<M: Module>(
     model: M,
     graph: &ScaleGraph,
@@ -194,7 +177,7 @@ pub(crate) fn take_out<M: Module>(
     (model, taker.found.into_iter().flatten().collect())
 }
 
-/// The model with every parameter of the graph replaced by its matrix; see [`map`].
+/// The model with every parameter of the graph replaced by its matrix.
 pub(crate) fn replace<M: Module>(model: M, graph: &ScaleGraph, matrices: Vec<BurnMatrix>) -> M {
     struct Replacer<'a> {
         graph: &'a ScaleGraph,

@@ -1,5 +1,7 @@
 //! What the chart is made of: a skeleton, the ratio floor, and the sizes that coordinates are relative to.
 
+use serde::{Deserialize, Serialize};
+
 use super::entries::SkeletonEntries;
 use super::order::{Factors, TreeOrder};
 use super::values;
@@ -21,7 +23,7 @@ pub struct PathChart {
 }
 
 /// All that a chart knows of the network at its start.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PathChartState {
     /// The skeleton.
     pub tree: SkeletonTree,

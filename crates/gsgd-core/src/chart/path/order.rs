@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::scales::{Kind, ScaleClass, ScaleGraph};
 use crate::skeleton::SkeletonTree;
 
@@ -35,7 +37,7 @@ pub(crate) struct TreeOrder {
 }
 
 /// By class, the ground first, a number for edges out of it and one for edges into it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Factors {
     /// Out of it.
     pub tail: Vec<f64>,
