@@ -41,4 +41,4 @@ mod space;
 pub use error::{Error, GraphError};
 pub use moments::Moments;
 pub use network::Network;
-pub use space::{Lifted, PathSpace};
+pub use space::{Coordinated, Lifted, PathSpace};

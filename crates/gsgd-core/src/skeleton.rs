@@ -32,14 +32,14 @@ pub enum Skeleton {
     Chosen(SkeletonTree),
 }
 
-/// A single weight of a wired parameter.
+/// A single weight of a parameter in the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Position of the parameter in [`ScaleGraph::edges`].
     pub param: usize,
-    /// Which of [`ParamEdges::tails`](crate::ParamEdges::tails) it leaves.
+    /// Which of [`ParamEdges::tails`](crate::scales::ParamEdges::tails) it leaves.
     pub tail: usize,
-    /// Which of [`ParamEdges::heads`](crate::ParamEdges::heads) it enters.
+    /// Which of [`ParamEdges::heads`](crate::scales::ParamEdges::heads) it enters.
     pub head: usize,
 }
 

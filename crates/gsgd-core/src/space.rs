@@ -47,7 +47,10 @@ pub struct PathSpace {
     clip_norm: Option<f64>,
 }
 
-/// Coordinates and their gradients, a pair of matrices per parameter, and the way back to weights.
+/// Coordinates and their gradients, a pair of matrices per parameter.
+pub type Coordinated<M> = Vec<(M, M)>;
+
+/// The way back from coordinates to weights.
 pub struct Lifted<'a, M: Matrix> {
     frame: Box<dyn Frame<M> + 'a>,
     network: Network<'a, M>,
@@ -136,7 +139,7 @@ impl PathSpace {
         &'a self,
         weights: &'a [M],
         gradients: Vec<M>,
-    ) -> Result<(Vec<(M, M)>, Lifted<'a, M>), Error> {
+    ) -> Result<(Coordinated<M>, Lifted<'a, M>), Error> {
         let gradients = self.of_normed_layers(weights, gradients)?;
         let network = self.network(weights);
         network.check(&gradients)?;
@@ -181,7 +184,7 @@ impl PathSpace {
     }
 
     /// Scales gradients of coordinates down to the clip norm, if there is one.
-    pub fn clip<M: Matrix>(&self, pairs: &mut Vec<(M, M)>) {
+    pub fn clip<M: Matrix>(&self, pairs: &mut Coordinated<M>) {
         let Some(largest) = self.clip_norm else {
             return;
         };

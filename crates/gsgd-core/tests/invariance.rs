@@ -151,7 +151,7 @@ proptest! {
         let w = weights::<f64>(&graph, seed);
         let by = Scaling::random(&graph, 1.0, seed).unwrap();
         let twin = scaled(&graph, &w, &by);
-        let none = [vec![Vec::new(); 0], vec![Vec::new(); 0]];
+        let none = [Vec::new(), Vec::new()];
         let networks = [network(&graph, &w), network(&graph, &twin)];
         match equivalent(networks, none.clone(), 1e-9).unwrap() {
             Equivalence::Equivalent { scaling, .. } => {

@@ -68,7 +68,7 @@ impl RowColScale {
         rows.high + columns.high <= limit && rows.low + columns.low >= -limit
     }
 
-    /// The number of groups of rows, if these are the factors of a matrix with so many columns.
+    /// The number of groups of rows, if these are the factors of a matrix with this number of columns.
     pub fn groups(&self, columns: usize) -> usize {
         self.columns.len() / columns
     }

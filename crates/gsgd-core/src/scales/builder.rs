@@ -96,7 +96,7 @@ pub(super) struct CoScaled {
     pub power: i32,
 }
 
-/// Builds a [`ScaleGraph`] by calls that mirror a forward pass, one for every line of it.
+/// Builds a [`ScaleGraph`](super::ScaleGraph) by calls that mirror a forward pass, one for every line of it.
 ///
 /// Mistakes are kept and reported by `finish`, so that the calls read like the forward pass.
 #[derive(Debug)]

@@ -53,19 +53,24 @@ impl From<Memory> for Tensor<2> {
 /// of another type than f32 and f64.
 ///
 /// Looks at what the tensor is made of: to ask it for its device takes an allocation every time.
-pub fn memory<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Result<Memory, Tensor<D>> {
+pub fn memory<const D: usize>(x: Tensor<D>, shape: [usize; 2]) -> Result<Memory, Box<Tensor<D>>> {
     let DispatchTensor { kind, autodiff } = x.into_dispatch();
-    let tensor = |kind| Tensor::from_dispatch(DispatchTensor { kind, autodiff });
+    let tensor = |kind| {
+        Err(Box::new(Tensor::from_dispatch(DispatchTensor {
+            kind,
+            autodiff,
+        })))
+    };
     let x = match kind {
         DispatchTensorKind::Flex(BackendTensor::Float(x)) => x,
         DispatchTensorKind::Autodiff(taped) => match *taped {
             DispatchTensorKind::Flex(BackendTensor::Autodiff(x)) => x.into_primitive(),
-            taped => return Err(tensor(DispatchTensorKind::Autodiff(Box::new(taped)))),
+            taped => return tensor(DispatchTensorKind::Autodiff(Box::new(taped))),
         },
-        kind => return Err(tensor(kind)),
+        kind => return tensor(kind),
     };
     if !matches!(x.dtype(), DType::F32 | DType::F64) {
-        return Err(Tensor::from_primitive::<Flex>(x));
+        return Err(Box::new(Tensor::from_primitive::<Flex>(x)));
     }
     let x = match **x.layout().shape() == shape {
         true => x,

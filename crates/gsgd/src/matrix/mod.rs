@@ -46,7 +46,7 @@ impl BurnMatrix {
         let tensor = match execution {
             Execution::Fused => match flex::memory(tensor, shape) {
                 Ok(memory) => return Self::Memory(memory),
-                Err(tensor) => tensor,
+                Err(tensor) => *tensor,
             },
             Execution::Reference => tensor,
         };

@@ -46,7 +46,7 @@ impl Grid {
         }
     }
 
-    /// `work` on every block of so many rows, results in order.
+    /// `work` on every block of `step` rows, results in order.
     pub fn blocks<R: Send>(self, step: usize, work: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
         let block = |at: usize| work(at * step..self.rows.min((at + 1) * step));
         let count = self.rows.div_ceil(step);
