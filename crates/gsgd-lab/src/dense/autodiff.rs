@@ -18,7 +18,7 @@ use crate::memory::zeros;
 /// Rows that are transposed at a time.
 const TILE: usize = 16;
 
-/// A backend with a product of its own.
+/// A backend that has its own product.
 #[backend_extension(Flex, Autodiff)]
 pub trait Multiply: Backend {
     /// `[batch, inputs]` times `[inputs, outputs]`.

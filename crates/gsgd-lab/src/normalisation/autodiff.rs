@@ -10,11 +10,11 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
-use super::passes::{self, Moments, Norm, Then};
+use super::passes::{self, BatchNormPasses, ChannelMoments, Then};
 use crate::memory::own;
 
 /// Moments of images by channel, off the tape.
-pub fn moments(x: Tensor<4>, epsilon: f64) -> Moments {
+pub fn moments(x: Tensor<4>, epsilon: f64) -> ChannelMoments {
     let [_, channels, height, width] = x.dims();
     let x = x.inner().try_into_primitive::<Flex>();
     let x = x.expect("the program runs on flex").to_contiguous();
@@ -30,7 +30,7 @@ pub trait Normalise: Backend {
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        moments: Moments,
+        moments: ChannelMoments,
         then: Then,
     ) -> FloatTensor<Self>;
 }
@@ -40,7 +40,7 @@ impl Normalise for Flex {
         x: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
-        moments: Moments,
+        moments: ChannelMoments,
         then: Then,
     ) -> FlexTensor {
         let [x, gamma, beta] = [x, gamma, beta].map(|tensor| tensor.to_contiguous());
@@ -50,8 +50,12 @@ impl Normalise for Flex {
 }
 
 /// The batch norm of these images.
-fn norm<'a>([x, gamma, beta]: [&'a FlexTensor; 3], moments: &'a Moments, then: Then) -> Norm<'a> {
-    Norm {
+fn norm<'a>(
+    [x, gamma, beta]: [&'a FlexTensor; 3],
+    moments: &'a ChannelMoments,
+    then: Then,
+) -> BatchNormPasses<'a> {
+    BatchNormPasses {
         gamma: gamma.storage(),
         beta: beta.storage(),
         of: moments,
@@ -65,7 +69,7 @@ impl<C: CheckpointStrategy> Normalise for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        moments: Moments,
+        moments: ChannelMoments,
         then: Then,
     ) -> FloatTensor<Self> {
         let prepared = Normalisation
@@ -93,7 +97,7 @@ impl<C: CheckpointStrategy> Normalise for Autodiff<Flex, C> {
 struct Normalisation;
 
 impl Backward<Flex, 3> for Normalisation {
-    type State = ([NodeId; 3], Moments, Then);
+    type State = ([NodeId; 3], ChannelMoments, Then);
 
     fn backward(
         self,

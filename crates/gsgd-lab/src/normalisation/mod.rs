@@ -13,7 +13,7 @@ use autodiff::Normalise;
 use passes::Then;
 
 /// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`; in training it moves the running
-/// statistics likewise.
+/// statistics too.
 ///
 /// Evaluation, and tensors that are not f32, take Burn's own.
 pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
@@ -23,7 +23,7 @@ pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     }
 }
 
-/// What `relu(layer.forward(x))` gives, likewise.
+/// What `relu(layer.forward(x))` gives; see [`batch_norm`].
 pub fn batch_norm_relu(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     match takes(layer, &x) {
         true => normalised(layer, x, Then::Relu),

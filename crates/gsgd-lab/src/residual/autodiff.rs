@@ -16,7 +16,7 @@ use crate::memory::{filled, own};
 /// Entries that a core takes at a time.
 const BLOCK: usize = 1 << 14;
 
-/// A backend with a sum and ReLU of its own.
+/// A backend that has its own sum and ReLU.
 #[backend_extension(Flex, Autodiff)]
 pub trait AddRelu: Backend {
     /// The sum of two tensors of one shape where it is not negative, else 0; what is not a number stays.

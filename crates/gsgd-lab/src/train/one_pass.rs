@@ -15,7 +15,7 @@ const BLOCK: usize = 1 << 15;
 
 /// A formula for every number, from its gradient and its moments.
 #[derive(Debug, Clone, Copy)]
-pub enum Rule {
+pub enum WeightRule {
     /// `w - lr g`.
     Descent,
     /// `m <- momentum m + g`, `w - lr m`.
@@ -33,7 +33,7 @@ pub enum Rule {
     },
 }
 
-impl Rule {
+impl WeightRule {
     fn moments(self) -> usize {
         match self {
             Self::Descent => 0,
@@ -126,7 +126,7 @@ fn adapt(
 }
 
 /// A rule as an optimiser of Burn's, with so much weight decay added to gradients before.
-pub fn optimizer(rule: Rule, weight_decay: f32) -> ModuleOptimizer {
+pub fn optimizer(rule: WeightRule, weight_decay: f32) -> ModuleOptimizer {
     let decay = (weight_decay > 0.0).then(|| WeightDecayConfig::new(weight_decay));
     let decay = decay.map(|config| WeightDecay::new(&config));
     match rule.moments() {
@@ -139,7 +139,7 @@ pub fn optimizer(rule: Rule, weight_decay: f32) -> ModuleOptimizer {
 /// A rule of N moments.
 #[derive(Clone)]
 struct OnePass<const N: usize> {
-    rule: Rule,
+    rule: WeightRule,
     decay: Option<WeightDecay>,
 }
 
@@ -275,9 +275,9 @@ mod tests {
             let ball = sgd.clone().with_momentum(Some(ball));
             let adam = AdamConfig::new().with_beta_1(0.8).with_epsilon(1e-3);
             let adam = adam.with_weight_decay(decay);
-            assert!(ours(Rule::Descent) == theirs(sgd.init()));
-            assert!(ours(Rule::HeavyBall { momentum: 0.9 }) == theirs(ball.init()));
-            let rule = Rule::Adam {
+            assert!(ours(WeightRule::Descent) == theirs(sgd.init()));
+            assert!(ours(WeightRule::HeavyBall { momentum: 0.9 }) == theirs(ball.init()));
+            let rule = WeightRule::Adam {
                 betas: [0.8, 0.999],
                 epsilon: 1e-3,
             };
@@ -287,14 +287,14 @@ mod tests {
 
     #[test]
     fn numbers_do_not_depend_on_threads() {
-        let rule = Rule::HeavyBall { momentum: 0.9 };
+        let rule = WeightRule::HeavyBall { momentum: 0.9 };
         let on = |threads| on_threads(threads, || trained(optimizer(rule, 0.0), 501));
         assert!(on(1) == on(3));
     }
 
     #[test]
     fn records_of_another_rule_are_left_out() {
-        let ball = optimizer(Rule::HeavyBall { momentum: 0.9 }, 0.0);
+        let ball = optimizer(WeightRule::HeavyBall { momentum: 0.9 }, 0.0);
         let model = model(7);
         let grads = gradients(&model, 3);
         let mut stepped = ball.clone();
@@ -302,7 +302,7 @@ mod tests {
         let record = || stepped.to_record();
         assert_eq!(record().len(), 2);
         assert_eq!(ball.load_record(record()).to_record().len(), 2);
-        let adam = Rule::Adam {
+        let adam = WeightRule::Adam {
             betas: [0.9, 0.999],
             epsilon: 1e-8,
         };
