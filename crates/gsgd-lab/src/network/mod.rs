@@ -300,7 +300,7 @@ impl FoldedNorms {
         let (without, weights) = fold::fold(&self.graph, &tensors, Factor::Weights)?;
         let (weights, ()) =
             NetworkFile::new(without, weights, String::new())?.changed(|net, scales| {
-                let rescaled = apply(net, scales, &scaling);
+                let rescaled = apply(net, scales, scaling);
                 Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
             })?;
         fold::unfold(&self.graph, &mut tensors, &weights.tensors, &scaled)?;
