@@ -11,7 +11,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Run, quantile};
-use gsgd_lab::train::one_pass::WeightRule;
+use flex_kernels::optim::WeightRule;
 use rayon::prelude::*;
 
 /// Measured time per network.

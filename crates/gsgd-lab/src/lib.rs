@@ -5,22 +5,15 @@
 
 pub mod cli;
 pub mod compare;
-mod convolution;
 pub mod data;
-mod dense;
 mod folders;
 #[cfg(test)]
 mod fuzz;
 mod inspect;
-mod memory;
 pub mod models;
 mod network;
-mod normalisation;
-#[cfg(test)]
-mod passes;
 pub mod report;
 pub mod reproduce;
-mod residual;
 pub mod text;
 pub mod train;
 

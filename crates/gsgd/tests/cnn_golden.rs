@@ -57,7 +57,7 @@ fn given<const D: usize>(value: &Value) -> Tensor<D> {
 impl Golden {
     fn read(name: &'static str) -> Self {
         let path = format!(
-            "{}/tests/golden/cnn/{name}.json",
+            "{}/../gsgd-core/tests/golden/cnn/{name}.json",
             env!("CARGO_MANIFEST_DIR")
         );
         let text = std::fs::read_to_string(path).unwrap();

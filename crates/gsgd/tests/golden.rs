@@ -59,13 +59,28 @@ struct Rescaled {
 }
 
 const FILES: [(&str, &str); 7] = [
-    ("eq", include_str!("golden/eq.json")),
-    ("eq_nobias", include_str!("golden/eq_nobias.json")),
-    ("dec", include_str!("golden/dec.json")),
-    ("inc_unequal", include_str!("golden/inc_unequal.json")),
-    ("updown_nobias", include_str!("golden/updown_nobias.json")),
-    ("deep", include_str!("golden/deep.json")),
-    ("one_hidden", include_str!("golden/one_hidden.json")),
+    ("eq", include_str!("../../gsgd-core/tests/golden/eq.json")),
+    (
+        "eq_nobias",
+        include_str!("../../gsgd-core/tests/golden/eq_nobias.json"),
+    ),
+    ("dec", include_str!("../../gsgd-core/tests/golden/dec.json")),
+    (
+        "inc_unequal",
+        include_str!("../../gsgd-core/tests/golden/inc_unequal.json"),
+    ),
+    (
+        "updown_nobias",
+        include_str!("../../gsgd-core/tests/golden/updown_nobias.json"),
+    ),
+    (
+        "deep",
+        include_str!("../../gsgd-core/tests/golden/deep.json"),
+    ),
+    (
+        "one_hidden",
+        include_str!("../../gsgd-core/tests/golden/one_hidden.json"),
+    ),
 ];
 
 fn each(check: impl Fn(&Golden)) {

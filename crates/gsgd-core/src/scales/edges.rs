@@ -173,7 +173,7 @@ impl ParamEdges {
     }
 
     /// The index of the edge between two lines in the row-major matrix, if they share one.
-    pub(crate) fn flat(&self, tail: usize, head: usize) -> Option<usize> {
+    pub fn flat(&self, tail: usize, head: usize) -> Option<usize> {
         let known = tail < self.tails.len() && head < self.heads.len();
         if !known || !self.tails_of(head).contains(&tail) {
             return None;

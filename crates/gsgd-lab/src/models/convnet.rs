@@ -5,14 +5,12 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use flex_kernels::{add_relu, batch_norm, batch_norm_relu, conv2d};
 use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::arch::Conv;
 use super::init::Draw;
-use crate::convolution::conv2d;
 use crate::data::ImageShape;
-use crate::normalisation::{batch_norm, batch_norm_relu};
-use crate::residual::add_relu;
 
 /// A convolution and, perhaps, the batch norm behind it.
 #[derive(Module, Debug)]

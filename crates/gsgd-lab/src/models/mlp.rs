@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use flex_kernels::linear;
 use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::init::Draw;
-use crate::dense;
 
 /// Dense layers with ReLUs between them.
 #[derive(Module, Debug)]
@@ -33,7 +33,7 @@ impl Mlp {
             if index > 0 {
                 x = relu(x);
             }
-            x = dense::linear(layer, x);
+            x = linear(layer, x);
         }
         x
     }

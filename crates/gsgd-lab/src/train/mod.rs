@@ -4,7 +4,6 @@ mod batches;
 pub mod checkpoint;
 mod ending;
 mod freeze;
-pub mod one_pass;
 mod optimizer;
 mod origin;
 mod run;

@@ -4,12 +4,12 @@ use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, Tensor};
+use flex_kernels::optim::{self, WeightRule};
 use gsgd::rescale::{Balance, Norm};
 use gsgd::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd, Rejected};
 use serde::Serialize;
 
 use super::Settings;
-use super::one_pass::{self, WeightRule};
 use crate::models::Model;
 
 /// An optimiser of the program.
@@ -273,5 +273,5 @@ fn inner(settings: &Settings) -> ModuleOptimizer {
         },
         _ => WeightRule::Descent,
     };
-    one_pass::optimizer(rule, settings.weight_decay as f32)
+    optim::optimizer(rule, settings.weight_decay as f32)
 }

@@ -57,8 +57,9 @@ pub(crate) fn in_edges(
     for (sum, out) in sums.iter_mut().zip(outs) {
         *sum -= out;
     }
+    // less the In edge, which is held fixed and stands in both sums: in that into b, and in that out of its tail
     for &b in &order.behind_norm {
-        sums[b] -= incoming[b] - ins[b];
+        sums[b] -= incoming[b];
     }
     for &b in &order.into_norm {
         sums[b] = 0.0;

@@ -17,8 +17,6 @@ mod passes;
 mod products;
 mod real;
 mod sums;
-#[cfg(test)]
-mod tests;
 
 use std::convert::Infallible;
 

@@ -1,7 +1,9 @@
 //! Every pass against a loop in f64 that says what it means.
 
-use super::super::{EntryList, Rule};
-use super::*;
+use gsgd_core::matrix::{
+    Dense, Entries, EntryList, Matrix, MomentStep, Passed, Power, Real, RowColScale, Rule,
+    ScaledSum, Side,
+};
 
 const SHAPES: [([usize; 2], usize); 9] = [
     ([1, 1], 1),

@@ -2,7 +2,7 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::TensorData;
+use burn::tensor::{Shape, TensorData};
 use rayon::prelude::*;
 
 /// Entries that are written at a time.
@@ -27,10 +27,15 @@ pub fn zeros(count: usize) -> Vec<f32> {
     filled(count, |_, _| ())
 }
 
+/// A tensor of these entries, row-major.
+pub fn tensor(entries: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(entries, shape))
+}
+
 /// The tensor with its entries one after the other in memory that nothing else holds: a copy where something does.
-pub fn own(tensor: FlexTensor) -> FlexTensor {
-    let whole = tensor.to_contiguous();
-    drop(tensor);
+pub fn own(x: FlexTensor) -> FlexTensor {
+    let whole = x.to_contiguous();
+    drop(x);
     if whole.is_unique() {
         return whole;
     }
@@ -38,7 +43,7 @@ pub fn own(tensor: FlexTensor) -> FlexTensor {
     let copy = filled(from.len(), |first, to| {
         to.copy_from_slice(&from[first..first + to.len()]);
     });
-    FlexTensor::from_data(TensorData::new(copy, whole.shape()))
+    tensor(copy, whole.shape())
 }
 
 #[cfg(test)]

@@ -1,23 +1,29 @@
-//! The end of a residual block for the CPU, as an extension of Burn's flex backend: sum and ReLU in one pass on every core,
-//! with Burn's own numbers.
+//! The end of a residual block: sum and ReLU in one pass on every core, with Burn's own numbers.
 
-mod autodiff;
+mod operation;
 
 use burn::backend::Dispatch;
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::{DType, Tensor};
 
-use autodiff::AddRelu;
+use crate::autodiff::{Apply, takes};
+use operation::SumRelu;
 
-/// What `relu(x + skip)` gives, for images of one shape.
+/// What `relu(x + skip)` gives, bit for bit, for tensors of any shape (He et al. 2015). What is not a number stays.
 ///
-/// Tensors that are not f32 take Burn's own.
-pub fn add_relu(x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
-    if x.dtype() != DType::F32 {
+/// Tensors of two shapes take Burn's own, which broadcasts; so do tensors that are empty, not f32 or not on flex.
+///
+/// # Panics
+/// Where Burn's own does: the shapes do not broadcast.
+pub fn add_relu<const D: usize>(x: Tensor<D>, skip: Tensor<D>) -> Tensor<D> {
+    if x.dims() != skip.dims() || !takes(&x) || !takes(&skip) {
         return relu(x + skip);
     }
-    let sum = <Dispatch as AddRelu>::add_relu(x.into_dispatch(), skip.into_dispatch());
-    Tensor::from_dispatch(sum)
+    Tensor::from_dispatch(Dispatch::on_two(
+        SumRelu,
+        x.into_dispatch(),
+        skip.into_dispatch(),
+    ))
 }
 
 #[cfg(test)]
@@ -25,7 +31,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{passes, values};
+    use crate::testing::{passes, values};
 
     #[test]
     fn values_and_gradients_are_those_of_burn() {
@@ -61,5 +67,22 @@ mod tests {
         };
         let twice = both(|x| relu(x.clone() + x));
         assert_eq!(both(|x| add_relu(x.clone(), x)), twice);
+    }
+
+    #[test]
+    fn tensors_of_any_rank_and_two_shapes_are_taken() {
+        let device = Device::flex().autodiff();
+        device.seed(7);
+        let random = |shape: [usize; 2]| -> Tensor<2> {
+            Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device)
+        };
+        let x = random([6, 7]);
+        for skip in [random([6, 7]), random([1, 7]), random([6, 1])] {
+            let both = |forward: fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                let with_skip = |x| forward(x, skip.clone());
+                passes(&x, Distribution::Normal(0.0, 1.0), with_skip, |_| vec![])
+            };
+            assert_eq!(both(add_relu), both(|x, skip| relu(x + skip)));
+        }
     }
 }

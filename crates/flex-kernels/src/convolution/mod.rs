@@ -1,11 +1,10 @@
-//! Convolutions for the CPU, as an extension of Burn's flex backend: the same values as Burn's own to rounding, in
-//! about a third of the time for a training step.
+//! Convolutions in a seventh to a half of the time that Burn's own take, with the same values to rounding.
 //!
 //! Neither the forward pass nor a gradient lays out a matrix of patches. Images are copied once into padded planes;
 //! there every tap of a kernel is the same run of memory at another offset, so that each pass is sums of shifted rows
 //! ([`rows`]) over few images at a time ([`planes`]). A stride splits a plane into phases, of which each tap reads one.
 
-mod autodiff;
+mod operation;
 mod passes;
 mod planes;
 mod rows;
@@ -13,20 +12,26 @@ mod rows;
 use burn::backend::Dispatch;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
-use autodiff::Convolve;
+use crate::autodiff::{Apply, takes};
+use operation::Convolution;
 use planes::Geometry;
 
-/// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`.
+/// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`, to rounding: images `[batch, outputs,
+/// height', width']`.
 ///
-/// Layers with groups, dilation or one-sided padding, and tensors that are not f32, take Burn's own convolution.
+/// Layers with groups, with dilation, or with padding that differs between opposite sides or is `Same`, take Burn's own
+/// convolution; so do tensors that are empty, not f32 or not on flex.
+///
+/// # Panics
+/// Where Burn's own does: the layer is one for another number of channels.
 pub fn conv2d(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     let Some(geometry) = geometry(layer, &x) else {
         return layer.forward(x);
     };
     let weight = layer.weight.val().into_dispatch();
-    let y = <Dispatch as Convolve>::convolve(x.into_dispatch(), weight, geometry);
+    let y = Dispatch::on_two(Convolution(geometry), x.into_dispatch(), weight);
     let y = Tensor::from_dispatch(y);
     match &layer.bias {
         Some(bias) => y + bias.val().reshape([1, -1, 1, 1]),
@@ -34,6 +39,7 @@ pub fn conv2d(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     }
 }
 
+/// The sizes of a convolution that is taken.
 fn geometry(layer: &Conv2d, x: &Tensor<4>) -> Option<Geometry> {
     let padding = match layer.padding {
         PaddingConfig2d::Valid => [0, 0],
@@ -42,13 +48,17 @@ fn geometry(layer: &Conv2d, x: &Tensor<4>) -> Option<Geometry> {
         }
         _ => return None,
     };
-    let plain = layer.groups == 1 && layer.dilation == [1, 1] && x.dtype() == DType::F32;
     let [batch, inputs, height, width] = x.dims();
+    let weight = layer.weight.val();
+    let [outputs, of_inputs, kernel @ ..] = weight.dims();
+    let plain = layer.groups == 1 && layer.dilation == [1, 1];
+    let sound = of_inputs == inputs && kernel == layer.kernel_size;
+    let taken = plain && sound && takes(x) && takes(&weight);
     let fits = |at: usize, size: usize| size + 2 * padding[at] >= layer.kernel_size[at];
-    (plain && fits(0, height) && fits(1, width)).then(|| Geometry {
+    (taken && fits(0, height) && fits(1, width)).then_some(Geometry {
         batch,
         inputs,
-        outputs: layer.weight.dims()[0],
+        outputs,
         image: [height, width],
         kernel: layer.kernel_size,
         stride: layer.stride,
@@ -62,7 +72,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{assert_agree, gradient, on_threads, passes};
+    use crate::testing::{assert_agree, gradient, on_threads, passes};
 
     /// Output, and gradients of images, weights and biases.
     fn both(
@@ -125,6 +135,14 @@ mod tests {
         assert!(geometry(&layer, &x).is_none());
         let found = conv2d(&layer, x.clone()).into_data();
         found.assert_eq(&layer.forward(x).into_data(), true);
+    }
+
+    #[test]
+    #[should_panic = "channel"]
+    fn another_number_of_channels_is_refused_as_by_burn() {
+        let device = Device::flex();
+        let layer = Conv2dConfig::new([4, 4], [3, 3]).init(&device);
+        conv2d(&layer, Tensor::zeros([2, 3, 5, 5], &device));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the tests of our operations share: both passes through a layer, ours beside Burn's.
+//! What the tests of operations share: both passes through a layer, ours beside Burn's.
 
 use burn::module::Param;
 use burn::tensor::{Distribution, Gradients, Tensor};

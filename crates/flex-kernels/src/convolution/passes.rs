@@ -1,12 +1,11 @@
 //! The forward pass and the two gradients, a few images at a time on every core.
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::TensorData;
 use rayon::prelude::*;
 
 use super::planes::{Geometry, Outputs};
 use super::rows::{Blocks, Dots, Mix};
-use crate::memory::{own, zeros};
+use crate::memory::{own, tensor, zeros};
 
 /// The most shares of a batch that go to cores. Sums over a batch are taken share by share, whatever the
 /// number of cores is.
@@ -157,8 +156,7 @@ pub fn of_images(weight: &[f32], up: FlexTensor, geometry: &Geometry) -> FlexTen
             },
         );
     let [height, width] = geometry.image;
-    let shape = [geometry.batch, geometry.inputs, height, width];
-    FlexTensor::from_data(TensorData::new(x, shape))
+    tensor(x, [geometry.batch, geometry.inputs, height, width])
 }
 
 /// How a batch is divided.

@@ -1,45 +1,55 @@
-//! Batch norm in training for the CPU, alone or with the ReLU behind it, as an extension of Burn's flex backend: the same
-//! values as Burn's own to rounding, from one pass over the images for the moments and one for the result, on every core.
+//! Batch norm in training, alone or with the ReLU behind it: the same values as Burn's own to rounding, from one pass over
+//! the images for the moments and one for the result, on every core.
 
-mod autodiff;
+mod operation;
 mod passes;
 
 use burn::backend::Dispatch;
+use burn::module::RunningState;
 use burn::nn::BatchNorm;
 use burn::tensor::activation::relu;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
-use autodiff::Normalise;
+use crate::autodiff::{Apply, takes};
+use operation::{Normalisation, moments};
 use passes::Then;
 
-/// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`; in training it moves the running
-/// statistics too.
+/// What `layer.forward(x)` gives, for images `[batch, channels, height, width]`, to rounding (Ioffe and Szegedy 2015). In
+/// training it moves the layer's running statistics as Burn does.
 ///
-/// Evaluation, and tensors that are not f32, take Burn's own.
+/// Training is where the tensor is on an autodiff device and the layer is not frozen. All else takes Burn's own, and so do
+/// tensors that are empty, not f32 or not on flex.
+///
+/// # Panics
+/// Where Burn's own does: the layer is one for another number of channels.
 pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
-    match takes(layer, &x) {
+    match is_taken(layer, &x) {
         true => normalised(layer, x, Then::Done),
         false => layer.forward(x),
     }
 }
 
-/// What `relu(layer.forward(x))` gives; see [`batch_norm`].
+/// What `relu(layer.forward(x))` gives: the bits of [`batch_norm`] and a ReLU, without a pass for it. What is not
+/// a number stays.
+///
+/// # Panics
+/// As [`batch_norm`].
 pub fn batch_norm_relu(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
-    match takes(layer, &x) {
+    match is_taken(layer, &x) {
         true => normalised(layer, x, Then::Relu),
         false => relu(layer.forward(x)),
     }
 }
 
-fn takes(layer: &BatchNorm, x: &Tensor<4>) -> bool {
+fn is_taken(layer: &BatchNorm, x: &Tensor<4>) -> bool {
     let trains = x.device().is_autodiff() && layer.training.is_enabled();
-    trains && x.dtype() == DType::F32
+    trains && layer.gamma.dims() == [x.dims()[1]] && takes(x) && takes(&layer.gamma.val())
 }
 
 fn normalised(layer: &BatchNorm, x: Tensor<4>, then: Then) -> Tensor<4> {
     let device = x.device();
-    let moments = autodiff::moments(x.clone(), layer.epsilon);
-    let follow = |state: &burn::module::RunningState<Tensor<1>>, now: &[f32]| {
+    let moments = moments(x.clone(), layer.epsilon);
+    let follow = |state: &RunningState<Tensor<1>>, now: &[f32]| {
         let now = TensorData::new(now.to_vec(), [now.len()]);
         let now = Tensor::<1>::from_data(now, &device).mul_scalar(layer.momentum);
         let before = state.value_sync().to_device(&device);
@@ -49,8 +59,8 @@ fn normalised(layer: &BatchNorm, x: Tensor<4>, then: Then) -> Tensor<4> {
     follow(&layer.running_mean, &moments.mean);
     follow(&layer.running_var, &moments.variance);
     let [gamma, beta] = [&layer.gamma, &layer.beta].map(|param| param.val().into_dispatch());
-    let y = <Dispatch as Normalise>::normalise(x.into_dispatch(), gamma, beta, moments, then);
-    Tensor::from_dispatch(y)
+    let norm = Normalisation { moments, then };
+    Tensor::from_dispatch(Dispatch::on_three(norm, x.into_dispatch(), gamma, beta))
 }
 
 #[cfg(test)]
@@ -60,7 +70,7 @@ mod tests {
     use burn::tensor::{Device, Distribution};
 
     use super::*;
-    use crate::passes::{assert_agree, gradient, passes, values};
+    use crate::testing::{assert_agree, gradient, passes, values};
 
     /// Output, gradients of images, gamma and beta, and both running statistics.
     fn both(
