@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Final training loss of every optimiser over one half-decade lr grid: Fashion-MNIST 7x7, mlp:49-64-64-10, batch 64,
-# 10 epochs, sane (He) start, 2 seeds. The lr of the side-by-side run are the best by mean training loss.
+# 10 epochs, He start, 2 seeds. The lr of the side-by-side run are the best by mean training loss.
 # Test error is written down but not used to choose.
 #   tools/lr_grid.sh > results/lr-grid.csv
 set -euo pipefail

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | [`conv2d`] | `Conv2d::forward` | no groups, no dilation, the same padding on opposite sides | to rounding |
 //! | [`batch_norm`] | `BatchNorm::forward` | images, in training | to rounding |
-//! | [`batch_norm_relu`] | the same, and `relu` | likewise | to rounding |
+//! | [`batch_norm_relu`] | the same, and `relu` | the same | to rounding |
 //! | [`linear`] | `Linear::forward` | batch × inputs × outputs ≥ 2^22 | to rounding |
 //! | [`add_relu`] | `relu(x + skip)` | two tensors of one shape | bit for bit |
 //! | [`optim`] | SGD, momentum, Adam | always | bit for bit |

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 /// Entries that are written at a time.
 const PIECE: usize = 1 << 9;
 
-/// So many entries, of which `fill(first, entries)` writes a few at a time, all 0 before. Nothing is written twice to
-/// memory, as it is where a list is first zeroed.
+/// This many entries, of which `fill(first, entries)` writes a few at a time, all 0 before. Memory is written
+/// once; a list that is first zeroed is written twice.
 pub fn filled(count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     let pieces = (0..count.div_ceil(PIECE)).into_par_iter().map(|at| {
         let first = at * PIECE;
@@ -22,7 +22,7 @@ pub fn filled(count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32>
     entries
 }
 
-/// So many zeros.
+/// This many zeros.
 pub fn zeros(count: usize) -> Vec<f32> {
     filled(count, |_, _| ())
 }

@@ -6,7 +6,7 @@
 //! use burn::nn::LinearConfig;
 //! use burn::optim::{GradientsParams, SgdConfig};
 //! use burn::tensor::{Device, Distribution, Tensor};
-//! use flex_kernels::optim::{Rule, optimizer};
+//! use flex_kernels::optim::{WeightRule, optimizer};
 //!
 //! let device = Device::flex().autodiff();
 //! let model = LinearConfig::new(4, 2).init(&device);
@@ -16,7 +16,7 @@
 //!     let grads = GradientsParams::from_grads(loss.backward(), &model);
 //!     optim.step(0.1, model.clone(), grads).weight.val().into_data()
 //! };
-//! let ours = stepped(optimizer(Rule::Descent, 0.0));
+//! let ours = stepped(optimizer(WeightRule::Descent, 0.0));
 //! ours.assert_eq(&stepped(SgdConfig::new().init()), true);
 //! ```
 
@@ -32,7 +32,7 @@ const BLOCK: usize = 1 << 15;
 
 /// A formula for every number, from its gradient and its moments.
 #[derive(Debug, Clone, Copy)]
-pub enum Rule {
+pub enum WeightRule {
     /// `w - lr g`.
     Descent,
     /// `m <- momentum m + g`, `w - lr m` (Polyak 1964).
@@ -50,7 +50,7 @@ pub enum Rule {
     },
 }
 
-impl Rule {
+impl WeightRule {
     fn moments(self) -> usize {
         match self {
             Self::Descent => 0,
@@ -147,7 +147,7 @@ fn adapt(
 ///
 /// # Panics
 /// Its steps do, on parameters that are not f32 or not on flex.
-pub fn optimizer(rule: Rule, weight_decay: f32) -> ModuleOptimizer {
+pub fn optimizer(rule: WeightRule, weight_decay: f32) -> ModuleOptimizer {
     let decay = (weight_decay > 0.0).then(|| WeightDecayConfig::new(weight_decay));
     let decay = decay.map(|config| WeightDecay::new(&config));
     match rule.moments() {
@@ -160,7 +160,7 @@ pub fn optimizer(rule: Rule, weight_decay: f32) -> ModuleOptimizer {
 /// A rule of N moments.
 #[derive(Clone)]
 struct OnePass<const N: usize> {
-    rule: Rule,
+    rule: WeightRule,
     decay: Option<WeightDecay>,
 }
 
@@ -293,9 +293,9 @@ mod tests {
             let ball = sgd.clone().with_momentum(Some(ball));
             let adam = AdamConfig::new().with_beta_1(0.8).with_epsilon(1e-3);
             let adam = adam.with_weight_decay(decay);
-            assert!(ours(Rule::Descent) == theirs(sgd.init()));
-            assert!(ours(Rule::HeavyBall { momentum: 0.9 }) == theirs(ball.init()));
-            let rule = Rule::Adam {
+            assert!(ours(WeightRule::Descent) == theirs(sgd.init()));
+            assert!(ours(WeightRule::HeavyBall { momentum: 0.9 }) == theirs(ball.init()));
+            let rule = WeightRule::Adam {
                 betas: [0.8, 0.999],
                 epsilon: 1e-3,
             };
@@ -312,7 +312,7 @@ mod tests {
                 bias: None,
             };
             let grads = gradients(&model, 3);
-            let model = optimizer(Rule::Descent, 0.0).step(0.01, model, grads);
+            let model = optimizer(WeightRule::Descent, 0.0).step(0.01, model, grads);
             values(model.weight.val())
         };
         let copy = Tensor::from_data(part.to_data(), &part.device());
@@ -321,14 +321,14 @@ mod tests {
 
     #[test]
     fn numbers_do_not_depend_on_threads() {
-        let rule = Rule::HeavyBall { momentum: 0.9 };
+        let rule = WeightRule::HeavyBall { momentum: 0.9 };
         let on = |threads| on_threads(threads, || trained(optimizer(rule, 0.0), 501));
         assert!(on(1) == on(3));
     }
 
     #[test]
     fn records_of_another_rule_are_left_out() {
-        let ball = optimizer(Rule::HeavyBall { momentum: 0.9 }, 0.0);
+        let ball = optimizer(WeightRule::HeavyBall { momentum: 0.9 }, 0.0);
         let model = model(7);
         let grads = gradients(&model, 3);
         let mut stepped = ball.clone();
@@ -336,7 +336,7 @@ mod tests {
         let record = || stepped.to_record();
         assert_eq!(record().len(), 2);
         assert_eq!(ball.load_record(record()).to_record().len(), 2);
-        let adam = Rule::Adam {
+        let adam = WeightRule::Adam {
             betas: [0.9, 0.999],
             epsilon: 1e-8,
         };

@@ -47,7 +47,7 @@ pub fn assert_agree(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
     }
 }
 
-/// `work` in a pool of so many threads.
+/// `work` in a pool of this many threads.
 pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build().unwrap().install(work)

@@ -3,15 +3,15 @@
 //! The loops are those of the program's SGD, momentum and Adam, one pass each, compiled for the machine's vector
 //! instructions and shared by all cores; once alone, over arrays that the same loop went over before, and once in training,
 //! where weights and gradients are as a backward pass has just left them in the caches of all cores, which is how an
-//! optimiser meets them. All take turns. `copy` copies one array of that size to another: what the memory gives. Words are what a
-//! step must move, 4 bytes each.
+//! optimiser meets them. All take turns. `copy` copies one array of that size to another: what the memory gives. Bytes are
+//! what a step must move for each weight.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
 use common::{Run, quantile};
-use flex_kernels::optim::Rule;
+use flex_kernels::optim::WeightRule;
 use rayon::prelude::*;
 
 /// Measured time per network.
@@ -48,24 +48,24 @@ fn measure() {
                 }
             }
         }
-        let gigabytes = |seconds: f64, words: usize| (4 * words * count) as f64 / seconds / 1e9;
+        let gigabytes = |seconds: f64, bytes: usize| (bytes * count) as f64 / seconds / 1e9;
         let copied = quantile(copies, 0.5);
         println!(
-            "{:<12} {:>8.3} ms {:>6.1} GB/s, 2 words",
+            "{:<12} {:>8.3} ms {:>6.1} GB/s, 8 bytes a weight",
             "copy",
             1e3 * copied,
-            gigabytes(copied, 2)
+            gigabytes(copied, 8)
         );
         for row in rows {
             let medians = row.times.clone().map(|times| quantile(times, 0.5));
             let names = ["alone", "in training", row.optimizer, "Burn's"];
             for (name, seconds) in names.iter().zip(medians) {
                 println!(
-                    "{:<9}{name:<12} {:>8.3} ms {:>6.1} GB/s, {} words",
+                    "{:<9}{name:<12} {:>8.3} ms {:>6.1} GB/s, {} bytes a weight",
                     row.name,
                     1e3 * seconds,
-                    gigabytes(seconds, row.words),
-                    row.words
+                    gigabytes(seconds, row.bytes),
+                    row.bytes
                 );
             }
             for at in [0, 1, 3] {
@@ -81,15 +81,15 @@ fn measure() {
     }
 }
 
-/// On weights, ours, and the words a weight of both; ours reads some layers once more for sums.
-const ROWS: [(&str, Rule, &str, usize); 3] = [
-    ("sgd", Rule::Descent, "g-sgd", 3),
-    ("momentum", BALL, "g-momentum", 5),
-    ("adam", ADAM, "g-adam", 7),
+/// The rule on weights, ours, and the bytes a weight that both move; ours reads some layers once more for sums.
+const ROWS: [(&str, WeightRule, &str, usize); 3] = [
+    ("sgd", WeightRule::Descent, "g-sgd", 12),
+    ("momentum", BALL, "g-momentum", 20),
+    ("adam", ADAM, "g-adam", 28),
 ];
 
-const BALL: Rule = Rule::HeavyBall { momentum: 0.9 };
-const ADAM: Rule = Rule::Adam {
+const BALL: WeightRule = WeightRule::HeavyBall { momentum: 0.9 };
+const ADAM: WeightRule = WeightRule::Adam {
     betas: [0.9, 0.999],
     epsilon: 1e-8,
 };
@@ -97,8 +97,8 @@ const ADAM: Rule = Rule::Adam {
 struct Row {
     name: &'static str,
     optimizer: &'static str,
-    rule: Rule,
-    words: usize,
+    rule: WeightRule,
+    bytes: usize,
     alone: Arrays,
     own: Run,
     ours: Run,
@@ -107,8 +107,12 @@ struct Row {
 }
 
 impl Row {
-    fn new(row: &(&'static str, Rule, &'static str, usize), arch: &str, count: usize) -> Self {
-        let &(name, rule, optimizer, words) = row;
+    fn new(
+        row: &(&'static str, WeightRule, &'static str, usize),
+        arch: &str,
+        count: usize,
+    ) -> Self {
+        let &(name, rule, optimizer, bytes) = row;
         let [mut own, mut ours] = [name, optimizer].map(|flags| Run::new(arch, 64, flags));
         let mut burns = Run::of_burn(arch, 64, name);
         // moments come to be in the first step
@@ -119,7 +123,7 @@ impl Row {
             name,
             optimizer,
             rule,
-            words,
+            bytes,
             alone: Arrays::new(count),
             own,
             ours,
@@ -147,7 +151,7 @@ impl Arrays {
     }
 
     /// Seconds of one step.
-    fn timed(&mut self, rule: Rule) -> f64 {
+    fn timed(&mut self, rule: WeightRule) -> f64 {
         let Self([w, g, m, s]) = self;
         g.par_chunks_mut(BLOCK)
             .for_each(|g| g.iter_mut().for_each(|g| *g = -*g));

@@ -21,7 +21,7 @@ pub const LOCK: &str = "lock";
 
 /// What a folder is for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum FolderKind {
     /// A run of `gsgd train`.
     Run,
     /// A comparison.
@@ -41,7 +41,7 @@ pub enum Owner {
     Other(String),
 }
 
-impl Kind {
+impl FolderKind {
     /// The file that says what the folder is for.
     pub fn file(self) -> &'static str {
         match self {
@@ -210,25 +210,25 @@ mod tests {
     fn a_folder_is_ours_by_its_lock_and_the_first_line_of_its_file() {
         let outer = tempfile::tempdir().unwrap();
         let folder = outer.path().join("run");
-        let owner = || Kind::Run.owner(&folder).unwrap();
+        let owner = || FolderKind::Run.owner(&folder).unwrap();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
         assert_eq!(owner(), Owner::Nobody);
-        drop(Kind::Run.claim(&folder).unwrap());
+        drop(FolderKind::Run.claim(&folder).unwrap());
         write(".gsgd-a1B2c3.tmp", "half");
         write(ENDING, "{}");
         assert_eq!(owner(), Owner::Nobody, "killed before it began");
         write("config.toml", "lr = 0.1");
         assert_eq!(owner(), Owner::Other("config.toml".into()));
-        write("config.toml", &Kind::Run.text("lr = 0.1"));
+        write("config.toml", &FolderKind::Run.text("lr = 0.1"));
         write("notes.txt", "mine");
         assert_eq!(owner(), Owner::Ours);
         assert_eq!(
-            Kind::Comparison.owner(&folder).unwrap(),
+            FolderKind::Comparison.owner(&folder).unwrap(),
             Owner::Other("config.toml".into())
         );
         fs::remove_file(folder.join(LOCK)).unwrap();
         assert_eq!(owner(), Owner::Other("config.toml".into()));
-        assert!(Kind::Run.claim(&folder).is_err());
+        assert!(FolderKind::Run.claim(&folder).is_err());
         assert!(!folder.join(LOCK).exists(), "a refusal leaves nothing");
     }
 

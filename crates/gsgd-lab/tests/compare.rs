@@ -93,24 +93,24 @@ fn the_lr_is_chosen_by_validation_and_divergence_is_a_result() {
     );
     let json = fs::read_to_string(folder.path().join("c/report.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["ways"][0]["chosen_lr"], 0.05);
-    let epochs = json["ways"][0]["rates"][1]["runs"][0]["epochs"]
+    assert_eq!(json["methods"][0]["chosen_lr"], 0.05);
+    let epochs = json["methods"][0]["rates"][1]["runs"][0]["epochs"]
         .as_array()
         .unwrap();
     assert_eq!(epochs.len(), 6);
     let markdown = fs::read_to_string(folder.path().join("c/report.md")).unwrap();
-    assert!(markdown.starts_with("| way | lr |"), "{markdown}");
+    assert!(markdown.starts_with("| method | lr |"), "{markdown}");
     let png = fs::read(folder.path().join("c/report-loss-steps.png")).unwrap();
     assert!(image::load_from_memory(&png).unwrap().width() > 500);
 }
 
 #[test]
-fn a_way_that_cannot_be_carried_out_leaves_the_others_alone() {
+fn a_method_that_cannot_be_carried_out_leaves_the_others_alone() {
     let folder = folder();
     tiny_set(&folder.path().join("tiny"));
     let plan = "seeds = [0]\nlrs = [0.05]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 3\nbatch = 8\n\
-                [[ways]]\nname = \"paper on he\"\noptimizer = \"gsgd\"\nskeleton = \"paper\"\n\
-                [[ways]]\nname = \"largest\"\noptimizer = \"gsgd\"\n";
+                [[methods]]\nname = \"paper on he\"\noptimizer = \"gsgd\"\nskeleton = \"paper\"\n\
+                [[methods]]\nname = \"largest\"\noptimizer = \"gsgd\"\n";
     fs::write(folder.path().join("plan.toml"), plan).unwrap();
     let output = gsgd(folder.path(), &["compare", "plan.toml", "--out", "c"]);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -207,13 +207,13 @@ fn wrong_plans_and_flags_are_named() {
     fails_in(at, &["report", "."], &["plan.toml"]);
     fs::write(
         at.join("plan.toml"),
-        "seeds = [0]\nlrs = [0.1]\n[[ways]]\nname = \"a\"\noptimzer = \"sgd\"\n",
+        "seeds = [0]\nlrs = [0.1]\n[[methods]]\nname = \"a\"\noptimzer = \"sgd\"\n",
     )
     .unwrap();
     fails_in(
         at,
         &["compare", "plan.toml"],
-        &["plan.toml", "way `a`", "--optimzer", "--optimizer"],
+        &["plan.toml", "method `a`", "--optimzer", "--optimizer"],
     );
     fs::write(at.join("plan.toml"), "seeds = 3\n").unwrap();
     fails_in(
@@ -493,7 +493,7 @@ fn skeletons_start_with_the_signs_and_sizes_that_were_asked_for() {
 }
 
 #[test]
-fn ways_that_do_not_fit_their_images_are_refused_before_anything_runs() {
+fn methods_that_do_not_fit_their_images_are_refused_before_anything_runs() {
     let folder = folder();
     let path = folder.path();
     tiny_set(&path.join("tiny"));
@@ -506,7 +506,7 @@ fn ways_that_do_not_fit_their_images_are_refused_before_anything_runs() {
     ] {
         let plan = format!(
             "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-3-2\"\nepochs = 1\n\
-             [[ways]]\nname = \"one\"\n[[ways]]\nname = \"two\"\n{second}\n"
+             [[methods]]\nname = \"one\"\n[[methods]]\nname = \"two\"\n{second}\n"
         );
         fs::write(path.join("plan.toml"), plan).unwrap();
         fails_in(path, &words("compare plan.toml --out c"), &[says]);

@@ -41,7 +41,7 @@ fn other_peoples_folders_are_refused_also_by_force() {
     let folder = folder();
     let at = folder.path();
     tiny_set(&at.join("tiny"));
-    let plan = "# mine\nseeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\n[[ways]]\nname = \"a\"\n";
+    let plan = "# mine\nseeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\n[[methods]]\nname = \"a\"\n";
     write(at, "plan.toml", plan);
     let mine = at.join("mine");
     for name in [
@@ -111,7 +111,7 @@ fn a_users_plan_is_never_rewritten() {
     let at = folder.path();
     tiny_set(&at.join("tiny"));
     let data = at.join("tiny");
-    let plan = "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 1\n[[ways]] # mine\nname = \"a\"\n";
+    let plan = "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 1\n[[methods]] # mine\nname = \"a\"\n";
     let plan = &plan.replace("\"tiny\"", &format!("{data:?}"));
     write(at, "plans/plan.toml", plan);
     works(at, &words("compare plans/plan.toml --out c --quiet"));
@@ -132,7 +132,7 @@ fn a_users_plan_is_never_rewritten() {
         }
     }
     // the plan in a comparison's folder, with a remark, is the comparison's
-    let remark = copy.replace("[[ways]]", "# mine\n[[ways]]");
+    let remark = copy.replace("[[methods]]", "# mine\n[[methods]]");
     write(at, "c/plan.toml", &remark);
     works(at, &words("compare c/plan.toml --out c --quiet --force"));
     assert_eq!(fs::read_to_string(at.join("c/plan.toml")).unwrap(), remark);
@@ -179,7 +179,7 @@ fn runs_of_a_comparison_are_replaced_only_if_all_are_runs() {
         ]
     );
 
-    // a demo has a folder of its own
+    // a demo has another folder
     let before = contents(&at.join("c"));
     fails_in(
         at,

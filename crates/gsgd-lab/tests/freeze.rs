@@ -220,14 +220,14 @@ fn names_that_there_are_not_and_what_leaves_nothing_to_train_are_refused() {
 }
 
 #[test]
-fn comparisons_freeze_by_way_and_refuse_wrong_names_before_they_begin() {
+fn comparisons_freeze_by_method_and_refuse_wrong_names_before_they_begin() {
     let folder = folder();
     let path = folder.path();
     tiny_set(&path.join("tiny"));
     let plan = |of_two: &str| {
         let plan = format!(
             "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 2\nfreeze = \"layers.0\"\n\
-             [[ways]]\nname = \"one\"\noptimizer = \"sgd\"\n[[ways]]\nname = \"two\"\noptimizer = \"g-sgd\"\n{of_two}\n"
+             [[methods]]\nname = \"one\"\noptimizer = \"sgd\"\n[[methods]]\nname = \"two\"\noptimizer = \"g-sgd\"\n{of_two}\n"
         );
         fs::write(path.join("plan.toml"), plan).unwrap();
     };
@@ -235,13 +235,13 @@ fn comparisons_freeze_by_way_and_refuse_wrong_names_before_they_begin() {
     fails_in(
         path,
         &words("compare plan.toml --out c"),
-        &["way `two`", "`layers.2`", "layers.0, layers.1"],
+        &["method `two`", "`layers.2`", "layers.0, layers.1"],
     );
     assert!(!path.join("c").exists());
     plan("freeze = \"\"");
     works(path, &words("compare plan.toml --out c --quiet"));
-    let first = |way: &str| {
-        let file = format!("c/runs/{way}/lr-0.1-seed-0/final.safetensors");
+    let first = |method: &str| {
+        let file = format!("c/runs/{method}/lr-0.1-seed-0/final.safetensors");
         tensors(&path.join(file))["layers.0.weight"].clone()
     };
     assert!(first("one") != first("two"));
@@ -252,9 +252,9 @@ fn comparisons_freeze_by_way_and_refuse_wrong_names_before_they_begin() {
              --out d --quiet",
         ),
     );
-    let file = |way: &str| format!("d/runs/{way}/lr-0.1-seed-0/final.safetensors");
-    for way in ["sgd", "g-sgd"] {
-        assert!(tensors(&path.join(file(way)))["layers.0.weight"] == first("one"));
+    let file = |method: &str| format!("d/runs/{method}/lr-0.1-seed-0/final.safetensors");
+    for method in ["sgd", "g-sgd"] {
+        assert!(tensors(&path.join(file(method)))["layers.0.weight"] == first("one"));
     }
 }
 

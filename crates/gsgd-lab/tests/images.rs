@@ -82,8 +82,8 @@ fn residual_checkpoints_go_round_and_rescale() {
     let report = run(path, "inspect first/final.safetensors --json");
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["arch"], "resnet:8");
-    // sinks before 9 batch norms of 16, 32 and 64 channels; their results, three streams among them
-    assert_eq!(report["sink_classes"], 3 * 16 + 3 * 32 + 3 * 64);
+    // classes into 9 batch norms of 16, 32 and 64 channels; their results, three streams among them
+    assert_eq!(report["classes_into_batch_norm"], 3 * 16 + 3 * 32 + 3 * 64);
     assert_eq!(report["hidden_classes"], 336 + 2 * (16 + 32 + 64));
     assert_eq!(report["layers"][0]["name"], "conv1.weight");
     run(

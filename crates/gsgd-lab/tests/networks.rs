@@ -69,7 +69,7 @@ fn one_network_in_three_files_is_one_function() {
     );
     for key in [
         "hidden_classes",
-        "sink_classes",
+        "classes_into_batch_norm",
         "weights",
         "shared",
         "grounded",
@@ -102,8 +102,8 @@ fn largest_values_are_balanced_and_batch_norms_folded() {
     let said = run(path, &[&args[..], &[&cnn, "m.onnx"]].concat());
     assert!(said.contains("2 batch norms folded"), "{said}");
     let (before, after) = (report(path, &[&cnn]), report(path, &["m.onnx"]));
-    assert_eq!(before["sink_classes"], 14);
-    assert_eq!(after["sink_classes"], 0);
+    assert_eq!(before["classes_into_batch_norm"], 14);
+    assert_eq!(after["classes_into_batch_norm"], 0);
     assert_eq!(after["hidden_classes"], 22);
     // the same function, balanced by other means
     run(

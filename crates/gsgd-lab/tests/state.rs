@@ -162,7 +162,7 @@ fn what_is_not_allowed_is_refused_wherever_it_stands() {
         fails_in(path, &words("report run"), &["run/config.toml", says]);
         if !["lr", "seed"].contains(&key) {
             let plan =
-                format!("seeds = [0]\nlrs = [0.1]\n[settings]\n{text}[[ways]]\nname = \"a\"\n");
+                format!("seeds = [0]\nlrs = [0.1]\n[settings]\n{text}[[methods]]\nname = \"a\"\n");
             let plan = plan.replace("lr = 0.02\n", "").replace("seed = 0\n", "");
             fs::write(path.join("plan.toml"), plan).unwrap();
             fails_in(path, &words("compare plan.toml"), &["plan.toml", says]);
@@ -395,7 +395,7 @@ fn every_seed_can_be_used_and_written_down() {
         );
     }
     let plan = |seeds: &str| {
-        let plan = format!("seeds = [{seeds}]\nlrs = [0.1]\n[[ways]]\nname = \"a\"\n");
+        let plan = format!("seeds = [{seeds}]\nlrs = [0.1]\n[[methods]]\nname = \"a\"\n");
         fs::write(path.join("plan.toml"), plan).unwrap();
     };
     for wrong in ["\"-1\"", "-1", "\"18446744073709551616\"", "1.5"] {
@@ -410,8 +410,8 @@ fn control_characters_in_names_are_written_out() {
     let folder = folder();
     let path = folder.path();
     tiny_set(&path.join("tiny"));
-    let plan = "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 1\n[[ways]]\n\
-                name = \"a\\u001b[31mred\\n\\u0007\"\n[[ways]]\nname = \"b\"\nskeleton = \"paper\"\noptimizer = \"g-sgd\"\n\
+    let plan = "seeds = [0]\nlrs = [0.1]\n[settings]\ndata = \"tiny\"\narch = \"mlp:4-6-2\"\nepochs = 1\n[[methods]]\n\
+                name = \"a\\u001b[31mred\\n\\u0007\"\n[[methods]]\nname = \"b\"\nskeleton = \"paper\"\noptimizer = \"g-sgd\"\n\
                 against = \"a\\u001b[31mred\\n\\u0007\"\n";
     fs::write(path.join("plan.toml"), plan).unwrap();
     let odd = "out\u{1b}[2J";

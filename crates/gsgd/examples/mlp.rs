@@ -21,10 +21,10 @@ impl Net {
 
 // The graph mirrors `forward`, line by line.
 impl Homogeneous for Net {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.linear(x, &self.hidden);
-        let y = w.relu(y);
-        w.linear(y, &self.output)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.linear(x, &self.hidden);
+        let y = g.relu(y);
+        g.linear(y, &self.output)
     }
 }
 

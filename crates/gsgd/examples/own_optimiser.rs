@@ -20,10 +20,10 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.linear(x, &self.hidden);
-        let y = w.relu(y);
-        w.linear(y, &self.output)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.linear(x, &self.hidden);
+        let y = g.relu(y);
+        g.linear(y, &self.output)
     }
 }
 

@@ -25,14 +25,14 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.conv2d(x, &self.stem);
-        let stream = w.relu(y);
-        let y = w.conv2d(stream, &self.conv);
-        let block = w.batch_norm(y, &self.norm);
-        let y = w.add(stream, block);
-        let y = w.relu(y);
-        w.linear(y, &self.head)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.conv2d(x, &self.stem);
+        let stream = g.relu(y);
+        let y = g.conv2d(stream, &self.conv);
+        let block = g.batch_norm(y, &self.norm);
+        let y = g.add(stream, block);
+        let y = g.relu(y);
+        g.linear(y, &self.head)
     }
 }
 

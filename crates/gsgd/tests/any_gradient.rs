@@ -131,15 +131,15 @@ fn check<M: Module + Homogeneous>(
         }
     }
     for _ in 0..entries {
-        let slot = random.random_range(0..space.len());
-        places.push((slot, random.random_range(0..space[slot].0.len())));
+        let param = random.random_range(0..space.len());
+        places.push((param, random.random_range(0..space[param].0.len())));
     }
-    for (slot, at) in places {
-        let (v, g) = (space[slot].0[at], space[slot].1[at]);
+    for (param, at) in places {
+        let (v, g) = (space[param].0[at], space[param].1[at]);
         if v == 0.0 {
             continue; // held fixed
         }
-        let name = graph.edges()[slot].name().to_string();
+        let name = graph.edges()[param].name().to_string();
         let h = 1e-5 * v.abs().max(1e-2);
         let moved = |h: f64| {
             let nudge = Nudge { at, h }.in_parameter(&name);

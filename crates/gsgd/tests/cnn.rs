@@ -248,8 +248,8 @@ fn other_running_statistics_are_another_function() {
     let mut other = model.valid().train();
     other.norms[1].running_mean =
         burn::module::RunningState::new(tensor(vec![0.5; 4], [4], DType::F64).inner());
-    let other_wiring = scale_graph(&other, Default::default()).unwrap();
-    let answer = equivalent((&model, &graph), (&other, &other_wiring), 1e-6).unwrap();
+    let other_graph = scale_graph(&other, Default::default()).unwrap();
+    let answer = equivalent((&model, &graph), (&other, &other_graph), 1e-6).unwrap();
     assert!(
         matches!(&answer, Equivalence::Different { parameter, .. } if parameter == "norms.1.running_mean"),
         "{answer:?}"
@@ -290,8 +290,8 @@ fn incoming_and_outgoing_sums_agree_for_every_class() {
         let gradients = grads(&model, Images::random(1, DType::F64).loss(&model));
         // u by class from the change of the loss's first order under each scaling
         let mut total = vec![0.0; graph.hidden() + 1];
-        let slots = common::matrices(&model, &graph, &gradients);
-        for (edges, entries) in graph.edges().iter().zip(slots) {
+        let params = common::matrices(&model, &graph, &gradients);
+        for (edges, entries) in graph.edges().iter().zip(params) {
             for (tail, head, u) in entries {
                 total[edges.heads()[head].index()] += u;
                 total[edges.tails()[tail].index()] -= u;
@@ -497,15 +497,15 @@ impl Others {
 }
 
 impl Homogeneous for Others {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.conv_transpose2d(x, &self.up);
-        let y = w.relu(y);
-        let y = w.batch_norm(y, &self.norm);
-        let y = w.avg_pool(y);
-        let y = w.conv1d(y, &self.line);
-        let y = w.relu(y);
-        let y = w.flatten(y, 13);
-        w.linear(y, &self.head)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.conv_transpose2d(x, &self.up);
+        let y = g.relu(y);
+        let y = g.batch_norm(y, &self.norm);
+        let y = g.avg_pool(y);
+        let y = g.conv1d(y, &self.line);
+        let y = g.relu(y);
+        let y = g.flatten(y, 13);
+        g.linear(y, &self.head)
     }
 }
 
@@ -582,11 +582,11 @@ impl Strided {
 }
 
 impl Homogeneous for Strided {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.conv1d(x, &self.line);
-        let y = w.relu(y);
-        let y = w.dropout(y);
-        w.linear(y, &self.head)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.conv1d(x, &self.line);
+        let y = g.relu(y);
+        let y = g.dropout(y);
+        g.linear(y, &self.head)
     }
 }
 
@@ -649,7 +649,7 @@ fn dropout_that_is_active_is_named() {
 }
 
 #[test]
-fn wirings_that_make_no_sense_name_the_layers() {
+fn scale_graphs_that_make_no_sense_name_the_layers() {
     let wrong = |change: &dyn Fn(&mut ConvNet)| {
         let mut model = families(DType::F64, 1e-5)
             .remove("residual with batch norm")

@@ -200,21 +200,21 @@ impl Golden {
         let edge = |value: &Value| -> Option<Edge> {
             let name = value[0].as_str()?;
             let at = value[1].as_u64()? as usize;
-            let slot = graph
+            let param = graph
                 .edges()
                 .iter()
                 .position(|e| Self::name(e.name()) == name)?;
-            let edges = &graph.edges()[slot];
+            let edges = &graph.edges()[param];
             let (tails, heads) = (edges.tails().len(), edges.heads().len());
             Some(match edges.shape().len() {
                 1 => Edge {
-                    param: slot,
+                    param,
                     tail: 0,
                     head: at,
                 },
                 // the file's dense weights are [out, in]
                 2 => Edge {
-                    param: slot,
+                    param,
                     tail: at % tails,
                     head: at / tails,
                 },
@@ -224,7 +224,7 @@ impl Golden {
                     let head = at / columns;
                     let group = head / (heads / groups);
                     Edge {
-                        param: slot,
+                        param,
                         tail: group * columns + at % columns,
                         head,
                     }
@@ -349,7 +349,7 @@ fn path_values_and_their_gradients() {
                 let expected_g = golden.of_parameter("dLdv", edges.name());
                 for at in 0..v.len() {
                     if expected[at].is_nan() {
-                        assert_eq!((v[at], g[at]), (0.0, 0.0), "a free skeleton weight");
+                        assert_eq!((v[at], g[at]), (0.0, 0.0), "a fixed skeleton weight");
                         continue;
                     }
                     close(&v[at..=at], &expected[at..=at], 1e-11);

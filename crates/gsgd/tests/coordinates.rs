@@ -57,15 +57,15 @@ fn the_inverse_chain_rule_is_the_derivative() {
             let space = path_space(&optim, &model, probe(&model, &batch));
             let mut random = rng(seed);
             for _ in 0..8 {
-                let slot = random.random_range(0..space.len());
-                let at = random.random_range(0..space[slot].0.len());
-                let (v, g) = (space[slot].0[at], space[slot].1[at]);
+                let param = random.random_range(0..space.len());
+                let at = random.random_range(0..space[param].0.len());
+                let (v, g) = (space[param].0[at], space[param].1[at]);
                 if v == 0.0 {
-                    continue; // a free skeleton weight
+                    continue; // a fixed skeleton weight
                 }
                 let h = 1e-6 * v.abs().max(1e-3);
                 let moved = |h: f64| {
-                    let name = optim.scale_graph().edges()[slot].name();
+                    let name = optim.scale_graph().edges()[param].name();
                     let nudge = GSpaceConfig::new(Nudge { at, h }.in_parameter(name))
                         .with_skeleton(skeleton.clone())
                         .with_coordinates(Coordinates::Plain)

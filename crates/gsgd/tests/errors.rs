@@ -1,4 +1,4 @@
-//! Every error, reached the way a user would reach it; the model comes back unchanged.
+//! Every error, reached as a user would reach it; the model comes back unchanged.
 
 mod common;
 
@@ -39,7 +39,7 @@ struct Skip {
     last: Linear,
     extra: Option<Linear>,
     #[module(skip)]
-    execution: How,
+    how: How,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,21 +56,21 @@ enum How {
 }
 
 impl Skip {
-    fn new(execution: How) -> Self {
+    fn new(how: How) -> Self {
         let layer = |i, o| LinearConfig::new(i, o).init(&device());
         Self {
             first: layer(4, 6),
             inner: layer(6, 6),
             last: layer(6, 3),
             extra: None,
-            execution,
+            how,
         }
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = relu(self.first.forward(x));
         let z = relu(self.inner.forward(y.clone()));
-        let z = if self.execution == How::ForgottenTanh {
+        let z = if self.how == How::ForgottenTanh {
             tanh(z)
         } else {
             z
@@ -80,32 +80,32 @@ impl Skip {
 }
 
 impl Homogeneous for Skip {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let first = w.linear(x, &self.first);
-        let y = w.relu(first);
-        let z = w.linear(y, &self.inner);
-        let z = w.relu(z);
-        let sum = match self.execution {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let first = g.linear(x, &self.first);
+        let y = g.relu(first);
+        let z = g.linear(y, &self.inner);
+        let z = g.relu(z);
+        let sum = match self.how {
             How::ForgottenSkip => z,
-            How::WrongWidth => w.concat([y, z]),
+            How::WrongWidth => g.concat([y, z]),
             How::WrongAdd => {
-                let wide = w.concat([y, z]);
-                w.add(wide, z)
+                let wide = g.concat([y, z]);
+                g.add(wide, z)
             }
-            How::Twice => w.linear(z, &self.inner),
+            How::Twice => g.linear(z, &self.inner),
             How::DeadEnd => y,
-            How::Foreign => w.linear(z, &LinearConfig::new(6, 6).init(&device())),
-            How::ConcatWithInput => w.concat([x, z]),
-            How::Right | How::ForgottenTanh => w.add(y, z),
+            How::Foreign => g.linear(z, &LinearConfig::new(6, 6).init(&device())),
+            How::ConcatWithInput => g.concat([x, z]),
+            How::Right | How::ForgottenTanh => g.add(y, z),
         };
-        w.linear(sum, &self.last)
+        g.linear(sum, &self.last)
     }
 }
 
 #[test]
-fn wrong_wirings_are_named() {
-    let error = |execution| scale_graph(&Skip::new(execution), Default::default()).unwrap_err();
-    let graph = |execution| match error(execution) {
+fn wrong_scale_graphs_are_named() {
+    let error = |how| scale_graph(&Skip::new(how), Default::default()).unwrap_err();
+    let graph = |how| match error(how) {
         Error::Core(gsgd::core::Error::Graph(error)) => error,
         other => panic!("{other}"),
     };
@@ -134,20 +134,20 @@ fn wrong_wirings_are_named() {
 }
 
 #[test]
-fn verify_names_the_layer_where_wiring_and_model_part() {
+fn verify_names_the_layer_where_graph_and_model_part() {
     let x = batch().x;
-    let verify = |execution| {
-        let model = Skip::new(execution);
+    let verify = |how| {
+        let model = Skip::new(how);
         let graph = scale_graph(&model, Default::default()).unwrap();
         verify(&model, &graph, |model| model.forward(x.clone()))
     };
     assert_eq!(verify(How::Right), Ok(()));
-    for execution in [How::ForgottenSkip, How::ForgottenTanh] {
-        match verify(execution) {
+    for how in [How::ForgottenSkip, How::ForgottenTanh] {
+        match verify(how) {
             Err(Error::Core(gsgd::core::Error::Graph(GraphError::Mismatch { layer, .. }))) => {
                 assert_eq!(layer, "first.weight")
             }
-            other => panic!("{execution:?}: {other:?}"),
+            other => panic!("{how:?}: {other:?}"),
         }
     }
 }
@@ -158,9 +158,9 @@ struct UnknownWidth {
 }
 
 impl Homogeneous for UnknownWidth {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let both = w.concat([x, x]);
-        w.linear(both, &self.layer)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let both = g.concat([x, x]);
+        g.linear(both, &self.layer)
     }
 }
 
@@ -183,9 +183,9 @@ fn unknown_widths_and_other_builders() {
     }
     thread_local!(static OLD: std::cell::Cell<Option<Channels>> = const { std::cell::Cell::new(None) });
     impl Homogeneous for Leaky {
-        fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
             let from = OLD.replace(Some(x)).unwrap_or(x);
-            w.linear(from, &self.layer)
+            g.linear(from, &self.layer)
         }
     }
     let model = Leaky {
@@ -202,7 +202,7 @@ fn unknown_widths_and_other_builders() {
 }
 
 #[test]
-fn unwired_parameters_are_refused_or_stepped_in_weight_space() {
+fn parameters_outside_the_graph_are_refused_or_stepped_in_weight_space() {
     let mut model = Skip::new(How::Right);
     model.extra = Some(LinearConfig::new(3, 3).init(&device()));
     let error = GSpaceConfig::sgd().init(&model).err().unwrap();
@@ -512,7 +512,7 @@ fn settings_out_of_range() {
 }
 
 #[test]
-fn networks_too_large_or_grounded_for_exact_paths() {
+fn networks_too_large_or_with_a_ground_inside_for_exact_paths() {
     let large = Mlp::he(1, &[100, 100, 100, 100], false, DType::F32);
     let graph = scale_graph(&large, Default::default()).unwrap();
     assert!(matches!(
@@ -536,10 +536,10 @@ fn networks_too_large_or_grounded_for_exact_paths() {
         last: Linear,
     }
     impl Homogeneous for Tanh {
-        fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-            let y = w.linear(x, &self.first);
-            let y = w.ground(y);
-            w.linear(y, &self.last)
+        fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+            let y = g.linear(x, &self.first);
+            let y = g.ground(y);
+            g.linear(y, &self.last)
         }
     }
     let model = Tanh {
@@ -578,8 +578,8 @@ fn equivalence_finds_the_scaling_or_the_unit() {
         }
     }
     let other = Mlp::he(1, &[4, 6, 4, 3], false, DType::F32);
-    let other_wiring = scale_graph(&other, Default::default()).unwrap();
-    let error = equivalent((&model, &graph), (&other, &other_wiring), 1e-5).unwrap_err();
+    let other_graph = scale_graph(&other, Default::default()).unwrap();
+    let error = equivalent((&model, &graph), (&other, &other_graph), 1e-5).unwrap_err();
     assert!(matches!(
         error,
         Error::Core(gsgd::core::Error::Incomparable { .. })

@@ -264,13 +264,13 @@ impl Net {
 }
 
 impl Homogeneous for Net {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.conv2d(x, &self.first);
-        let y = w.relu(y);
-        let y = w.conv2d(y, &self.depthwise);
-        let y = w.batch_norm(y, &self.norm);
-        let y = w.relu(y);
-        w.linear(y, &self.head)
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.conv2d(x, &self.first);
+        let y = g.relu(y);
+        let y = g.conv2d(y, &self.depthwise);
+        let y = g.batch_norm(y, &self.norm);
+        let y = g.relu(y);
+        g.linear(y, &self.head)
     }
 }
 

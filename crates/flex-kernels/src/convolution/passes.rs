@@ -7,7 +7,7 @@ use super::planes::{Geometry, Outputs};
 use super::rows::{Blocks, Dots, Mix};
 use crate::memory::{own, tensor, zeros};
 
-/// Shares of a batch that go to cores, so many at most. Sums over a batch are taken share by share, whatever the
+/// The most shares of a batch that go to cores. Sums over a batch are taken share by share, whatever the
 /// number of cores is.
 const SHARES: usize = 16;
 

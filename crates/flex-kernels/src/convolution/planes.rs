@@ -43,7 +43,7 @@ impl Geometry {
     }
 
     /// Height and width of a plane. Without a stride padding is shared: what follows a line leads the next one, and what
-    /// follows a plane likewise.
+    /// follows a plane too.
     fn plane(&self) -> [usize; 2] {
         let size = |at: usize| {
             let shared = self.stride[at] == 1 && self.padding[at] < self.kernel[at];
@@ -86,7 +86,7 @@ impl Geometry {
         (positions / self.positions()).clamp(1, self.batch.max(1))
     }
 
-    /// Length of a row of so many images.
+    /// Length of a row of this many images.
     pub fn row(&self, images: usize) -> usize {
         self.lead() + images * self.positions() + OVERRUN + self.lead()
     }
@@ -126,7 +126,7 @@ impl Geometry {
     }
 
     /// Copies images `[image, channel, height, width]` into the rows of their channels and phases; what is padding
-    /// there stays as it is.
+    /// there stays.
     pub fn spread(&self, images: &[f32], rows: &mut [f32], row: usize) {
         let places = self.places();
         let planes = images.chunks_exact(self.image[0] * self.image[1]);

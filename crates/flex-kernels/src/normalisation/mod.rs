@@ -29,7 +29,7 @@ pub fn batch_norm(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     }
 }
 
-/// What `relu(layer.forward(x))` gives, likewise: the bits of [`batch_norm`] and a ReLU, without a pass for it. What is not
+/// What `relu(layer.forward(x))` gives: the bits of [`batch_norm`] and a ReLU, without a pass for it. What is not
 /// a number stays.
 ///
 /// # Panics

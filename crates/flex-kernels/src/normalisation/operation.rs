@@ -4,12 +4,12 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::Tensor;
 
-use super::passes::{self, Moments, Norm, Then};
+use super::passes::{self, BatchNormPasses, ChannelMoments, Then};
 use crate::autodiff::Operation;
 use crate::memory::{own, tensor};
 
 /// Moments of images `[batch, channels, height, width]` on flex by channel, off the tape.
-pub fn moments(x: Tensor<4>, epsilon: f64) -> Moments {
+pub fn moments(x: Tensor<4>, epsilon: f64) -> ChannelMoments {
     let [_, channels, height, width] = x.dims();
     let x = x.inner().try_into_primitive::<Flex>();
     let x = x.expect("taken on flex only").to_contiguous();
@@ -20,13 +20,13 @@ pub fn moments(x: Tensor<4>, epsilon: f64) -> Moments {
 /// `[channels]`, and what follows. Gradients flow through the moments, which must be those of the images.
 #[derive(Debug, Clone)]
 pub struct Normalisation {
-    pub moments: Moments,
+    pub moments: ChannelMoments,
     pub then: Then,
 }
 
 impl Normalisation {
-    fn of<'a>(&'a self, [x, gamma, beta]: [&'a FlexTensor; 3]) -> Norm<'a> {
-        Norm {
+    fn of<'a>(&'a self, [x, gamma, beta]: [&'a FlexTensor; 3]) -> BatchNormPasses<'a> {
+        BatchNormPasses {
             gamma: gamma.storage(),
             beta: beta.storage(),
             of: &self.moments,

@@ -10,14 +10,14 @@ const LANES: usize = 16;
 
 /// Mean and variance of every channel over a batch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Moments {
+pub struct ChannelMoments {
     pub mean: Vec<f32>,
     /// Over all entries, not all but one.
     pub variance: Vec<f32>,
     pub epsilon: f32,
 }
 
-impl Moments {
+impl ChannelMoments {
     /// 1 / the deviation of a channel.
     fn inverse(&self, channel: usize) -> f32 {
         1.0 / (self.variance[channel] + self.epsilon).sqrt()
@@ -29,7 +29,7 @@ impl Moments {
 }
 
 /// Moments of images `[batch, channels, plane]`.
-pub fn moments(x: &[f32], channels: usize, plane: usize, epsilon: f32) -> Moments {
+pub fn moments(x: &[f32], channels: usize, plane: usize, epsilon: f32) -> ChannelMoments {
     // of every plane while it is near, then put together (Chan et al. 1979)
     let parts: Vec<(f64, f64)> = x
         .par_chunks_exact(plane)
@@ -49,7 +49,7 @@ pub fn moments(x: &[f32], channels: usize, plane: usize, epsilon: f32) -> Moment
         (mean as f32, (squares / (batch * plane) as f64) as f32)
     };
     let (mean, variance) = (0..channels).map(of).unzip();
-    Moments {
+    ChannelMoments {
         mean,
         variance,
         epsilon,
@@ -66,10 +66,10 @@ pub enum Then {
 }
 
 /// A batch norm of images `[batch, channels, plane]`, gamma and beta by channel.
-pub struct Norm<'a> {
+pub struct BatchNormPasses<'a> {
     pub gamma: &'a [f32],
     pub beta: &'a [f32],
-    pub of: &'a Moments,
+    pub of: &'a ChannelMoments,
     pub plane: usize,
     pub then: Then,
 }
@@ -101,7 +101,7 @@ pub struct Gradients {
     pub beta: Vec<f32>,
 }
 
-impl Norm<'_> {
+impl BatchNormPasses<'_> {
     fn affine(&self, channel: usize) -> Affine {
         Affine {
             mean: self.of.mean[channel],

@@ -8,7 +8,7 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::Parser;
 use gsgd_lab::data::ImageShape;
-use gsgd_lab::models::{Arch, Model, Plan};
+use gsgd_lab::models::{Arch, Model, ModelConfig};
 use gsgd_lab::train::{Settings, Stepper};
 
 #[global_allocator]
@@ -45,14 +45,14 @@ impl Run {
                 width: 32,
             },
         };
-        let plan = Plan {
+        let config = ModelConfig {
             arch: settings.arch.clone(),
             bias: false,
             norm: true,
             shape,
             classes: 10,
         };
-        let model = Model::he(&plan, 0, &device());
+        let model = Model::he(&config, 0, &device());
         let normal = Distribution::Normal(0.0, 1.0);
         let y: Vec<i64> = (0..batch as i64).map(|at| at % 10).collect();
         Self {

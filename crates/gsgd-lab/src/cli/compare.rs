@@ -15,7 +15,7 @@ use super::comparison::{ComparisonFolder, Images};
 use super::folder::Earlier;
 use super::interrupt;
 use crate::compare::queue::{self, Observer};
-use crate::compare::{Job, Plan, Results, Way};
+use crate::compare::{Job, Method, Plan, Results};
 use crate::data::Fingerprint;
 use crate::report::{self, Format};
 use crate::text::{self, print, print_raw, say, visible};
@@ -92,9 +92,9 @@ impl Compare {
         for (key, _) in SINGLE {
             table.remove(key);
         }
-        let way = |optimizer: &OptimizerName| {
+        let method = |optimizer: &OptimizerName| {
             let name = optimizer.as_str();
-            Way {
+            Method {
                 name: name.into(),
                 against: None,
                 lrs: Vec::new(),
@@ -105,7 +105,7 @@ impl Compare {
             seeds: self.seeds,
             lrs: self.lrs,
             settings: table,
-            ways: self.optimizers.iter().map(way).collect(),
+            methods: self.optimizers.iter().map(method).collect(),
         };
         carry_out(&plan, &self.how)
     }
@@ -179,8 +179,8 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let epochs: usize = jobs.iter().map(|job| job.settings.epochs).sum();
     let show = Show::new(plan, how, epochs)?;
     show.say(&format!(
-        "{} ways, {} runs, {workers} at a time, in {}",
-        plan.ways.len(),
+        "{} methods, {} runs, {workers} at a time, in {}",
+        plan.methods.len(),
         jobs.len(),
         how.out.display()
     ));
@@ -203,26 +203,30 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     Ok(results)
 }
 
-/// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey. Every way has
-/// to fit its set.
+/// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey. Every method
+/// has to fit its set.
 fn images(plan: &Plan, jobs: &[Job], how: &How) -> Result<Images> {
     let mut images = Images::new();
     let set = |job: &Job| (job.settings.data.clone(), job.settings.grey);
-    // runs of one way differ in lr and seed alone
-    let ways: Vec<&Job> = jobs
-        .chunk_by(|a, b| a.way == b.way)
+    // runs of one method differ in lr and seed alone
+    let methods: Vec<&Job> = jobs
+        .chunk_by(|a, b| a.method == b.method)
         .filter_map(<[Job]>::first)
         .collect();
-    for way in &ways {
-        if let Entry::Vacant(place) = images.entry(set(way)) {
-            let data = way.settings.open_data().context("--data")?;
+    for method in &methods {
+        if let Entry::Vacant(place) = images.entry(set(method)) {
+            let data = method.settings.open_data().context("--data")?;
             if !how.quiet {
                 data.notes.iter().for_each(|note| say(note));
             }
-            let of_this_set = ways.iter().filter(|other| set(other) == set(way));
-            for Job { way, settings, .. } in of_this_set {
-                prepare(settings, &data)
-                    .with_context(|| format!("way `{}`", text::printable(&plan.ways[*way].name)))?;
+            let of_this_set = methods.iter().filter(|other| set(other) == set(method));
+            for Job {
+                method, settings, ..
+            } in of_this_set
+            {
+                prepare(settings, &data).with_context(|| {
+                    format!("method `{}`", text::printable(&plan.methods[*method].name))
+                })?;
             }
             place.insert(Fingerprint::of(&data));
         }
@@ -274,7 +278,7 @@ impl Observer for Show<'_> {
     }
 
     fn ended(&self, job: &Job, ending: &Ending) {
-        let name = text::printable(&self.plan.ways[job.way].name);
+        let name = text::printable(&self.plan.methods[job.method].name);
         let outcome = match ending.outcome {
             Outcome::Done => format!("done in {:.1} s", ending.seconds),
             Outcome::Early => format!("stopped early after {} steps", ending.steps),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::folder::{Earlier, clear};
 use crate::compare::{Job, Plan};
 use crate::data::Fingerprint;
-use crate::folders::{Kind, LOCK, Owner, remove};
+use crate::folders::{FolderKind, LOCK, Owner, remove};
 use crate::models;
 use crate::train::{Settings, checkpoint, first_change};
 
@@ -31,8 +31,8 @@ impl ComparisonFolder {
         images: &Images,
         earlier: Earlier,
     ) -> Result<Self> {
-        let file = path.join(Kind::Comparison.file());
-        let ours = Kind::Comparison.refuse_others(path)? == Owner::Ours;
+        let file = path.join(FolderKind::Comparison.file());
+        let ours = FolderKind::Comparison.refuse_others(path)? == Owner::Ours;
         let same = ours && {
             let there = fs::read_to_string(&file);
             let there = there.with_context(|| format!("cannot read {}", file.display()))?;
@@ -45,28 +45,28 @@ impl ComparisonFolder {
         );
         let planned = jobs.iter().map(|job| path.join(&job.folder));
         for run in planned {
-            Kind::Run.refuse_others(&run)?;
+            FolderKind::Run.refuse_others(&run)?;
         }
         match earlier {
             Earlier::Kept => refuse_changes(path, jobs, images)?,
             Earlier::Replaced => {
                 for run in begun(path)? {
-                    Kind::Run.refuse_others(&run)?;
+                    FolderKind::Run.refuse_others(&run)?;
                 }
             }
         }
         let folder = Self {
-            _lock: Kind::Comparison.claim(path)?,
+            _lock: FolderKind::Comparison.claim(path)?,
         };
         if earlier == Earlier::Replaced {
             let runs = begun(path)?;
-            let locks = runs.iter().map(|run| Kind::Run.claim(run));
+            let locks = runs.iter().map(|run| FolderKind::Run.claim(run));
             let locks = locks.collect::<Result<Vec<_>>>()?;
             runs.iter().try_for_each(|run| remove_run(run))?;
             drop(locks);
         }
         if !same {
-            models::save_text(&file, &Kind::Comparison.text(&toml::to_string(plan)?))?;
+            models::save_text(&file, &FolderKind::Comparison.text(&toml::to_string(plan)?))?;
         }
         Ok(folder)
     }
@@ -76,7 +76,7 @@ impl ComparisonFolder {
 fn refuse_changes(comparison: &Path, jobs: &[Job], images: &Images) -> Result<()> {
     for job in jobs {
         let run = comparison.join(&job.folder);
-        let file = run.join(Kind::Run.file());
+        let file = run.join(FolderKind::Run.file());
         if !file.is_file() {
             continue;
         }
@@ -105,10 +105,10 @@ fn refuse_changes(comparison: &Path, jobs: &[Job], images: &Images) -> Result<()
     Ok(())
 }
 
-/// Folders of runs in a comparison's folder, by way and by lr and seed.
+/// Folders of runs in a comparison's folder, by method and by lr and seed.
 fn begun(comparison: &Path) -> Result<Vec<PathBuf>> {
-    let ways = folders(&comparison.join("runs"))?;
-    let runs = ways.iter().map(|way| folders(way));
+    let methods = folders(&comparison.join("runs"))?;
+    let runs = methods.iter().map(|method| folders(method));
     Ok(runs.collect::<Result<Vec<_>>>()?.concat())
 }
 
@@ -131,7 +131,7 @@ fn folders(outer: &Path) -> Result<Vec<PathBuf>> {
 /// Removes a run of an earlier comparison: its files, and its folder if nothing else is in it.
 fn remove_run(run: &Path) -> Result<()> {
     clear(run)?;
-    remove(&run.join(Kind::Run.file()))?;
+    remove(&run.join(FolderKind::Run.file()))?;
     remove(&run.join(LOCK))?;
     // folders with something else in them stay
     let _ = fs::remove_dir(run);

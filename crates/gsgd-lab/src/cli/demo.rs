@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Parser;
 
 use super::compare::{How, STATUS, carry_out};
-use crate::compare::{Plan, Way};
-use crate::folders::Kind;
+use crate::compare::{Method, Plan};
+use crate::folders::FolderKind;
 use crate::text::say;
 use crate::train::{OptimizerName, at_least_one, not_negative};
 
@@ -53,21 +53,25 @@ impl Demo {
         carry_out(&plan, &how)
     }
 
-    /// Whether the folder's comparison is a demo's, by its ways.
+    /// Whether the folder's comparison is a demo's, by its methods.
     fn is_in_place_of_a_demo(&self, plan: &Plan) -> bool {
-        let names =
-            |plan: &Plan| -> Vec<String> { plan.ways.iter().map(|way| way.name.clone()).collect() };
-        let there = fs::read_to_string(self.out.join(Kind::Comparison.file()));
+        let names = |plan: &Plan| -> Vec<String> {
+            plan.methods
+                .iter()
+                .map(|method| method.name.clone())
+                .collect()
+        };
+        let there = fs::read_to_string(self.out.join(FolderKind::Comparison.file()));
         let there = there.ok().and_then(|text| Plan::parse(&text).ok());
         there.is_some_and(|there| names(&there) == names(plan))
     }
 
     fn plan(&self) -> Plan {
         let starts = [("", 0.0), (", rescaled", self.unbalance)];
-        let ways = starts.iter().flat_map(|&(start, spread)| {
+        let methods = starts.iter().flat_map(|&(start, spread)| {
             OptimizerName::ALL.map(|optimizer| {
                 let name = optimizer.as_str();
-                Way {
+                Method {
                     name: format!("{name}{start}"),
                     against: (!start.is_empty()).then(|| name.into()),
                     lrs: vec![optimizer.default_lr()],
@@ -85,7 +89,7 @@ impl Demo {
                 "epochs".to_string(),
                 toml::Value::Integer(self.epochs as i64),
             )]),
-            ways: ways.collect(),
+            methods: methods.collect(),
         }
     }
 }

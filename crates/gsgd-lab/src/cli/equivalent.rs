@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::network::{ArchFlag, remark};
 use super::stages::Stages;
-use crate::network::Network;
+use crate::network::NetworkFile;
 use crate::text::{print, printable};
 
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ impl Equivalent {
             // an ONNX file says itself what its layers are
             let arch = self.arch.arch.as_deref();
             let arch = arch.filter(|_| path.extension().is_none_or(|e| e != "onnx"));
-            let network = Network::open(path, arch)?;
+            let network = NetworkFile::open(path, arch)?;
             remark(path, network.guess.as_deref());
             anyhow::Ok(network)
         };

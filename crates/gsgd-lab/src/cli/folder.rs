@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
 use super::metrics::{METRICS, Metrics};
-use crate::folders::{Kind, Owner, lock, remove, remove_temporary};
+use crate::folders::{FolderKind, Owner, lock, remove, remove_temporary};
 use crate::text::{say, visible};
 use crate::train::{ENDING, Epoch, Origin, Progress, Settings, State, Watcher, Wish, checkpoint};
 
@@ -25,7 +25,7 @@ pub const INIT: &str = "init.safetensors";
 /// What has no influence on a run's numbers.
 #[derive(Debug, Clone, Args)]
 pub struct WatchFlags {
-    /// A checkpoint after so many epochs, or minutes as in 10m
+    /// How often a checkpoint is written: after this many epochs, or minutes as in 10m
     #[arg(long, value_name = "EPOCHS|MINUTES", default_value = "1")]
     pub checkpoint_every: Every,
     /// No progress
@@ -51,9 +51,9 @@ impl WatchFlags {
 /// How often.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Every {
-    /// So many epochs.
+    /// This many epochs.
     Epochs(usize),
-    /// So many minutes.
+    /// This many minutes.
     Minutes(f64),
 }
 
@@ -88,14 +88,14 @@ const LEFT: [&str; 5] = [METRICS, FINAL, INIT, ENDING, "report.html"];
 impl RunFolder {
     /// A folder for a new run, in place of an earlier one with `Earlier::Replaced`.
     pub fn fresh(path: PathBuf, earlier: Earlier) -> Result<Self> {
-        if Kind::Run.refuse_others(&path)? == Owner::Ours {
+        if FolderKind::Run.refuse_others(&path)? == Owner::Ours {
             ensure!(
                 earlier == Earlier::Replaced,
                 "{at} holds an earlier run: choose another --out, replace it with --force, or go on with --resume {at}",
                 at = path.display()
             );
         }
-        let lock = Kind::Run.claim(&path)?;
+        let lock = FolderKind::Run.claim(&path)?;
         clear(&path)?;
         Ok(Self { path, _lock: lock })
     }
@@ -103,7 +103,7 @@ impl RunFolder {
     /// The folder of a run that was begun.
     pub fn existing(path: PathBuf) -> Result<Self> {
         ensure!(
-            path.join(Kind::Run.file()).is_file(),
+            path.join(FolderKind::Run.file()).is_file(),
             "--resume: {} holds no run: there is no config.toml",
             path.display()
         );

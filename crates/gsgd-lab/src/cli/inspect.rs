@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::network::NetworkFile;
+use super::network::NetworkArgs;
 use super::stages::Stages;
 use crate::inspect::{Report, page, svg, text};
 use crate::models::save_text;
@@ -18,7 +18,7 @@ use crate::text::print;
 )]
 pub struct Inspect {
     #[command(flatten)]
-    network: NetworkFile,
+    network: NetworkArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -19,7 +19,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of a run of which so many epochs are done. Lines of later epochs go, for they will be written again. Lines that are
+    /// Of a run of which this many epochs are done. Lines of later epochs go, for they will be written again. Lines that are
     /// missing are named on stderr, and the run goes on without them.
     pub fn open(folder: &Path, epochs: usize) -> Result<Self> {
         let path = folder.join(METRICS);

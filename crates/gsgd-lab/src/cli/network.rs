@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
-use crate::network::Network;
+use crate::network::NetworkFile;
 use crate::text::{printable, say};
 
 #[derive(Debug, Args)]
-pub struct NetworkFile {
+pub struct NetworkArgs {
     /// A safetensors file, a PyTorch state dict (.pt, .pth) or an ONNX file
     pub file: PathBuf,
     #[command(flatten)]
@@ -23,10 +23,10 @@ pub struct ArchFlag {
     pub arch: Option<String>,
 }
 
-impl NetworkFile {
+impl NetworkArgs {
     /// The network.
-    pub fn open(&self) -> Result<Network> {
-        let network = Network::open(&self.file, self.arch.arch.as_deref())?;
+    pub fn open(&self) -> Result<NetworkFile> {
+        let network = NetworkFile::open(&self.file, self.arch.arch.as_deref())?;
         remark(&self.file, network.guess.as_deref());
         Ok(network)
     }

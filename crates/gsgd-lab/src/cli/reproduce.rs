@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::compare::{How, STATUS, end, results_of};
 use crate::compare::Results;
-use crate::folders::{Kind, Owner};
+use crate::folders::{FolderKind, Owner};
 use crate::models;
 use crate::report::{self, Format};
 use crate::reproduce::{self, Name, Scale};
@@ -97,19 +97,19 @@ impl Reproduce {
 
     /// The experiment's folder, for this process alone.
     fn claim(&self, out: &Path) -> Result<File> {
-        let file = out.join(Kind::Experiment.file());
+        let file = out.join(FolderKind::Experiment.file());
         let text = format!("name = \"{:?}\"\nscale = \"{:?}\"\n", self.name, self.scale);
         let about: toml::Table = text.parse()?;
-        let ours = Kind::Experiment.refuse_others(out)? == Owner::Ours;
+        let ours = FolderKind::Experiment.refuse_others(out)? == Owner::Ours;
         let same = ours && read_table(&file)? == about;
         ensure!(
             same || !ours || self.force,
             "{} holds another experiment: choose another --out, or replace it with --force",
             out.display()
         );
-        let lock = Kind::Experiment.claim(out)?;
+        let lock = FolderKind::Experiment.claim(out)?;
         if !same {
-            models::save_text(&file, &Kind::Experiment.text(&text))?;
+            models::save_text(&file, &FolderKind::Experiment.text(&text))?;
         }
         Ok(lock)
     }

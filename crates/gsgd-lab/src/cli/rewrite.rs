@@ -8,9 +8,9 @@ use clap::Args;
 use gsgd::ScaleGraph;
 use gsgd::rescale::Scaling;
 
-use super::network::{NetworkFile, remark};
+use super::network::{NetworkArgs, remark};
 use super::stages::Stages;
-use crate::network::{Format, Net, Network, Number};
+use crate::network::{Format, Net, NetworkFile, Number};
 
 /// What becomes of batch norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -27,7 +27,7 @@ enum BatchNorm {
 #[derive(Debug, Args)]
 pub struct Files {
     #[command(flatten)]
-    network: NetworkFile,
+    network: NetworkArgs,
     /// The new file: safetensors, or ONNX from ONNX
     out: PathBuf,
     /// Replace the new file if it exists
@@ -70,7 +70,7 @@ impl Files {
             None => sizes(&network.random_inputs(0)),
         };
         stages.next("computing outputs");
-        let outputs = |network: &Network| -> Result<Vec<Vec<Tensor<2>>>> {
+        let outputs = |network: &NetworkFile| -> Result<Vec<Vec<Tensor<2>>>> {
             inputs
                 .iter()
                 .map(|inputs| network.outputs(inputs))
@@ -142,7 +142,7 @@ impl Files {
         )
     }
 
-    fn check_out(&self, network: &Network) -> Result<()> {
+    fn check_out(&self, network: &NetworkFile) -> Result<()> {
         ensure!(
             self.force || !self.out.exists(),
             "{} exists: choose another name, or replace it with --force",

@@ -10,7 +10,7 @@ use clap::{Args, Parser};
 use super::folder::{Earlier, FINAL, INIT, RunFolder, Watch, WatchFlags};
 use super::metrics::METRICS;
 use crate::compare::Results;
-use crate::folders::{Kind, remove, remove_temporary};
+use crate::folders::{FolderKind, remove, remove_temporary};
 use crate::models::{self, Model};
 use crate::report::{self, Format};
 use crate::text::{print, say};
@@ -30,7 +30,7 @@ pub struct Train {
     #[arg(long)]
     out: Option<PathBuf>,
     /// Go on with the run in this folder, from its newest checkpoint. Its settings stay; other values of --epochs, --steps,
-    /// --lr and --schedule may be given, and --out, a new folder to go on in, which leaves the old one as it is
+    /// --lr and --schedule may be given, and --out, a new folder to go on in, which leaves the old one unchanged
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
     /// Replace an earlier run in the folder; nothing but what runs write is removed
@@ -103,14 +103,14 @@ impl Train {
         let data = settings.open_data().context("--data")?;
         self.watch.tell(&data.notes);
         let prepared = prepare(&settings, &data)?;
-        let model = start(&settings, &prepared.plan, &device)?;
+        let model = start(&settings, &prepared.config, &device)?;
         let state = begin(&settings, model)?;
         let name = format!("runs/{}-{}", settings.optimizer.as_str(), settings.seed);
         let out = self.out.clone().unwrap_or_else(|| name.into());
         let folder = RunFolder::fresh(out, Earlier::by(self.force))?;
         write_config(&folder, &settings)?;
         if self.save_init {
-            models::save(&state.model, &prepared.plan, &folder.path().join(INIT))?;
+            models::save(&state.model, &prepared.config, &folder.path().join(INIT))?;
         }
         let origin = Origin::of(&settings, &data)?;
         let total = steps(&settings, prepared.splits.train.len());
@@ -135,7 +135,7 @@ impl Resume {
         let prepared = prepare(&settings, &data)?;
         let origin = Origin::of(&settings, &data)?;
         // every weight is in the checkpoint: the start's file is not looked for
-        let like = Model::he(&prepared.plan, settings.seed, &Device::flex().autodiff());
+        let like = Model::he(&prepared.config, settings.seed, &Device::flex().autodiff());
         let like = settings.freeze.apply(like);
         let (model, stepper, progress) =
             checkpoint::newest(from.path(), &settings, &origin, &like)?;
@@ -181,9 +181,9 @@ impl Resume {
         train(&settings, &prepared, state, &folder, watch)
     }
 
-    /// The run's settings, with those that are given in place of its own.
+    /// The run's settings, with those that are given in their place.
     fn settings(&self) -> Result<Settings> {
-        let file = self.resume.join(Kind::Run.file());
+        let file = self.resume.join(FolderKind::Run.file());
         let mut table = read_table(&file).context("--resume")?;
         Settings::from_table(&table).with_context(|| file.display().to_string())?;
         let given = [
@@ -221,7 +221,7 @@ fn train(
     mut watch: Watch,
 ) -> Result<()> {
     let out = folder.path();
-    let (splits, plan) = (&prepared.splits, &prepared.plan);
+    let (splits, config) = (&prepared.splits, &prepared.config);
     let total = steps(settings, splits.train.len());
     let device = Device::flex().autodiff();
     let (state, stop) = run(settings, splits, state, &device, &mut watch)?;
@@ -249,7 +249,7 @@ fn train(
             std::process::exit(130);
         }
         Stop::Diverged(reason) => {
-            models::save(&state.model, plan, &end)?;
+            models::save(&state.model, config, &end)?;
             ending(Outcome::Diverged, Some(reason.clone()))?;
             bail!(
                 "diverged after {} steps: {reason}\nthe weights before that step are in {}; try a lower --lr",
@@ -258,12 +258,12 @@ fn train(
             )
         }
         Stop::Early => {
-            models::save(&state.model, plan, &end)?;
+            models::save(&state.model, config, &end)?;
             ending(Outcome::Early, None)?;
             say("stopped early: the validation loss no longer falls");
         }
         Stop::Done => {
-            models::save(&state.model, plan, &end)?;
+            models::save(&state.model, config, &end)?;
             ending(Outcome::Done, None)?;
         }
     }
@@ -282,11 +282,11 @@ fn train(
     Ok(())
 }
 
-/// Writes `config.toml`: what ran, and every setting. One with these settings stays as it is.
+/// Writes `config.toml`: what ran, and every setting. One with these settings stays.
 fn write_config(folder: &RunFolder, settings: &Settings) -> Result<()> {
-    let file = folder.path().join(Kind::Run.file());
+    let file = folder.path().join(FolderKind::Run.file());
     if Settings::read(&file).is_ok_and(|there| there == *settings) {
         return Ok(());
     }
-    models::save_text(&file, &Kind::Run.text(&toml::to_string(settings)?))
+    models::save_text(&file, &FolderKind::Run.text(&toml::to_string(settings)?))
 }

@@ -1,6 +1,6 @@
-//! Comparisons: ways of training x learning rates x seeds, each combination a run of `gsgd train` in its own folder.
+//! Comparisons: methods x learning rates x seeds, each combination a run of `gsgd train` in its own folder.
 //!
-//! Seeds decide starting weights and batches, so all ways share them. [`Plan`] says what to run, [`queue`] runs it,
+//! Seeds decide starting weights and batches, so all methods share them. [`Plan`] says what to run, [`queue`] runs it,
 //! [`results`] reads what the runs left, [`stats`] says what that means.
 
 pub mod plan;
@@ -8,5 +8,5 @@ pub mod queue;
 pub mod results;
 pub mod stats;
 
-pub use plan::{Job, Plan, Way};
-pub use results::{Rate, Results, Run, WayResults};
+pub use plan::{Job, Method, Plan};
+pub use results::{MethodResults, Rate, Results, Run};

@@ -13,17 +13,17 @@ use crate::train::{InitName, Settings, seed};
 ///
 /// ```toml
 /// seeds = [0, 1, 2]
-/// lrs = [0.03, 0.1, 0.3]        # the grid of every way that has none of its own
+/// lrs = [0.03, 0.1, 0.3]        # the grid of every method that names none
 ///
 /// [settings]                    # of all runs: the flags of `gsgd train`
 /// epochs = 10
 /// validation = 5000
 ///
-/// [[ways]]
+/// [[methods]]
 /// name = "sgd"
 /// optimizer = "sgd"
 ///
-/// [[ways]]
+/// [[methods]]
 /// name = "g-sgd as in the paper"
 /// optimizer = "g-sgd"
 /// skeleton = "paper"
@@ -35,22 +35,23 @@ pub struct Plan {
     /// Starting weights and batches.
     #[serde(with = "seed::list")]
     pub seeds: Vec<u64>,
-    /// Learning rates of the ways that have none of their own.
+    /// Learning rates of the methods that name none.
     #[serde(default)]
     pub lrs: Vec<f64>,
     /// Settings of all runs.
     #[serde(default)]
     pub settings: toml::Table,
-    /// What is compared.
-    pub ways: Vec<Way>,
+    /// What is compared; plans of before call them ways.
+    #[serde(alias = "ways")]
+    pub methods: Vec<Method>,
 }
 
-/// A way of training.
+/// A method: an optimiser with all its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Way {
+pub struct Method {
     /// Its name in tables and plots.
     pub name: String,
-    /// The way that it is tested against; the first where none is named.
+    /// The method that it is tested against; the first where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<String>,
     /// Its own learning rates.
@@ -64,8 +65,8 @@ pub struct Way {
 /// One run of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
-    /// Its way, by place in the plan.
-    pub way: usize,
+    /// Its method, by place in the plan.
+    pub method: usize,
     /// Its learning rate.
     pub lr: f64,
     /// Its seed.
@@ -88,7 +89,7 @@ impl Plan {
         Ok(toml::from_str(text)?)
     }
 
-    /// A single run as a comparison of one way.
+    /// A single run as a comparison of one method.
     ///
     /// # Errors
     /// A setting cannot be written down.
@@ -101,7 +102,7 @@ impl Plan {
             seeds: vec![run.seed],
             lrs: vec![run.lr()],
             settings: table,
-            ways: vec![Way {
+            methods: vec![Method {
                 name: run.optimizer.as_str().into(),
                 against: None,
                 lrs: Vec::new(),
@@ -112,8 +113,8 @@ impl Plan {
 
     /// The plan with data and starting weights named so that they are found from any working directory.
     pub fn located(mut self) -> Self {
-        let ways = self.ways.iter_mut().map(|way| &mut way.settings);
-        for table in std::iter::once(&mut self.settings).chain(ways) {
+        let methods = self.methods.iter_mut().map(|method| &mut method.settings);
+        for table in std::iter::once(&mut self.settings).chain(methods) {
             if let Some(toml::Value::String(name)) = table.get_mut("data") {
                 *name = data::located(name);
             }
@@ -126,15 +127,15 @@ impl Plan {
         self
     }
 
-    /// The learning rates of a way.
-    pub fn lrs<'a>(&'a self, way: &'a Way) -> &'a [f64] {
-        match way.lrs.is_empty() {
+    /// The learning rates of a method.
+    pub fn lrs<'a>(&'a self, method: &'a Method) -> &'a [f64] {
+        match method.lrs.is_empty() {
             true => &self.lrs,
-            false => &way.lrs,
+            false => &method.lrs,
         }
     }
 
-    /// Every run, seeds last: those of one way and lr follow each other.
+    /// Every run, seeds last: those of one method and lr follow each other.
     ///
     /// # Errors
     /// A list is empty or names something twice, a key or value is wrong.
@@ -144,42 +145,42 @@ impl Plan {
             "`seeds` is empty: give at least one, such as [0, 1, 2]"
         );
         ensure!(
-            !self.ways.is_empty(),
-            "there are no [[ways]] to compare: give at least one"
+            !self.methods.is_empty(),
+            "there are no [[methods]] to compare: give at least one"
         );
         each_once("seeds", &self.seeds)?;
         let mut folders = HashSet::new();
         let mut jobs = Vec::new();
-        for (at, way) in self.ways.iter().enumerate() {
-            let lrs = self.lrs(way);
+        for (at, method) in self.methods.iter().enumerate() {
+            let lrs = self.lrs(method);
             ensure!(
                 !lrs.is_empty(),
-                "way `{}` has no learning rates: give `lrs`, for it or for all ways",
-                way.name
+                "method `{}` has no learning rates: give `lrs`, for it or for all methods",
+                method.name
             );
             each_once("lrs", lrs)?;
-            if let Some(other) = &way.against {
+            if let Some(other) = &method.against {
                 ensure!(
-                    self.ways.iter().any(|way| way.name == *other),
-                    "way `{}` is against `{other}`, which is not among the ways",
-                    way.name
+                    self.methods.iter().any(|method| method.name == *other),
+                    "method `{}` is against `{other}`, which is not among the methods",
+                    method.name
                 );
             }
-            let name = folder_name(&way.name);
+            let name = folder_name(&method.name);
             ensure!(
                 !name.is_empty() && folders.insert(name.clone()),
-                "ways need names of their own in letters and digits, `{}` has none",
-                way.name
+                "methods need names that differ in letters and digits; that of `{}` does not",
+                method.name
             );
             for &lr in lrs {
                 for &seed in &self.seeds {
                     jobs.push(Job {
-                        way: at,
+                        method: at,
                         lr,
                         seed,
                         settings: self
-                            .settings_of(way, lr, seed)
-                            .with_context(|| format!("way `{}`", way.name))?,
+                            .settings_of(method, lr, seed)
+                            .with_context(|| format!("method `{}`", method.name))?,
                         folder: format!("runs/{name}/lr-{lr}-seed-{seed}").into(),
                     });
                 }
@@ -188,9 +189,9 @@ impl Plan {
         Ok(jobs)
     }
 
-    fn settings_of(&self, way: &Way, lr: f64, seed: u64) -> Result<Settings> {
+    fn settings_of(&self, method: &Method, lr: f64, seed: u64) -> Result<Settings> {
         let mut table = self.settings.clone();
-        table.extend(way.settings.clone());
+        table.extend(method.settings.clone());
         for (key, instead) in RESERVED {
             ensure!(
                 !table.contains_key(key),
@@ -229,10 +230,10 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_ways_by_rates_by_seeds() {
+    fn a_plan_is_methods_by_rates_by_seeds() {
         let jobs = jobs(
-            "seeds = [0, 1]\nlrs = [0.1, 1.0]\n[settings]\nepochs = 3\nbatch = 32\n[[ways]]\nname = \"SGD, plain\"\n\
-             optimizer = \"sgd\"\n[[ways]]\nname = \"g\"\nlrs = [0.5]\nbatch = 16\n",
+            "seeds = [0, 1]\nlrs = [0.1, 1.0]\n[settings]\nepochs = 3\nbatch = 32\n[[methods]]\nname = \"SGD, plain\"\n\
+             optimizer = \"sgd\"\n[[methods]]\nname = \"g\"\nlrs = [0.5]\nbatch = 16\n",
         )
         .unwrap();
         assert_eq!(jobs.len(), 6);
@@ -252,51 +253,72 @@ mod tests {
     }
 
     #[test]
+    fn plans_of_before_are_read() {
+        let text = "seeds = [0]\nlrs = [0.1]\n[[ways]]\nname = \"a\"\n[[ways]]\nname = \"b\"\n";
+        let old = Plan::parse(text).unwrap();
+        assert_eq!(old, Plan::parse(&text.replace("ways", "methods")).unwrap());
+        assert_eq!(old.methods[1].name, "b");
+        let written = toml::to_string(&old).unwrap();
+        assert!(written.contains("[[methods]]"), "{written}");
+        let both = format!("{text}[[methods]]\nname = \"c\"\n");
+        assert!(Plan::parse(&both).is_err());
+    }
+
+    #[test]
     fn wrong_plans_are_refused_with_the_key() {
-        let way = "[[ways]]\nname = \"a\"\noptimizer = \"sgd\"\n";
+        let method = "[[methods]]\nname = \"a\"\noptimizer = \"sgd\"\n";
         for (text, says) in [
-            (format!("lrs = [0.1]\n{way}"), "seeds"),
+            (format!("lrs = [0.1]\n{method}"), "seeds"),
             (
-                format!("seeds = []\nlrs = [0.1]\n{way}"),
+                format!("seeds = []\nlrs = [0.1]\n{method}"),
                 "`seeds` is empty",
             ),
-            (format!("seeds = [1]\nlrs = []\n{way}"), "no learning rates"),
-            (format!("seeds = [1, 1]\nlrs = [0.1]\n{way}"), "1 twice"),
-            (format!("seeds = [1]\nlrs = [0.1, 0.1]\n{way}"), "0.1 twice"),
-            (format!("seeds = [1]\nlrs = [0]\n{way}"), "--lr"),
-            (format!("seeds = [1]\nlrs = \"all\"\n{way}"), "lrs"),
-            (format!("seeds = [-1]\nlrs = [0.1]\n{way}"), "seeds"),
             (
-                format!("seed = [1]\nlrs = [0.1]\n{way}"),
+                format!("seeds = [1]\nlrs = []\n{method}"),
+                "no learning rates",
+            ),
+            (format!("seeds = [1, 1]\nlrs = [0.1]\n{method}"), "1 twice"),
+            (
+                format!("seeds = [1]\nlrs = [0.1, 0.1]\n{method}"),
+                "0.1 twice",
+            ),
+            (format!("seeds = [1]\nlrs = [0]\n{method}"), "--lr"),
+            (format!("seeds = [1]\nlrs = \"all\"\n{method}"), "lrs"),
+            (format!("seeds = [-1]\nlrs = [0.1]\n{method}"), "seeds"),
+            (
+                format!("seed = [1]\nlrs = [0.1]\n{method}"),
                 "expected one of `seeds`",
             ),
             (
-                format!("seeds = [1]\nlrs = [0.1]\n{way}{way}"),
-                "names of their own",
+                format!("seeds = [1]\nlrs = [0.1]\n{method}{method}"),
+                "differ in letters",
             ),
             (
-                format!("seeds = [1]\nlrs = [0.1]\n{way}optimzer = \"adam\"\n"),
+                format!("seeds = [1]\nlrs = [0.1]\n{method}optimzer = \"adam\"\n"),
                 "--optimizer",
             ),
             (
-                format!("seeds = [1]\nlrs = [0.1]\n{way}against = \"b\"\n"),
-                "not among the ways",
+                format!("seeds = [1]\nlrs = [0.1]\n{method}against = \"b\"\n"),
+                "not among the methods",
             ),
             (
-                format!("seeds = [1]\nlrs = [0.1]\n{way}lr = 0.1\n"),
+                format!("seeds = [1]\nlrs = [0.1]\n{method}lr = 0.1\n"),
                 "give `lrs`",
             ),
             (
-                format!("seeds = [1]\nlrs = [0.1]\n{way}batch = \"many\"\n"),
+                format!("seeds = [1]\nlrs = [0.1]\n{method}batch = \"many\"\n"),
                 "--batch",
             ),
             (
-                format!("seeds = [1]\nlrs = [0.1]\n{way}batch = [1]\n"),
+                format!("seeds = [1]\nlrs = [0.1]\n{method}batch = [1]\n"),
                 "single value",
             ),
-            ("seeds = [1]\nlrs = [0.1]\nways = []".into(), "at least one"),
             (
-                "seeds = [1]\nlrs = [0.1]\n[[ways]]\noptimizer = \"sgd\"".into(),
+                "seeds = [1]\nlrs = [0.1]\nmethods = []".into(),
+                "at least one",
+            ),
+            (
+                "seeds = [1]\nlrs = [0.1]\n[[methods]]\noptimizer = \"sgd\"".into(),
                 "name",
             ),
         ] {

@@ -1,4 +1,4 @@
-//! Runs the jobs of a comparison, each a process of its own.
+//! Runs the jobs of a comparison, each in its own process.
 //!
 //! A process cannot take others down, its memory can be told from theirs, and it goes on from its own checkpoint. This
 //! process holds its standard input open: a run ends, with a checkpoint, when that is closed, which happens where the
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Looks on while runs go; called from several threads.
 pub trait Observer: Sync {
-    /// So many more epochs are done.
+    /// This many more epochs are done.
     fn epochs(&self, count: usize);
     /// A run has ended, now or in an earlier attempt.
     fn ended(&self, job: &Job, ending: &Ending);
@@ -72,7 +72,7 @@ pub fn run(
     Ok(!stop.load(Ordering::SeqCst))
 }
 
-/// All ways with one seed, then with the next: a machine that grows slower meanwhile does so for all ways alike.
+/// All methods with one seed, then with the next: a machine that grows slower meanwhile does so for all methods alike.
 fn seed_by_seed(jobs: &[Job]) -> VecDeque<&Job> {
     let mut jobs: Vec<&Job> = jobs.iter().collect();
     jobs.sort_by_key(|job| job.seed);
@@ -184,12 +184,13 @@ mod tests {
     use crate::compare::plan::Plan;
 
     #[test]
-    fn ways_take_turns() {
-        let plan = "seeds = [0, 1]\nlrs = [0.1, 1.0]\nways = [{ name = \"a\" }, { name = \"b\" }]";
+    fn methods_take_turns() {
+        let plan =
+            "seeds = [0, 1]\nlrs = [0.1, 1.0]\nmethods = [{ name = \"a\" }, { name = \"b\" }]";
         let jobs = Plan::parse(plan).unwrap().jobs().unwrap();
         let order = seed_by_seed(&jobs);
-        let order: Vec<_> = order.iter().map(|job| (job.seed, job.way)).collect();
-        let seed = |seed| [0, 0, 1, 1].map(|way| (seed, way));
+        let order: Vec<_> = order.iter().map(|job| (job.seed, job.method)).collect();
+        let seed = |seed| [0, 0, 1, 1].map(|method| (seed, method));
         assert_eq!(order, [seed(0), seed(1)].concat());
     }
 }

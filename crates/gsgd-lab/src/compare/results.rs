@@ -1,4 +1,4 @@
-//! What the runs of a comparison left, and which lr a way is judged by.
+//! What the runs of a comparison left, and which lr a method is judged by.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ pub struct Results {
     pub plan: Plan,
     /// Whether lrs are chosen by validation loss; by training loss where nothing was held back.
     pub validated: bool,
-    /// Ways in the order of the plan.
-    pub ways: Vec<WayResults>,
+    /// Methods in the order of the plan.
+    pub methods: Vec<MethodResults>,
 }
 
-/// A way of training with its runs.
+/// A method with its runs.
 #[derive(Debug, Clone)]
-pub struct WayResults {
+pub struct MethodResults {
     /// Its name, as it is printed.
     pub name: String,
     /// Its settings, with one of its lrs and seeds.
@@ -146,8 +146,8 @@ impl Rate {
     }
 }
 
-impl WayResults {
-    /// The runs that the way is judged by.
+impl MethodResults {
+    /// The runs that the method is judged by.
     pub fn judged(&self) -> Option<&Rate> {
         self.chosen.map(|at| &self.rates[at])
     }
@@ -181,8 +181,8 @@ impl Results {
         let validated = settings.validation > 0;
         Ok(Self {
             validated,
-            ways: vec![WayResults {
-                name: plan.ways[0].name.clone(),
+            methods: vec![MethodResults {
+                name: plan.methods[0].name.clone(),
                 settings,
                 chosen: choice(&rates, validated),
                 rates,
@@ -198,21 +198,21 @@ impl Results {
         let plan = Plan::parse(&text).with_context(|| path.display().to_string())?;
         let jobs = plan.jobs().with_context(|| path.display().to_string())?;
         let validated = jobs.iter().all(|job| job.settings.validation > 0);
-        let mut ways: Vec<WayResults> = plan
-            .ways
+        let mut methods: Vec<MethodResults> = plan
+            .methods
             .iter()
             .enumerate()
-            .map(|(at, way)| {
-                let mut lrs = plan.lrs(way).to_vec();
+            .map(|(at, method)| {
+                let mut lrs = plan.lrs(method).to_vec();
                 lrs.sort_by(f64::total_cmp);
                 let rates = lrs.into_iter().map(|lr| Rate {
                     lr,
                     runs: Vec::new(),
                 });
-                let first = jobs.iter().find(|job| job.way == at);
-                Ok(WayResults {
-                    name: text::printable(&way.name).into_owned(),
-                    settings: first.context("a way of the plan")?.settings.clone(),
+                let first = jobs.iter().find(|job| job.method == at);
+                Ok(MethodResults {
+                    name: text::printable(&method.name).into_owned(),
+                    settings: first.context("a method of the plan")?.settings.clone(),
                     rates: rates.collect(),
                     chosen: None,
                 })
@@ -220,23 +220,23 @@ impl Results {
             .collect::<Result<_>>()?;
         for job in jobs {
             let run = Run::read(&folder.join(&job.folder), job.seed)?;
-            let rates = ways[job.way].rates.iter_mut();
+            let rates = methods[job.method].rates.iter_mut();
             let mut rates = rates.filter(|rate| rate.lr == job.lr);
             rates.next().context("a rate of the plan")?.runs.push(run);
         }
-        for way in &mut ways {
-            way.chosen = choice(&way.rates, validated);
+        for method in &mut methods {
+            method.chosen = choice(&method.rates, validated);
         }
         Ok(Self {
             plan,
             validated,
-            ways,
+            methods,
         })
     }
 
     /// All runs.
     pub fn runs(&self) -> impl Iterator<Item = &Run> + Clone {
-        let rates = self.ways.iter().flat_map(|way| &way.rates);
+        let rates = self.methods.iter().flat_map(|method| &method.rates);
         rates.flat_map(|rate| &rate.runs)
     }
 

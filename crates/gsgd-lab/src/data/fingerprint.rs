@@ -11,14 +11,14 @@ use super::{Dataset, Split};
 pub struct Fingerprint {
     shape: String,
     classes: usize,
-    train: Part,
-    test: Part,
+    train: SplitFingerprint,
+    test: SplitFingerprint,
 }
 
 /// Of the training or the test images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Part {
+struct SplitFingerprint {
     count: usize,
     labels: u32,
     pixels: u32,
@@ -30,8 +30,8 @@ impl Fingerprint {
         Self {
             shape: data.shape.to_string(),
             classes: data.classes,
-            train: Part::of(&data.train),
-            test: Part::of(&data.test),
+            train: SplitFingerprint::of(&data.train),
+            test: SplitFingerprint::of(&data.test),
         }
     }
 
@@ -73,7 +73,7 @@ impl Fingerprint {
     }
 }
 
-impl Part {
+impl SplitFingerprint {
     fn of(split: &Split) -> Self {
         const AT_A_TIME: usize = 1 << 12;
         let mut pixels = Hasher::new();

@@ -154,7 +154,7 @@ fn is_image(path: &Path) -> bool {
     path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
 }
 
-/// An image of its own colours.
+/// An image in the colours of its file.
 struct Image {
     label: u8,
     /// Bytes of a pixel.

@@ -57,7 +57,7 @@ impl Inputs {
         self.split.labels[self.chosen[index]]
     }
 
-    /// A random subset of so many images, the same in every run; all of them where there are no more.
+    /// A random subset of this many images, the same in every run; all of them where there are no more.
     pub fn subset(self, count: usize) -> Self {
         match count < self.len() {
             true => self.divided(count, SUBSET_SEED).0,

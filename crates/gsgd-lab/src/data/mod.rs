@@ -73,8 +73,8 @@ const EMBEDDED: &str = "fashion-7x7";
 const FORMS: &str = "`fashion-7x7`, which is inside the program, or a folder with IDX files \
                      (train-images-idx3-ubyte and three others), CIFAR's binary files, or train/<class>/*.png";
 
-/// The name of a data set by which it is found from any working directory: a folder that is here by its whole path, what is
-/// found otherwise as it is.
+/// The name of a data set by which it is found from any working directory: a folder that is here by its whole path,
+/// any other name unchanged.
 pub fn located(name: &str) -> String {
     let here = Path::new(name);
     let whole = match name != EMBEDDED && here.is_dir() {

@@ -13,7 +13,7 @@ use gsgd::skeleton::{self, SkeletonTree, largest};
 use gsgd::{Error, Kind, ParamEdges, ScaleClass, ScaleGraph};
 use serde::Serialize;
 
-use crate::network::{Net, Network};
+use crate::network::{Net, NetworkFile};
 
 pub use draw::svg;
 pub use page::page;
@@ -27,9 +27,9 @@ const LISTED: usize = 10;
 pub struct Report {
     pub arch: String,
     pub hidden_classes: usize,
-    /// Of these, classes that reach outputs only through batch norm, and inputs of batch norm.
-    pub floating_classes: usize,
-    pub sink_classes: usize,
+    /// Of these, classes whose every path to an output goes through a batch norm, and classes that batch norms alone read.
+    pub classes_behind_batch_norm: usize,
+    pub classes_into_batch_norm: usize,
     pub weights: usize,
     pub basis_paths: usize,
     pub invariant_ratio: f64,
@@ -53,7 +53,7 @@ pub struct Report {
     pub grounded: Vec<String>,
     /// Tensors that something beside their layer reads, so that they stay as they are: name, and what does.
     pub held: Vec<(String, String)>,
-    /// Operations that are not known: all around them is grounded. Name and kind.
+    /// Operations that are not known: what they read and give is in the ground. Name and kind.
     pub unknown: Vec<(String, String)>,
     pub layers: Vec<Layer>,
 }
@@ -73,7 +73,7 @@ pub struct Layer {
     pub shape: Vec<usize>,
     /// Hidden classes this layer writes (0 where they are outputs).
     pub classes: usize,
-    /// Incoming over outgoing l2 norm of these: smallest, quartiles, largest; none of inputs of batch norm.
+    /// Incoming over outgoing l2 norm of these: smallest, quartiles, largest; none of classes into batch norm.
     pub imbalance: Option<[f64; 5]>,
     /// How many of the classes have nothing but zeros on one side.
     pub dead: usize,
@@ -86,7 +86,7 @@ impl Report {
     ///
     /// # Errors
     /// Its layers do not fit together.
-    pub fn of(network: &Network) -> Result<Self> {
+    pub fn of(network: &NetworkFile) -> Result<Self> {
         let scales = network.scale_graph()?;
         let net = &network.net;
         let ratios = imbalances(net, &scales)?;
@@ -115,8 +115,8 @@ impl Report {
         Ok(Self {
             arch: network.about.clone(),
             hidden_classes: scales.hidden(),
-            floating_classes: of_kind(Kind::BehindBatchNorm),
-            sink_classes: of_kind(Kind::IntoBatchNorm),
+            classes_behind_batch_norm: of_kind(Kind::BehindBatchNorm),
+            classes_into_batch_norm: of_kind(Kind::IntoBatchNorm),
             weights: scales.weights(),
             basis_paths: scales.basis_paths(),
             invariant_ratio: scales.invariant_ratio(),
@@ -166,7 +166,7 @@ impl Skeletal {
     }
 }
 
-fn without_skeleton(error: &Error, network: &Network) -> String {
+fn without_skeleton(error: &Error, network: &NetworkFile) -> String {
     match error {
         Error::Core(gsgd::core::Error::ZeroSkeleton { name, tail, head }) => format!(
             "none: {}[{tail}, {head}] is zero, and so are all weights on that side of its unit",
@@ -184,7 +184,7 @@ fn classes_of(edges: &ParamEdges) -> Vec<ScaleClass> {
     classes
 }
 
-fn shared(network: &Network, scales: &ScaleGraph) -> Vec<Vec<String>> {
+fn shared(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Vec<String>> {
     let mut writers: BTreeMap<Vec<ScaleClass>, Vec<String>> = BTreeMap::new();
     for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let classes = classes_of(edges);
@@ -202,7 +202,11 @@ fn shared(network: &Network, scales: &ScaleGraph) -> Vec<Vec<String>> {
 }
 
 /// Every weight layer, with the balance of the classes it writes.
-fn layers(network: &Network, scales: &ScaleGraph, ratios: &[Option<f64>]) -> Result<Vec<Layer>> {
+fn layers(
+    network: &NetworkFile,
+    scales: &ScaleGraph,
+    ratios: &[Option<f64>],
+) -> Result<Vec<Layer>> {
     let mut errors = BTreeMap::new();
     network.net.tensors(|name, values, _| {
         let error = match values.as_slice::<f64>() {

@@ -69,12 +69,12 @@ pub fn figures(report: &Report) -> Vec<(&'static str, String)> {
 
 fn unescaped(report: &Report) -> Vec<(&'static str, String)> {
     let mut all = vec![("hidden classes H", report.hidden_classes.to_string())];
-    if report.sink_classes > 0 {
+    if report.classes_into_batch_norm > 0 {
         all.push((
             "  among them",
             format!(
-                "{} only read through batch norm, {} inputs of batch norm",
-                report.floating_classes, report.sink_classes
+                "{} behind batch norm, {} into batch norm",
+                report.classes_behind_batch_norm, report.classes_into_batch_norm
             ),
         ));
     }

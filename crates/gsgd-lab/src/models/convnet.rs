@@ -41,10 +41,10 @@ impl ConvNorm {
 }
 
 impl Homogeneous for ConvNorm {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = w.conv2d(x, &self.conv);
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = g.conv2d(x, &self.conv);
         match &self.norm {
-            Some(norm) => w.batch_norm(y, norm),
+            Some(norm) => g.batch_norm(y, norm),
             None => y,
         }
     }
@@ -79,19 +79,19 @@ impl Block {
 }
 
 impl Homogeneous for Block {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = self.first.scale_graph(w, x);
-        let y = w.relu(y);
-        let y = self.second.scale_graph(w, y);
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = self.first.scale_graph(g, x);
+        let y = g.relu(y);
+        let y = self.second.scale_graph(g, y);
         if !self.residual {
-            return w.relu(y);
+            return g.relu(y);
         }
         let skip = match &self.downsample {
-            Some(downsample) => downsample.scale_graph(w, x),
+            Some(downsample) => downsample.scale_graph(g, x),
             None => x,
         };
-        let sum = w.add(y, skip);
-        w.relu(sum)
+        let sum = g.add(y, skip);
+        g.relu(sum)
     }
 }
 
@@ -168,13 +168,13 @@ impl ConvNet {
 }
 
 impl Homogeneous for ConvNet {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = self.stem.scale_graph(w, x);
-        let mut y = w.relu(y);
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+        let y = self.stem.scale_graph(g, x);
+        let mut y = g.relu(y);
         for block in self.stages.iter().flatten() {
-            y = block.scale_graph(w, y);
+            y = block.scale_graph(g, y);
         }
-        let y = w.avg_pool(y);
-        w.linear(y, &self.head)
+        let y = g.avg_pool(y);
+        g.linear(y, &self.head)
     }
 }

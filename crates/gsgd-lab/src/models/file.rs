@@ -12,7 +12,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
-use super::{Arch, Model, Plan};
+use super::{Arch, Model, ModelConfig};
 use crate::data::ImageShape;
 
 /// The metadata entry that says which network for which images it is: `resnet:20 3x32x32`.
@@ -74,14 +74,14 @@ pub struct Named {
 }
 
 /// What a file is made of.
-pub enum Part<'a> {
+pub enum FilePart<'a> {
     /// A tensor of a model.
     Tensor(&'a Named),
     /// Bytes that mean something to someone else, with their number as the shape.
     Bytes(&'a [u8], [usize; 1]),
 }
 
-impl View for Part<'_> {
+impl View for FilePart<'_> {
     fn dtype(&self) -> Dtype {
         match self {
             Self::Tensor(_) => Dtype::F32,
@@ -155,11 +155,16 @@ fn bytes<const D: usize>(tensor: &Tensor<D>) -> Vec<u8> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
+pub fn save(model: &Model, config: &ModelConfig, path: &Path) -> Result<()> {
     let tensors = tensors(model);
-    let parts = tensors.iter().map(|t| (t.name.as_str(), Part::Tensor(t)));
+    let parts = tensors
+        .iter()
+        .map(|t| (t.name.as_str(), FilePart::Tensor(t)));
     // one entry: the order of several is not fixed, and equal networks should give equal files
-    let about = HashMap::from([(NETWORK.to_string(), format!("{} {}", plan.arch, plan.shape))]);
+    let about = HashMap::from([(
+        NETWORK.to_string(),
+        format!("{} {}", config.arch, config.shape),
+    )]);
     write_parts(path, parts.collect(), about)
 }
 
@@ -169,7 +174,7 @@ pub fn save(model: &Model, plan: &Plan, path: &Path) -> Result<()> {
 /// The file cannot be written.
 fn write_parts(
     path: &Path,
-    parts: Vec<(&str, Part)>,
+    parts: Vec<(&str, FilePart)>,
     about: HashMap<String, String>,
 ) -> Result<()> {
     move_into_place(path, |file| {
@@ -228,16 +233,17 @@ pub fn save_text(path: &Path, text: &str) -> Result<()> {
     write_whole(path, text.as_bytes())
 }
 
-/// The network with the weights of a checkpoint of the same plan.
+/// The network with the weights of a checkpoint of the same config.
 ///
 /// # Errors
 /// The file cannot be read, or its tensors are missing, additional, misshapen or not finite.
-pub fn load_into(model: Model, plan: &Plan, path: &Path) -> Result<Model> {
+pub fn load_into(model: Model, config: &ModelConfig, path: &Path) -> Result<Model> {
     let data = read(path)?;
     let file = parse(&data, path)?;
     let inside = || format!("in {}", path.display());
-    if let Ok(found) = plan_of(&file, &data).with_context(inside) {
-        let same = found.arch == plan.arch && found.bias == plan.bias && found.norm == plan.norm;
+    if let Ok(found) = config_of(&file, &data).with_context(inside) {
+        let same =
+            found.arch == config.arch && found.bias == config.bias && found.norm == config.norm;
         ensure!(
             same,
             "{} holds {} {} and {}, asked for is {} {} and {}",
@@ -245,9 +251,9 @@ pub fn load_into(model: Model, plan: &Plan, path: &Path) -> Result<Model> {
             found.arch,
             with(found.bias, "biases"),
             with(found.norm, "batch norm"),
-            plan.arch,
-            with(plan.bias, "biases"),
-            with(plan.norm, "batch norm"),
+            config.arch,
+            with(config.bias, "biases"),
+            with(config.norm, "batch norm"),
         );
     }
     fill(model, &file, &[], None).with_context(inside)
@@ -278,7 +284,7 @@ pub fn network_of(about: &str) -> Result<(Arch, ImageShape)> {
 }
 
 /// Which network a file is of: by its metadata or, without, a multi-layer perceptron by its shapes.
-fn plan_of(file: &SafeTensors, data: &[u8]) -> Result<Plan> {
+fn config_of(file: &SafeTensors, data: &[u8]) -> Result<ModelConfig> {
     let (_, header) = SafeTensors::read_metadata(data)?;
     let about = header.metadata().as_ref().and_then(|m| m.get(NETWORK));
     let (arch, shape) = match about {
@@ -291,7 +297,7 @@ fn plan_of(file: &SafeTensors, data: &[u8]) -> Result<Plan> {
             (text.parse().map_err(anyhow::Error::msg)?, shape)
         }
     };
-    Ok(Plan {
+    Ok(ModelConfig {
         bias: has(file, &["layers.0.bias", "conv1.bias"]),
         norm: has(file, &["bn1.weight"]),
         classes: file.tensor("fc.weight").map_or(0, |fc| fc.shape()[0]),

@@ -40,12 +40,12 @@ impl Mlp {
 }
 
 impl Homogeneous for Mlp {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
-                x = w.relu(x);
+                x = g.relu(x);
             }
-            x = w.linear(x, layer);
+            x = g.linear(x, layer);
         }
         x
     }

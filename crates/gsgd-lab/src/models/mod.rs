@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 pub use arch::{Arch, Conv};
 pub use convnet::{Block, ConvNet, ConvNorm};
 pub use file::{
-    NETWORK, Part, TEMPORARY, file_name, fill, load_into, move_into_place, network_of, save,
+    FilePart, NETWORK, TEMPORARY, file_name, fill, load_into, move_into_place, network_of, save,
     save_text, tensors, write_whole,
 };
 pub use init::Init;
@@ -40,7 +40,7 @@ const SIGNS: u64 = 1;
 
 /// What decides a network's layers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct ModelConfig {
     /// The architecture.
     pub arch: Arch,
     /// Biases in dense layers and, without batch norm, in convolutions.
@@ -55,16 +55,16 @@ pub struct Plan {
 
 impl Model {
     /// A network with He weights that depend on the seed alone.
-    pub fn he(plan: &Plan, seed: u64, device: &Device) -> Self {
+    pub fn he(config: &ModelConfig, seed: u64, device: &Device) -> Self {
         let mut draw = Draw::new(seed);
-        match &plan.arch {
-            Arch::Mlp(widths) => Self::Mlp(Mlp::new(widths, plan.bias, &mut draw, device)),
+        match &config.arch {
+            Arch::Mlp(widths) => Self::Mlp(Mlp::new(widths, config.bias, &mut draw, device)),
             Arch::Conv(conv) => Self::Conv(ConvNet::new(
                 conv,
-                plan.shape,
-                plan.classes,
-                plan.norm,
-                plan.bias && !plan.norm,
+                config.shape,
+                config.classes,
+                config.norm,
+                config.bias && !config.norm,
                 &mut draw,
                 device,
             )),
@@ -76,13 +76,13 @@ impl Model {
     /// # Errors
     /// The scale graph does not fit the model.
     pub fn init(
-        plan: &Plan,
+        config: &ModelConfig,
         init: Init,
         scales: ScaleGraphConfig,
         seed: u64,
         device: &Device,
     ) -> Result<Self, gsgd::Error> {
-        let model = Self::he(plan, seed, device);
+        let model = Self::he(config, seed, device);
         match init {
             Init::He => Ok(model),
             Init::Skeleton {
@@ -116,10 +116,10 @@ impl Model {
 }
 
 impl Homogeneous for Model {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         match self {
-            Self::Mlp(mlp) => mlp.scale_graph(w, x),
-            Self::Conv(conv) => conv.scale_graph(w, x),
+            Self::Mlp(mlp) => mlp.scale_graph(g, x),
+            Self::Conv(conv) => conv.scale_graph(g, x),
         }
     }
 }

@@ -75,7 +75,7 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    /// That of the batch norm at `norm`, in a graph whose values have so many readers.
+    /// That of the batch norm at `norm`, in a graph whose values have this many readers.
     fn of(graph: &'a Graph, norm: usize, readers: &[usize], tensors: &Tensors) -> Result<Self> {
         let node = &graph.nodes[norm];
         let Op::BatchNorm {

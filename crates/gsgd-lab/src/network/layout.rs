@@ -46,7 +46,7 @@ enum Sides {
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum Kind {
+enum LayerKind {
     Linear {},
     Conv {
         #[serde(default = "one")]
@@ -185,7 +185,7 @@ pub fn parse(text: &str, tensors: &Tensors) -> Result<Graph> {
                 places.with_context(inside)?
             }
         };
-        let kind: Kind = toml::Value::Table(layer).try_into().with_context(inside)?;
+        let kind: LayerKind = toml::Value::Table(layer).try_into().with_context(inside)?;
         let op = op(kind, &prefix, tensors).with_context(inside)?;
         let at = graph.push(name.as_str(), op, from, tensors)?;
         places.insert(name, at);
@@ -203,7 +203,7 @@ pub fn parse(text: &str, tensors: &Tensors) -> Result<Graph> {
     Ok(graph)
 }
 
-fn op(kind: Kind, prefix: &str, tensors: &Tensors) -> Result<Op> {
+fn op(kind: LayerKind, prefix: &str, tensors: &Tensors) -> Result<Op> {
     let named = |leaf: &str| format!("{prefix}.{leaf}");
     let bias = || Some(named("bias")).filter(|name| tensors.shape(name).is_some());
     let pool = |size: Pair, stride: Option<Pair>, padding: Sides| Window {
@@ -214,12 +214,12 @@ fn op(kind: Kind, prefix: &str, tensors: &Tensors) -> Result<Op> {
         ceil: false,
     };
     Ok(match kind {
-        Kind::Linear {} => Op::Linear {
+        LayerKind::Linear {} => Op::Linear {
             weight: named("weight"),
             bias: bias(),
             orientation: Orientation::OutputsFirst,
         },
-        Kind::Conv {
+        LayerKind::Conv {
             stride,
             padding,
             dilation,
@@ -232,20 +232,20 @@ fn op(kind: Kind, prefix: &str, tensors: &Tensors) -> Result<Op> {
             dilation.sizes(),
             groups,
         )?,
-        Kind::BatchNorm { epsilon } => batch_norm(prefix, epsilon),
-        Kind::Relu {} => Op::Relu {},
-        Kind::LeakyRelu { slope } => Op::LeakyRelu { slope },
-        Kind::Prelu {} => Op::Prelu {
+        LayerKind::BatchNorm { epsilon } => batch_norm(prefix, epsilon),
+        LayerKind::Relu {} => Op::Relu {},
+        LayerKind::LeakyRelu { slope } => Op::LeakyRelu { slope },
+        LayerKind::Prelu {} => Op::Prelu {
             slopes: named("weight"),
         },
-        Kind::MaxPool {
+        LayerKind::MaxPool {
             size,
             stride,
             padding,
         } => Op::MaxPool {
             window: pool(size, stride, padding),
         },
-        Kind::AvgPool {
+        LayerKind::AvgPool {
             size,
             stride,
             padding,
@@ -253,12 +253,12 @@ fn op(kind: Kind, prefix: &str, tensors: &Tensors) -> Result<Op> {
             window: pool(size, stride, padding),
             counts_padding: true,
         },
-        Kind::GlobalAvgPool {} => Op::GlobalAvgPool {},
-        Kind::Add {} => Op::Add {},
-        Kind::Concat {} => Op::Concat {},
-        Kind::Flatten {} => Op::Flatten {},
-        Kind::Dropout {} => Op::Identity {},
-        Kind::Function { function } => Op::Function { function },
+        LayerKind::GlobalAvgPool {} => Op::GlobalAvgPool {},
+        LayerKind::Add {} => Op::Add {},
+        LayerKind::Concat {} => Op::Concat {},
+        LayerKind::Flatten {} => Op::Flatten {},
+        LayerKind::Dropout {} => Op::Identity {},
+        LayerKind::Function { function } => Op::Function { function },
     })
 }
 

@@ -35,7 +35,7 @@ use fold::Factor;
 use graph::Graph;
 
 /// A network and the file it is from.
-pub struct Network {
+pub struct NetworkFile {
     /// The network.
     pub net: Net,
     /// The file, to be written with other values.
@@ -47,7 +47,7 @@ pub struct Network {
     names: HashMap<String, String>,
 }
 
-impl Network {
+impl NetworkFile {
     /// Reads a network. Where the file does not say what its layers are, `arch` does: an architecture's name, or the path
     /// of a TOML file.
     ///
@@ -258,10 +258,10 @@ impl Network {
     ///
     /// # Errors
     /// There is a batch norm that cannot be folded.
-    pub fn folded(self) -> Result<(Self, Norms)> {
+    pub fn folded(self) -> Result<(Self, FoldedNorms)> {
         let graph = self.net.graph().clone();
         let (without, tensors) = fold::fold(&graph, &self.tensors, Factor::Function)?;
-        let norms = Norms {
+        let norms = FoldedNorms {
             graph,
             tensors: self.tensors,
         };
@@ -270,12 +270,12 @@ impl Network {
 }
 
 /// Batch norms that were folded.
-pub struct Norms {
+pub struct FoldedNorms {
     graph: Graph,
     tensors: Tensors,
 }
 
-impl Norms {
+impl FoldedNorms {
     /// How many.
     pub fn count(&self) -> usize {
         let ops = self.graph.nodes.iter().map(|node| &node.op);
@@ -288,7 +288,7 @@ impl Norms {
     ///
     /// # Errors
     /// A number does not fit into its tensor.
-    pub fn put_back(self, folded: Network, scaling: &Scaling) -> Result<Network> {
+    pub fn put_back(self, folded: NetworkFile, scaling: &Scaling) -> Result<NetworkFile> {
         let scales = folded.scale_graph()?;
         let biases = scales.edges().iter().filter(|edges| edges.is_bias());
         let scaled = biases.map(|edges| {
@@ -299,12 +299,12 @@ impl Norms {
         drop(folded.net);
         let (without, weights) = fold::fold(&self.graph, &tensors, Factor::Weights)?;
         let (weights, ()) =
-            Network::new(without, weights, String::new())?.changed(|net, scales| {
-                let rescaled = apply(net, scales, &scaling);
+            NetworkFile::new(without, weights, String::new())?.changed(|net, scales| {
+                let rescaled = apply(net, scales, scaling);
                 Ok((rescaled.map_err(|Rejected { error, .. }| error)?, ()))
             })?;
         fold::unfold(&self.graph, &mut tensors, &weights.tensors, &scaled)?;
-        Network::new(self.graph, tensors, about)
+        NetworkFile::new(self.graph, tensors, about)
     }
 }
 

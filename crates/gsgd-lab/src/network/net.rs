@@ -250,7 +250,7 @@ impl Net {
     }
 
     /// Keeps a layer's classes as they are where its tensors must stay.
-    fn hold(&self, op: &Op, w: &mut ScaleGraphBuilder, [x, y]: [Channels; 2]) {
+    fn hold(&self, op: &Op, g: &mut ScaleGraphBuilder, [x, y]: [Channels; 2]) {
         let held = |name: &String| self.held.contains(name);
         let [reads, gives] = match op {
             Op::Linear { weight, bias, .. } | Op::Conv { weight, bias, .. } => [
@@ -267,45 +267,45 @@ impl Net {
             _ => return,
         };
         if reads {
-            w.hold(x);
+            g.hold(x);
         }
         if gives {
-            w.hold(y);
+            g.hold(y);
         }
     }
 }
 
 impl Homogeneous for Net {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let mut values: Vec<Channels> = Vec::with_capacity(self.weights.len());
         let mut first = Some(x);
         for (node, weights) in self.graph.nodes.iter().zip(&self.weights) {
             let mut read = node.from.iter().map(|&at| values[at]);
             let from = read.next();
             let value = match (&node.op, weights, from) {
-                (Op::Input { .. }, ..) => first.take().unwrap_or_else(|| w.input(node.shape[0])),
-                (_, Some(Weights::Linear(layer)), Some(x)) => w.linear(x, layer),
-                (_, Some(Weights::Conv(layer)), Some(x)) => w.conv2d(x, layer),
-                (_, Some(Weights::Norm(layer)), Some(x)) => w.batch_norm(x, layer),
-                (Op::Relu {} | Op::Prelu { .. }, _, Some(x)) => w.relu(x),
-                (Op::LeakyRelu { slope }, _, Some(x)) => w.leaky_relu(x, *slope),
-                (Op::Add {}, _, Some(x)) => read.fold(x, |sum, next| w.add(sum, next)),
-                (Op::Concat {}, _, Some(x)) => w.concat(std::iter::once(x).chain(read)),
+                (Op::Input { .. }, ..) => first.take().unwrap_or_else(|| g.input(node.shape[0])),
+                (_, Some(Weights::Linear(layer)), Some(x)) => g.linear(x, layer),
+                (_, Some(Weights::Conv(layer)), Some(x)) => g.conv2d(x, layer),
+                (_, Some(Weights::Norm(layer)), Some(x)) => g.batch_norm(x, layer),
+                (Op::Relu {} | Op::Prelu { .. }, _, Some(x)) => g.relu(x),
+                (Op::LeakyRelu { slope }, _, Some(x)) => g.leaky_relu(x, *slope),
+                (Op::Add {}, _, Some(x)) => read.fold(x, |sum, next| g.add(sum, next)),
+                (Op::Concat {}, _, Some(x)) => g.concat(std::iter::once(x).chain(read)),
                 (Op::Flatten {}, _, Some(x)) => {
                     let channels = self.graph.nodes[node.from[0]].shape[0];
-                    w.flatten(x, node.shape[0] / channels)
+                    g.flatten(x, node.shape[0] / channels)
                 }
-                (Op::Function { .. }, _, Some(x)) => w.ground(x),
+                (Op::Function { .. }, _, Some(x)) => g.ground(x),
                 (Op::Opaque { .. }, _, from) => {
-                    from.into_iter().chain(read).for_each(|x| w.output(x));
-                    w.input(node.shape.first().copied().unwrap_or(1))
+                    from.into_iter().chain(read).for_each(|x| g.output(x));
+                    g.input(node.shape.first().copied().unwrap_or(1))
                 }
                 // pooling, dropout and the like
                 (_, _, Some(x)) => x,
-                (_, _, None) => w.input(0),
+                (_, _, None) => g.input(0),
             };
             if let Some(x) = from {
-                self.hold(&node.op, w, [x, value]);
+                self.hold(&node.op, g, [x, value]);
             }
             values.push(value);
         }
@@ -313,7 +313,7 @@ impl Homogeneous for Net {
             Some((last, others)) => (*last, others),
             None => return x,
         };
-        others.iter().for_each(|&at| w.output(values[at]));
+        others.iter().for_each(|&at| g.output(values[at]));
         values[last]
     }
 }

@@ -675,7 +675,7 @@ fn place_of(file: &onnx_rs::ast::Graph, name: &str) -> Result<usize> {
     match (places.next(), places.next()) {
         (Some(at), None) => Ok(at),
         (None, _) => bail!("the node `{name}` is gone"),
-        _ => bail!("several nodes have the name `{name}`: give them names of their own"),
+        _ => bail!("several nodes have the name `{name}`: give them different names"),
     }
 }
 
@@ -694,7 +694,7 @@ fn attribute<'n, 'a>(node: &'n Node<'a>, name: &str) -> Option<&'n Attribute<'a>
         .find(|attribute| attribute.name == name)
 }
 
-/// An attribute of so many sizes, none of them negative.
+/// An attribute of this many sizes, none of them negative.
 fn sizes<const N: usize>(node: &Node, name: &str) -> Result<Option<[usize; N]>> {
     let Some(attribute) = attribute(node, name) else {
         return Ok(None);

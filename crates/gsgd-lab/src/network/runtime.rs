@@ -1,7 +1,7 @@
-//! What an ONNX file computes, by an ONNX runtime in a process of its own.
+//! What an ONNX file computes, by an ONNX runtime in a separate process.
 //!
 //! Sizes that a file computes itself (`Loop`, broadcasting, a product of two vectors) are known only when they are there.
-//! A runtime that cannot have the memory ends its whole process; in a process of its own, that is an error.
+//! A runtime that cannot have the memory ends its whole process; in a separate process that is an error.
 
 use std::io::{Read, Write};
 use std::process::{Command, ExitStatus, Stdio};

@@ -1,7 +1,7 @@
 //! The tensors of a file, by name: safetensors, PyTorch state dicts, ONNX initializers.
 //!
-//! The file is held as bytes, once, and values are replaced where they stand. A PyTorch file becomes safetensors as it is
-//! read.
+//! The file is held as bytes, once, and values are replaced where they stand. A PyTorch file becomes safetensors
+//! when it is read.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -482,12 +482,12 @@ impl Order {
 #[derive(Debug, Clone, Copy)]
 enum Places {
     InTurn,
-    /// Column after column of so many rows and columns.
+    /// Column after column of this many rows and columns.
     Across([usize; 2]),
 }
 
 impl Places {
-    /// Calls `each(place in the list, place in the file)` for all of so many values.
+    /// Calls `each(place in the list, place in the file)` for all of this many values.
     fn pairs(self, count: usize, mut each: impl FnMut(usize, usize)) {
         match self {
             Self::InTurn => (0..count).for_each(|at| each(at, at)),

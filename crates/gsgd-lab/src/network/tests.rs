@@ -14,12 +14,12 @@ fn file(name: &str) -> PathBuf {
 }
 
 /// A network in all its files, with what says its layers.
-fn all(name: &str) -> Vec<Network> {
+fn all(name: &str) -> Vec<NetworkFile> {
     let layers = file(&format!("{name}.toml"));
     let layers = (name != "mlp").then(|| layers.display().to_string());
     let open = |extension: &str| {
         let arch = layers.as_deref().filter(|_| extension != "onnx");
-        Network::open(&file(&format!("{name}.{extension}")), arch).unwrap()
+        NetworkFile::open(&file(&format!("{name}.{extension}")), arch).unwrap()
     };
     ["pt", "safetensors", "onnx"].map(open).into()
 }
@@ -59,14 +59,14 @@ fn outputs_are_those_of_pytorch() {
 }
 
 #[test]
-fn files_of_a_network_have_one_wiring() {
+fn files_of_a_network_have_one_scale_graph() {
     for name in NAMES {
         for network in all(name) {
             let scales = network.scale_graph().unwrap();
-            let sinks = scales
+            let into_batch_norm = scales
                 .hidden_classes()
                 .filter(|&c| scales.kind(c) == Kind::IntoBatchNorm);
-            let sinks = sinks.count();
+            let into_batch_norm = into_batch_norm.count();
             let expected = match name {
                 "mlp" => [25, 0],
                 // 8 and 6 channels before batch norm and behind it, 8 of the convolution between
@@ -74,7 +74,7 @@ fn files_of_a_network_have_one_wiring() {
                 // three times 6 before batch norm, 6 in the stream and 6 between, 8 and 8, 4; the sigmoid's 3 are ground
                 _ => [3 * 6 + 6 + 6 + 8 + 8 + 4, 18],
             };
-            assert_eq!([scales.hidden(), sinks], expected, "{name}");
+            assert_eq!([scales.hidden(), into_batch_norm], expected, "{name}");
         }
     }
 }
@@ -165,7 +165,7 @@ fn batch_norms_put_back_give_the_same_outputs_and_standardise_as_before() {
 
 /// |running mean| over the root of running variance and epsilon, of every channel before a batch norm: what positive
 /// factors do not change.
-fn standardised_means(network: &Network) -> Vec<f64> {
+fn standardised_means(network: &NetworkFile) -> Vec<f64> {
     let mut all = Vec::new();
     for node in &network.net.graph().nodes {
         if let graph::Op::BatchNorm {
@@ -187,7 +187,7 @@ fn standardised_means(network: &Network) -> Vec<f64> {
 
 #[test]
 fn onnx_files_of_other_operations_are_read_and_rescaled() {
-    let open = || Network::open(&file("parts.onnx"), None).unwrap();
+    let open = || NetworkFile::open(&file("parts.onnx"), None).unwrap();
     let network = open();
     let opaque: Vec<String> = network.opaque().into_iter().map(|(_, kind)| kind).collect();
     assert_eq!(opaque, ["Clip"]);
@@ -271,7 +271,7 @@ fn a_result_of_one_number_per_example_has_one_feature() {
         }),
         ..Default::default()
     });
-    let network = Network::of(Tensors::of_onnx(bytes).unwrap(), None).unwrap();
+    let network = NetworkFile::of(Tensors::of_onnx(bytes).unwrap(), None).unwrap();
     assert_eq!(network.opaque(), [("sum".to_string(), "Total".to_string())]);
     assert_eq!(network.net.graph().nodes.last().unwrap().shape, [2]);
 }
@@ -327,7 +327,7 @@ fn a_bias_of_another_shape_is_not_taken_for_one_of_the_outputs() {
         let axis = TensorProto::from_i64("axis", vec![1], vec![1]);
         graph.initializer.push(axis);
         let tensors = Tensors::of_onnx(unpack::unpacked(&onnx_rs::encode(&model))).unwrap();
-        let network = Network::of(tensors, None).unwrap();
+        let network = NetworkFile::of(tensors, None).unwrap();
         let opaque = network.opaque();
         assert_eq!(opaque.len(), unknown, "{opaque:?}");
         assert!(opaque.iter().all(|(_, kind)| kind == "Gemm"));

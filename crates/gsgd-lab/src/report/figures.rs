@@ -66,14 +66,14 @@ fn color(optimizer: OptimizerName) -> &'static str {
     }
 }
 
-/// Colours of a way's layers, from inputs to outputs.
+/// Colours of a method's layers, from inputs to outputs.
 const LAYERS: [&str; 6] = [
     "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#b3669b",
 ];
-/// Dashes of the ways that share an optimiser.
+/// Dashes of the methods that share an optimiser.
 const DASHES: [&str; 4] = ["", "6 3", "2 3", "8 3 2 3"];
 
-/// How an optimiser looks after so many others of its name.
+/// How an optimiser looks after a number of others of its name.
 pub fn style(optimizer: OptimizerName, before: usize) -> Style {
     Style {
         color: color(optimizer),
@@ -81,17 +81,18 @@ pub fn style(optimizer: OptimizerName, before: usize) -> Style {
     }
 }
 
-/// How every way looks.
+/// How every method looks.
 pub fn styles(results: &Results) -> Vec<Style> {
     let mut seen: Vec<OptimizerName> = Vec::new();
-    let ways = results.ways.iter();
-    ways.map(|way| {
-        let optimizer = way.settings.optimizer;
-        let before = seen.iter().filter(|&&other| other == optimizer).count();
-        seen.push(optimizer);
-        style(optimizer, before)
-    })
-    .collect()
+    let methods = results.methods.iter();
+    methods
+        .map(|method| {
+            let optimizer = method.settings.optimizer;
+            let before = seen.iter().filter(|&&other| other == optimizer).count();
+            seen.push(optimizer);
+            style(optimizer, before)
+        })
+        .collect()
 }
 
 /// All plots that the results have figures for.
@@ -182,16 +183,16 @@ pub fn figures(results: &Results) -> Vec<Figure> {
     all
 }
 
-/// A line per way: means over seeds, in a band from the least to the greatest.
+/// A line per method: means over seeds, in a band from the least to the greatest.
 fn curves(
     results: &Results,
     x: &dyn Fn(&Epoch) -> f64,
     y: &dyn Fn(&Epoch) -> Option<f64>,
 ) -> Vec<Line> {
     let styles = styles(results);
-    let judged = results.ways.iter().zip(styles);
-    let line = |(way, style): (&crate::compare::WayResults, Style)| {
-        Some(line(&way.name, style, &way.judged()?.runs, x, y))
+    let judged = results.methods.iter().zip(styles);
+    let line = |(method, style): (&crate::compare::MethodResults, Style)| {
+        Some(line(&method.name, style, &method.judged()?.runs, x, y))
     };
     judged.filter_map(line).collect()
 }
@@ -235,14 +236,14 @@ fn ends(values: &[f64]) -> (f64, f64) {
 
 /// Final loss over the lr.
 fn sensitivity(results: &Results) -> Figure {
-    let line = |(way, style): (&crate::compare::WayResults, Style)| {
+    let line = |(method, style): (&crate::compare::MethodResults, Style)| {
         let point = |rate: &Rate| {
             let values = rate.last(|epoch| results.loss(epoch))?;
             Some(((rate.lr, Summary::of(&values)?.mean), ends(&values)))
         };
-        let (points, band) = way.rates.iter().filter_map(point).unzip();
+        let (points, band) = method.rates.iter().filter_map(point).unzip();
         Line {
-            name: way.name.clone(),
+            name: method.name.clone(),
             style,
             points,
             band,
@@ -260,14 +261,19 @@ fn sensitivity(results: &Results) -> Figure {
             },
         ],
         logarithmic: [true, true],
-        lines: results.ways.iter().zip(styles(results)).map(line).collect(),
+        lines: results
+            .methods
+            .iter()
+            .zip(styles(results))
+            .map(line)
+            .collect(),
     }
 }
 
-/// Imbalance by layer, a plot per way.
+/// Imbalance by layer, a plot per method.
 fn layers(results: &Results) -> Vec<Figure> {
-    let figure = |(at, way): (usize, &crate::compare::WayResults)| {
-        let runs = &way.judged()?.runs;
+    let figure = |(at, method): (usize, &crate::compare::MethodResults)| {
+        let runs = &method.judged()?.runs;
         let names: Vec<&String> = runs.first()?.epochs.first()?.imbalance.keys().collect();
         let lines = names.iter().enumerate().map(|(layer, name)| {
             let style = Style {
@@ -279,13 +285,18 @@ fn layers(results: &Results) -> Vec<Figure> {
         });
         Some(Figure {
             name: format!("layers-{at}"),
-            title: format!("Imbalance by layer: {}", way.name),
+            title: format!("Imbalance by layer: {}", method.name),
             labels: ["steps", "|log10(in / out)|"],
             logarithmic: [false, false],
             lines: lines.collect(),
         })
     };
-    results.ways.iter().enumerate().filter_map(figure).collect()
+    results
+        .methods
+        .iter()
+        .enumerate()
+        .filter_map(figure)
+        .collect()
 }
 
 impl Figure {

@@ -8,7 +8,7 @@ use super::text::{against, around_with_deviation, notes};
 use crate::compare::Results;
 use crate::compare::stats::Summary;
 use crate::inspect::svg;
-use crate::network::Network;
+use crate::network::NetworkFile;
 
 /// What all pages look like.
 const STYLE: &str = "
@@ -57,7 +57,7 @@ pub fn page(results: &Results) -> Markup {
         .iter()
         .partition(|figure| figure.name.starts_with("layers-"));
     let content = html! {
-        p.quiet { "gsgd " (crate::version()) ", " (count(results.plan.ways.len(), "way")) " of training, "
+        p.quiet { "gsgd " (crate::version()) ", " (count(results.plan.methods.len(), "method")) ", "
             (count(results.plan.seeds.len(), "seed")) }
         h2 { "Figures" }
         (table_of(results))
@@ -85,13 +85,14 @@ const DRAWN: usize = 3;
 /// A drawing of each architecture, with the weights of the first of its runs that is through.
 fn networks(results: &Results) -> Markup {
     let mut drawings: Vec<(String, String)> = Vec::new();
-    for way in &results.ways {
-        let name = way.settings.arch.to_string();
+    for method in &results.methods {
+        let name = method.settings.arch.to_string();
         if drawings.len() < DRAWN && drawings.iter().all(|(known, _)| *known != name) {
-            let mut runs = way.rates.iter().flat_map(|rate| &rate.runs);
+            let mut runs = method.rates.iter().flat_map(|rate| &rate.runs);
             let run = runs.find(|run| run.is_done());
             let drawing = run.and_then(|run| {
-                let network = Network::open(&run.folder.join("final.safetensors"), None).ok()?;
+                let network =
+                    NetworkFile::open(&run.folder.join("final.safetensors"), None).ok()?;
                 svg(&network).ok()
             });
             drawings.extend(drawing.map(|drawing| (name, drawing)));
@@ -101,7 +102,7 @@ fn networks(results: &Results) -> Markup {
         @if !drawings.is_empty() {
             h2 { "Network" }
             @for (name, drawing) in &drawings {
-                p.quiet { (name) ", trained by the first way, with its largest skeleton." }
+                p.quiet { (name) ", trained by the first method, with its largest skeleton." }
                 div.scroll { (PreEscaped(drawing)) }
             }
         }
@@ -117,7 +118,7 @@ fn count(number: usize, what: &str) -> String {
 
 fn title(results: &Results) -> String {
     let mut subjects: Vec<String> = Vec::new();
-    for settings in results.ways.iter().map(|way| &way.settings) {
+    for settings in results.methods.iter().map(|method| &method.settings) {
         let data = settings.data.rsplit('/').next().unwrap_or_default();
         let subject = format!("{} on {data}", settings.arch);
         if !subjects.contains(&subject) {
@@ -134,7 +135,7 @@ fn table(results: &Results, styles: &[Style]) -> Markup {
     html! {
         div.scroll { table {
             thead { tr {
-                th { "way" } th { "lr" } th { "training loss" }
+                th { "method" } th { "lr" } th { "training loss" }
                 @if results.validated { th { "validation error, %" } }
                 th { "test error, %" } th { "best epoch, %" }
                 th { "against, points" } th { "diverged" } th { "ms a step" } th { "x first" } th { "MB" }
@@ -181,7 +182,7 @@ pub fn key_of(figure: &Figure) -> Markup {
 
 fn key(results: &Results, styles: &[Style]) -> Markup {
     html! {
-        ul.key { @for (way, style) in results.ways.iter().zip(styles) { li { (swatch(style)) (way.name) } } }
+        ul.key { @for (method, style) in results.methods.iter().zip(styles) { li { (swatch(style)) (method.name) } } }
     }
 }
 
@@ -195,7 +196,7 @@ pub fn plot(figure: &Figure) -> Markup {
     }
 }
 
-/// A drawing as part of a page: without what belongs to a file of its own, as wide as its place.
+/// A drawing as part of a page: without what only a file needs, as wide as its place.
 fn inline(svg: &str, title: &str) -> String {
     let inside = svg.find("<svg").and_then(|at| {
         let (_, rest) = svg[at..].split_once('>')?;

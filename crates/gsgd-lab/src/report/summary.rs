@@ -7,10 +7,10 @@ use crate::compare::{Rate, Results, Run};
 use crate::text;
 use crate::train::{Ending, Epoch};
 
-/// A way's line in the table.
+/// A method's line in the table.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The way's name.
+    /// The method's name.
     pub name: String,
     /// Its chosen lr, if one came through with every seed.
     pub lr: Option<f64>,
@@ -28,11 +28,11 @@ pub struct Row {
     pub test_error: Option<Summary>,
     /// Test error after the epoch with the least validation loss, or the least training loss where nothing was held back.
     pub best_test_error: Option<Summary>,
-    /// Test error against that of another way, by default the first, seed by seed.
+    /// Test error against that of another method, by default the first, seed by seed.
     pub against: Option<(String, Paired)>,
     /// Milliseconds of a training step.
     pub milliseconds: Option<Summary>,
-    /// Those of the first way.
+    /// Those of the first method.
     pub slowdown: Option<f64>,
     /// Most megabytes of a run.
     pub megabytes: Option<f64>,
@@ -50,32 +50,32 @@ impl Row {
     }
 }
 
-/// A line per way, in the order of the plan.
+/// A line per method, in the order of the plan.
 pub fn rows(results: &Results) -> Vec<Row> {
     let test_error = |rate: &Rate| rate.last(|epoch| Some(epoch.test_error));
     let best = |run: &Run| best(run, results).map(|epoch| epoch.test_error);
-    let judged = results.ways.first().and_then(|way| way.judged());
+    let judged = results.methods.first().and_then(|method| method.judged());
     let first_time = judged.and_then(|rate| Summary::of(&rate.milliseconds()));
-    let row = |(at, way): (usize, &crate::compare::WayResults)| {
-        let rate = way.judged();
-        let mut others = results.ways.iter();
-        let other = match &results.plan.ways[at].against {
-            Some(name) => others.find(|way| way.name == text::printable(name)),
+    let row = |(at, method): (usize, &crate::compare::MethodResults)| {
+        let rate = method.judged();
+        let mut others = results.methods.iter();
+        let other = match &results.plan.methods[at].against {
+            Some(name) => others.find(|method| method.name == text::printable(name)),
             None => others.next(),
         };
         let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::of(&values));
         let errors = rate.and_then(test_error);
-        let all = || way.rates.iter().flat_map(|rate| &rate.runs);
+        let all = || method.rates.iter().flat_map(|rate| &rate.runs);
         let failures: Vec<&Ending> = all()
             .filter_map(|run| run.ending.as_ref())
             .filter(|ending| ending.outcome == crate::train::Outcome::Failed)
             .collect();
         let milliseconds = of(rate.map(Rate::milliseconds));
         Row {
-            name: way.name.clone(),
+            name: method.name.clone(),
             lr: rate.map(|rate| rate.lr),
             runs: all().count(),
-            diverged: way.rates.iter().map(Rate::diverged).sum(),
+            diverged: method.rates.iter().map(Rate::diverged).sum(),
             failed: (
                 failures.len(),
                 failures.first().and_then(|ending| ending.reason.clone()),
@@ -85,7 +85,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
             test_error: of(errors.clone()),
             best_test_error: of(rate.and_then(|rate| rate.runs.iter().map(best).collect())),
             against: other
-                .filter(|other| other.name != way.name)
+                .filter(|other| other.name != method.name)
                 .and_then(|other| {
                     let paired =
                         Paired::of(&other.judged().and_then(test_error)?, errors.as_ref()?)?;
@@ -98,7 +98,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
             megabytes: rate.and_then(Rate::megabytes),
         }
     };
-    results.ways.iter().enumerate().map(row).collect()
+    results.methods.iter().enumerate().map(row).collect()
 }
 
 /// A run's best epoch.
@@ -114,11 +114,11 @@ pub struct Whole<'a> {
     version: String,
     plan: &'a crate::compare::Plan,
     rule: String,
-    ways: Vec<WholeWay<'a>>,
+    methods: Vec<WholeMethod<'a>>,
 }
 
 #[derive(Serialize)]
-struct WholeWay<'a> {
+struct WholeMethod<'a> {
     name: &'a str,
     chosen_lr: Option<f64>,
     rates: Vec<WholeRate<'a>>,
@@ -139,10 +139,10 @@ struct WholeRun<'a> {
 
 /// All of a comparison.
 pub fn whole(results: &Results) -> Whole<'_> {
-    let ways = results.ways.iter().map(|way| WholeWay {
-        name: &way.name,
-        chosen_lr: way.judged().map(|rate| rate.lr),
-        rates: way
+    let methods = results.methods.iter().map(|method| WholeMethod {
+        name: &method.name,
+        chosen_lr: method.judged().map(|rate| rate.lr),
+        rates: method
             .rates
             .iter()
             .map(|rate| WholeRate {
@@ -163,6 +163,6 @@ pub fn whole(results: &Results) -> Whole<'_> {
         version: crate::version(),
         plan: &results.plan,
         rule: results.rule(),
-        ways: ways.collect(),
+        methods: methods.collect(),
     }
 }

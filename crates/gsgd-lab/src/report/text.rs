@@ -6,7 +6,7 @@ use crate::compare::stats::{Paired, Summary};
 use crate::train::Epoch;
 
 const HEAD: [&str; 9] = [
-    "way",
+    "method",
     "lr",
     "training loss",
     "test error %",
@@ -103,7 +103,7 @@ pub fn notes(results: &Results) -> Vec<String> {
     notes
 }
 
-/// What ways are tested against.
+/// What methods are tested against.
 fn others(results: &Results) -> Option<String> {
     let mut names: Vec<String> = Vec::new();
     for row in rows(results) {
@@ -166,12 +166,13 @@ pub fn markdown(results: &Results) -> String {
 
 /// A line per run.
 pub fn csv(results: &Results) -> String {
+    // `way` is a method's name: the files under results/ have it
     let mut text = String::from(
         "way,lr,seed,chosen,outcome,epochs,steps,train_loss,train_error,validation_loss,validation_error,test_loss,\
          test_error,seconds,peak_memory\n",
     );
-    for way in &results.ways {
-        for (at, rate) in way.rates.iter().enumerate() {
+    for method in &results.methods {
+        for (at, rate) in method.rates.iter().enumerate() {
             for run in &rate.runs {
                 let figure = |of: fn(&Epoch) -> Option<f64>| {
                     run.last(of)
@@ -182,10 +183,10 @@ pub fn csv(results: &Results) -> String {
                     format!("{:?}", e.outcome).to_lowercase()
                 });
                 let cells = [
-                    format!("\"{}\"", way.name.replace('"', "\"\"")),
+                    format!("\"{}\"", method.name.replace('"', "\"\"")),
                     rate.lr.to_string(),
                     run.seed.to_string(),
-                    (way.chosen == Some(at)).to_string(),
+                    (method.chosen == Some(at)).to_string(),
                     outcome,
                     run.epochs.len().to_string(),
                     ending.map_or(0, |e| e.steps).to_string(),

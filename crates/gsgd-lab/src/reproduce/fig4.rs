@@ -2,14 +2,14 @@
 
 use toml::Value;
 
-use super::plans::{table, way};
-use super::{Experiment, Part, Scale};
+use super::plans::{method, table};
+use super::{Experiment, ExperimentPart, Scale};
 use crate::compare::stats::{Paired, Summary};
-use crate::compare::{Plan, Results, WayResults};
+use crate::compare::{MethodResults, Plan, Results};
 use crate::models::Arch;
 use crate::report::{Figure, Line, Style};
 
-/// Ways of training at every width: name, flags.
+/// Methods at every width: name, flags.
 const METHODS: [(&str, &str, &str); 3] = [
     ("sgd from he", "sgd", "he"),
     ("sgd from skeleton one", "sgd", "skeleton-one"),
@@ -29,7 +29,7 @@ pub fn experiment(scale: Scale) -> Experiment {
             Some(grid) => (grid.to_vec(), 5000, "lr tuned"),
             None => (vec![0.01], 0, "lr 0.01 as in the paper"),
         };
-        Part {
+        ExperimentPart {
             name: format!(
                 "{normalise}-{}",
                 if tuned.is_some() { "tuned" } else { "paper-lr" }
@@ -44,9 +44,9 @@ pub fn experiment(scale: Scale) -> Experiment {
                     ("normalise", normalise.into()),
                     ("validation", Value::Integer(held_back)),
                 ]),
-                ways: widths
+                methods: widths
                     .iter()
-                    .flat_map(|&h| METHODS.map(|method| width_way(h, method)))
+                    .flat_map(|&h| METHODS.map(|method| method_of_width(h, method)))
                     .collect(),
             },
             timed: false,
@@ -65,7 +65,7 @@ pub fn experiment(scale: Scale) -> Experiment {
             )
             .to_string()
             + " Besides: both normalisations of the inputs, SGD also from an ordinary He start, and an lr tuned for each \
-               way on held back images.",
+               method on held back images.",
         parts: vec![
             part("unit", "pixels in [0, 1]", None),
             part("standard", "standardised inputs", None),
@@ -75,9 +75,12 @@ pub fn experiment(scale: Scale) -> Experiment {
     }
 }
 
-fn width_way(h: usize, (name, optimizer, init): (&str, &str, &str)) -> crate::compare::Way {
+fn method_of_width(
+    h: usize,
+    (name, optimizer, init): (&str, &str, &str),
+) -> crate::compare::Method {
     let arch = format!("mlp:49-{h}-{h}-10");
-    let mut way = way(
+    let mut method = method(
         &format!("h = {h}, {name}"),
         &[
             ("arch", arch.into()),
@@ -90,24 +93,24 @@ fn width_way(h: usize, (name, optimizer, init): (&str, &str, &str)) -> crate::co
         ],
     );
     // at the same width, from the same weights
-    way.against = Some(format!("h = {h}, {}", METHODS[1].0));
-    way
+    method.against = Some(format!("h = {h}, {}", METHODS[1].0));
+    method
 }
 
-/// The width of every way, in the order of the plan.
+/// The width of every method, in the order of the plan.
 fn widths(results: &Results) -> Vec<f64> {
-    let width = |way: &WayResults| match &way.settings.arch {
+    let width = |method: &MethodResults| match &method.settings.arch {
         Arch::Mlp(widths) => Some(*widths.get(1)? as f64),
         Arch::Conv(_) => None,
     };
-    results.ways.iter().filter_map(width).collect()
+    results.methods.iter().filter_map(width).collect()
 }
 
 /// Loss and error by width, and the gaps by invariant ratio.
 pub fn figures(results: &Results) -> Vec<Figure> {
     let widths = widths(results);
     let values = |at: usize, error: bool| -> Option<Vec<f64>> {
-        results.ways.get(at)?.judged()?.last(|epoch| {
+        results.methods.get(at)?.judged()?.last(|epoch| {
             Some(if error {
                 100.0 * epoch.test_error
             } else {
@@ -122,7 +125,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
         logarithmic: [true, false],
         lines: (0..METHODS.len())
             .map(|method| {
-                let at = (method..results.ways.len()).step_by(METHODS.len());
+                let at = (method..results.methods.len()).step_by(METHODS.len());
                 let points = at.filter_map(|at| {
                     let summary = Summary::of(&values(at, error)?)?;
                     Some((widths[at], summary.mean, summary.interval.unwrap_or(0.0)))
@@ -138,7 +141,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
         logarithmic: [true, false],
         lines: (0..METHODS.len() - 1)
             .map(|baseline| {
-                let at = (0..results.ways.len()).step_by(METHODS.len()).rev();
+                let at = (0..results.methods.len()).step_by(METHODS.len()).rev();
                 let points = at.filter_map(|at| {
                     let sgd = values(at + baseline, error)?;
                     let gsgd = values(at + METHODS.len() - 1, error)?;

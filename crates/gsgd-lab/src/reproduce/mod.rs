@@ -25,7 +25,7 @@ pub enum Name {
     Signs,
     /// Starts rescaled by 10^U(-s, s), and balanced first
     Unbalanced,
-    /// Which skeleton, floor guard and coordinates
+    /// Which skeleton, ratio floor and coordinates
     Skeletons,
     /// Time and memory of a step
     Overhead,
@@ -63,12 +63,12 @@ pub struct Experiment {
     /// How this differs from the paper.
     pub differs: String,
     /// Its comparisons.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ExperimentPart>,
 }
 
 /// A comparison of an experiment.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct ExperimentPart {
     /// Its folder.
     pub name: String,
     /// What it is.
@@ -103,7 +103,7 @@ impl Name {
     }
 
     /// The figure over all parts, where the experiment has one.
-    pub fn overview(self, parts: &[(&Part, Results)]) -> Option<Figure> {
+    pub fn overview(self, parts: &[(&ExperimentPart, Results)]) -> Option<Figure> {
         (self == Self::Unbalanced).then(|| unbalanced::figure(parts))
     }
 }

@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{Experiment, Name, Part};
+use super::{Experiment, ExperimentPart, Name};
 use crate::compare::Results;
 use crate::report::html::{document, key_of, plot, table_of};
 
 /// The page of an experiment with the parts that have results.
-pub fn page(name: Name, experiment: &Experiment, parts: &[(&Part, Results)]) -> Markup {
+pub fn page(name: Name, experiment: &Experiment, parts: &[(&ExperimentPart, Results)]) -> Markup {
     let content = html! {
         p { (experiment.claim) }
         p.quiet { "Here: " (experiment.differs) }

@@ -2,8 +2,8 @@
 
 use toml::Value;
 
-use super::{Experiment, Part, Scale};
-use crate::compare::{Plan, Way};
+use super::{Experiment, ExperimentPart, Scale};
+use crate::compare::{Method, Plan};
 use crate::train::OptimizerName;
 
 pub fn table(entries: &[(&str, Value)]) -> toml::Table {
@@ -13,8 +13,8 @@ pub fn table(entries: &[(&str, Value)]) -> toml::Table {
     entries.collect()
 }
 
-pub fn way(name: &str, settings: &[(&str, Value)]) -> Way {
-    Way {
+pub fn method(name: &str, settings: &[(&str, Value)]) -> Method {
+    Method {
         name: name.into(),
         against: None,
         lrs: Vec::new(),
@@ -46,11 +46,11 @@ pub fn fig5(scale: Scale) -> Experiment {
             ("validation", Value::Integer(5000)),
         ]);
         settings.extend(table(extra));
-        let mut ways: Vec<Way> = OptimizerName::ALL
+        let mut methods: Vec<Method> = OptimizerName::ALL
             .iter()
-            .map(|o| way(o.as_str(), &[("optimizer", o.as_str().into())]))
+            .map(|o| method(o.as_str(), &[("optimizer", o.as_str().into())]))
             .collect();
-        ways.push(way(
+        methods.push(method(
             "gsgd from skeleton one",
             &[
                 ("optimizer", "g-sgd".into()),
@@ -58,14 +58,14 @@ pub fn fig5(scale: Scale) -> Experiment {
                 ("init", "skeleton-one".into()),
             ],
         ));
-        Part {
+        ExperimentPart {
             name: name.into(),
             title: title.into(),
             plan: Plan {
                 seeds: seeds(scale, 3),
                 lrs: scale.pick(vec![0.01, 0.1], decades(0, 4), decades(0, 10)),
                 settings,
-                ways,
+                methods,
             },
             timed: false,
         }
@@ -97,8 +97,8 @@ pub fn fig5(scale: Scale) -> Experiment {
     }
 }
 
-/// The ways of training of Table 1.
-fn deep_ways(residual: bool) -> Vec<Way> {
+/// The methods of Table 1.
+fn deep_methods(residual: bool) -> Vec<Method> {
     let one = |optimizer: &str, batch_norm: &str, skips: &str| {
         [
             ("optimizer", optimizer.into()),
@@ -109,20 +109,23 @@ fn deep_ways(residual: bool) -> Vec<Way> {
         ]
         .to_vec()
     };
-    let mut ways = vec![
-        way("sgd", &[("optimizer", "sgd".into())]),
-        way("sgd from skeleton one", &one("sgd", "paper", "block")),
-        way("g-sgd as in the paper", &one("g-sgd", "paper", "block")),
-        way("g-sgd, exact batch norm", &one("g-sgd", "exact", "block")),
+    let mut methods = vec![
+        method("sgd", &[("optimizer", "sgd".into())]),
+        method("sgd from skeleton one", &one("sgd", "paper", "block")),
+        method("g-sgd as in the paper", &one("g-sgd", "paper", "block")),
+        method("g-sgd, exact batch norm", &one("g-sgd", "exact", "block")),
     ];
     if residual {
-        ways.push(way("g-sgd, whole network", &one("g-sgd", "exact", "whole")));
+        methods.push(method(
+            "g-sgd, whole network",
+            &one("g-sgd", "exact", "whole"),
+        ));
     }
-    ways.push(way(
+    methods.push(method(
         "g-sgd, largest skeleton",
         &[("optimizer", "g-sgd".into())],
     ));
-    ways
+    methods
 }
 
 fn deep_settings(scale: Scale, data: &str, family: &str) -> toml::Table {
@@ -156,14 +159,14 @@ fn deep_settings(scale: Scale, data: &str, family: &str) -> toml::Table {
 }
 
 pub fn table1(scale: Scale) -> Experiment {
-    let part = |data: &str, family: &str| Part {
+    let part = |data: &str, family: &str| ExperimentPart {
         name: format!("{data}-{family}"),
         title: format!("{family} network on {data}"),
         plan: Plan {
             seeds: (0..scale.pick(2, 3, 5)).collect(),
             lrs: scale.pick(vec![0.1, 0.3], vec![0.1, 0.3, 1.0], vec![1.0]),
             settings: deep_settings(scale, data, family),
-            ways: deep_ways(family == "resnet"),
+            methods: deep_methods(family == "resnet"),
         },
         timed: false,
     };
@@ -197,15 +200,15 @@ pub fn fig7(scale: Scale) -> Experiment {
             "1e-6", "2e-6", "5e-6", "1e-5", "2e-5", "5e-5", "1e-4", "2e-4", "5e-4",
         ],
     );
-    let mut ways = Vec::new();
+    let mut methods = Vec::new();
     for (name, optimizer) in [("sgd", "sgd"), ("g-sgd", "g-sgd")] {
-        ways.push(way(
+        methods.push(method(
             &format!("{name}, none"),
             &[("optimizer", optimizer.into())],
         ));
         for lambda in &lambdas {
             let value = lambda.parse::<f64>().unwrap_or_default();
-            ways.push(way(
+            methods.push(method(
                 &format!("{name}, {lambda}"),
                 &[
                     ("optimizer", optimizer.into()),
@@ -218,7 +221,7 @@ pub fn fig7(scale: Scale) -> Experiment {
         seeds: (0..scale.pick(2, 3, 5)).collect(),
         lrs: scale.pick(vec![0.1], vec![0.1, 0.3], vec![1.0]),
         settings: deep_settings(scale, "cifar10", "resnet"),
-        ways,
+        methods,
     };
     Experiment {
         title: "Figure 7: weight decay and basis-path regularisation",
@@ -231,7 +234,7 @@ pub fn fig7(scale: Scale) -> Experiment {
                 "",
             )
             .into(),
-        parts: vec![Part {
+        parts: vec![ExperimentPart {
             name: "cifar10-resnet".into(),
             title: "Residual network on CIFAR-10".into(),
             plan,
@@ -242,7 +245,7 @@ pub fn fig7(scale: Scale) -> Experiment {
 
 pub fn signs(scale: Scale) -> Experiment {
     let start = |name: &str, init: &str| {
-        way(
+        method(
             name,
             &[
                 ("optimizer", "g-sgd".into()),
@@ -255,7 +258,7 @@ pub fn signs(scale: Scale) -> Experiment {
         title: "Section 11.3: signs and magnitudes of the skeleton",
         claim: "Section 11.3: random signs of the skeleton make no difference; its magnitude sets the effective lr.",
         differs: "On [49:64:64:10] and Fashion-MNIST 7x7.".into(),
-        parts: vec![Part {
+        parts: vec![ExperimentPart {
             name: "mlp".into(),
             title: "[49:64:64:10], every lr".into(),
             plan: Plan {
@@ -269,7 +272,7 @@ pub fn signs(scale: Scale) -> Experiment {
                     ("epochs", Value::Integer(scale.pick(3, 20, 100))),
                     ("validation", Value::Integer(5000)),
                 ]),
-                ways: vec![
+                methods: vec![
                     start("1", "skeleton-one"),
                     start("random signs", "skeleton-signs"),
                     start("0.5", "skeleton-one:0.5"),
@@ -290,10 +293,10 @@ pub fn skeletons(scale: Scale) -> Experiment {
                 .iter()
                 .map(|(key, value)| (*key, Value::from(*value))),
         );
-        way(name, &all)
+        method(name, &all)
     };
     let one = ("init", "skeleton-one");
-    let ways = vec![
+    let methods = vec![
         g("largest, normalised", &[]),
         g("largest, normalised, no floor", &[("floor", "off")]),
         g("largest, plain", &[("coordinates", "plain")]),
@@ -313,15 +316,15 @@ pub fn skeletons(scale: Scale) -> Experiment {
             &[("skeleton", "paper"), ("floor", "off"), one],
         ),
         g("largest from one", &[one]),
-        way("sgd", &[("optimizer", "sgd".into())]),
+        method("sgd", &[("optimizer", "sgd".into())]),
     ];
     Experiment {
-        title: "Skeletons, floor guard and coordinates",
-        claim: "Not in the paper, which takes the diagonal skeleton set to 1, without a guard.",
-        differs: "[49:64:64:10] on Fashion-MNIST 7x7, from He weights unless it says so; large rates show what the guard \
+        title: "Skeletons, ratio floor and coordinates",
+        claim: "Not in the paper, which takes the diagonal skeleton set to 1, without a ratio floor.",
+        differs: "[49:64:64:10] on Fashion-MNIST 7x7, from He weights unless it says so; large rates show what the floor \
                   does."
             .into(),
-        parts: vec![Part {
+        parts: vec![ExperimentPart {
             name: "mlp".into(),
             title: "[49:64:64:10]".into(),
             plan: Plan {
@@ -331,7 +334,7 @@ pub fn skeletons(scale: Scale) -> Experiment {
                     ("epochs", Value::Integer(scale.pick(3, 10, 40))),
                     ("validation", Value::Integer(5000)),
                 ]),
-                ways,
+                methods,
             },
             timed: false,
         }],
@@ -343,15 +346,15 @@ pub fn overhead(scale: Scale) -> Experiment {
         let optimizers = OptimizerName::ALL
             .iter()
             .filter(|o| all || **o != OptimizerName::PathSgd);
-        Part {
+        ExperimentPart {
             name: name.into(),
             title: name.into(),
             plan: Plan {
                 seeds: (0..scale.pick(1, 5, 10)).collect(),
                 lrs: vec![0.001],
                 settings: table(settings),
-                ways: optimizers
-                    .map(|o| way(o.as_str(), &[("optimizer", o.as_str().into())]))
+                methods: optimizers
+                    .map(|o| method(o.as_str(), &[("optimizer", o.as_str().into())]))
                     .collect(),
             },
             timed: true,
@@ -382,7 +385,7 @@ pub fn overhead(scale: Scale) -> Experiment {
     Experiment {
         title: "Time and memory of a step",
         claim: "The paper speaks of very little overhead; its authors' code takes 29 % more time per epoch than SGD.",
-        differs: "A figure per run is the mean over its steps; runs go one by one. Steps of different ways do not take \
+        differs: "A figure per run is the mean over its steps; runs go one by one. Steps of different methods do not take \
                   turns here: `cargo bench` does that, and is the better measure of small differences."
             .into(),
         parts: vec![

@@ -2,10 +2,10 @@
 
 use toml::Value;
 
-use super::plans::{table, way};
-use super::{Experiment, Part, Scale};
+use super::plans::{method, table};
+use super::{Experiment, ExperimentPart, Scale};
 use crate::compare::stats::Summary;
-use crate::compare::{Plan, Results, Way};
+use crate::compare::{Method, Plan, Results};
 use crate::report::{Figure, Line, style};
 use crate::train::OptimizerName;
 
@@ -20,17 +20,17 @@ const SHOWN: [(OptimizerName, &str); 4] = [
 pub fn experiment(scale: Scale) -> Experiment {
     let part = |spread: &str| {
         let value = spread.parse::<f64>().unwrap_or_default();
-        let mut ways: Vec<Way> = OptimizerName::ALL
+        let mut methods: Vec<Method> = OptimizerName::ALL
             .iter()
-            .map(|o| way(o.as_str(), &[("optimizer", o.as_str().into())]))
+            .map(|o| method(o.as_str(), &[("optimizer", o.as_str().into())]))
             .collect();
         for name in ["sgd", "momentum", "adam"] {
-            ways.push(way(
+            methods.push(method(
                 &format!("{name}, balanced first"),
                 &[("optimizer", name.into()), ("balance_first", true.into())],
             ));
         }
-        Part {
+        ExperimentPart {
             name: format!("spread-{spread}"),
             title: format!("units rescaled by 10^U(-{spread}, {spread})"),
             plan: Plan {
@@ -45,7 +45,7 @@ pub fn experiment(scale: Scale) -> Experiment {
                     ("validation", Value::Integer(5000)),
                     ("unbalance", value.into()),
                 ]),
-                ways,
+                methods,
             },
             timed: false,
         }
@@ -60,16 +60,18 @@ pub fn experiment(scale: Scale) -> Experiment {
 }
 
 /// Test error by how far the start's units are rescaled, with 95 % intervals; a method's line ends where its runs diverge.
-pub fn figure(parts: &[(&Part, Results)]) -> Figure {
+pub fn figure(parts: &[(&ExperimentPart, Results)]) -> Figure {
     let line = |(optimizer, name): (OptimizerName, &str)| {
-        let point = |(_, results): &(&Part, Results)| {
-            let mut ways = results.ways.iter();
-            let way = ways.find(|way| way.name == optimizer.as_str())?;
-            let errors = way.judged()?.last(|epoch| Some(100.0 * epoch.test_error))?;
+        let point = |(_, results): &(&ExperimentPart, Results)| {
+            let mut methods = results.methods.iter();
+            let method = methods.find(|method| method.name == optimizer.as_str())?;
+            let errors = method
+                .judged()?
+                .last(|epoch| Some(100.0 * epoch.test_error))?;
             let error = Summary::of(&errors)?;
             let half = error.interval.unwrap_or(0.0);
             let ends = (error.mean - half, error.mean + half);
-            Some(((way.settings.unbalance, error.mean), ends))
+            Some(((method.settings.unbalance, error.mean), ends))
         };
         let (points, band) = parts.iter().filter_map(point).unzip();
         Line {

@@ -77,7 +77,7 @@ impl Batch {
     }
 }
 
-/// Inputs per batch from which on a thread of its own puts batches together. Handing over a small batch takes longer
+/// Inputs per batch from which on a separate thread puts batches together. Handing over a small batch takes longer
 /// than making it.
 const LARGE: usize = 1 << 16;
 

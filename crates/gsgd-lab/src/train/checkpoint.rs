@@ -14,7 +14,7 @@ use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{Origin, Settings, Stepper};
-use crate::models::{self, Model, Part};
+use crate::models::{self, FilePart, Model};
 use crate::text::say;
 
 /// How far a run is.
@@ -80,9 +80,11 @@ pub fn write(
     let path = folder.join(format!("step-{:010}.safetensors", progress.step));
     let tensors = models::tensors(model);
     let optimizer = stepper.to_bytes()?;
-    let parts = tensors.iter().map(|t| (t.name.as_str(), Part::Tensor(t)));
-    let state = Part::Bytes(&optimizer, [optimizer.len()]);
-    let unsealed = Part::Bytes(&UNSEALED, [UNSEALED.len()]);
+    let parts = tensors
+        .iter()
+        .map(|t| (t.name.as_str(), FilePart::Tensor(t)));
+    let state = FilePart::Bytes(&optimizer, [optimizer.len()]);
+    let unsealed = FilePart::Bytes(&UNSEALED, [UNSEALED.len()]);
     let parts: Vec<_> = parts
         .chain([(OPTIMIZER, state), (SEAL, unsealed)])
         .collect();
@@ -168,7 +170,7 @@ fn step_of(name: &str) -> Option<usize> {
     step.parse().ok().filter(|_| digits)
 }
 
-/// The run as its newest whole checkpoint has it, given a network of its plan. Says on stderr which checkpoints are
+/// The run as its newest whole checkpoint has it, given a network of its layers. Says on stderr which checkpoints are
 /// damaged.
 ///
 /// # Errors
@@ -263,7 +265,7 @@ mod tests {
         let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
         let data = Dataset::open(&settings.data).unwrap();
         let origin = Origin::of(&settings, &data).unwrap();
-        let model = Model::he(&settings.plan(&data), 0, &Device::flex().autodiff());
+        let model = Model::he(&settings.model_config(&data), 0, &Device::flex().autodiff());
         let state = begin(&settings, model).unwrap();
         let progress = Progress {
             step: 12,

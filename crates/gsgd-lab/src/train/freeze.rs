@@ -161,25 +161,25 @@ mod tests {
 
     use super::*;
     use crate::data::ImageShape;
-    use crate::models::Plan;
+    use crate::models::ModelConfig;
 
-    fn names(plan: &Plan) -> Vec<String> {
-        parameters(&Model::he(plan, 0, &Device::flex().autodiff()))
+    fn names(config: &ModelConfig) -> Vec<String> {
+        parameters(&Model::he(config, 0, &Device::flex().autodiff()))
     }
 
     #[test]
     fn a_narrow_network_has_the_names_of_the_whole_one() {
         for arch in ["mlp:4-3-2", "plain:8", "resnet:14"] {
             for (bias, norm) in [(false, false), (true, false), (false, true)] {
-                let plan = |shape, classes| Plan {
+                let config = |shape, classes| ModelConfig {
                     arch: arch.parse().unwrap(),
                     bias,
                     norm,
                     shape,
                     classes,
                 };
-                let whole = plan(ImageShape::grey(8, 8), 3);
-                let mut narrow = plan(ImageShape::grey(1, 1), 1);
+                let whole = config(ImageShape::grey(8, 8), 3);
+                let mut narrow = config(ImageShape::grey(1, 1), 1);
                 narrow.arch = narrow.arch.narrow();
                 assert_eq!(names(&whole), names(&narrow), "{arch} {bias} {norm}");
             }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_wrong_name_is_answered_with_those_beside_it() {
         let of = |arch: &str, bias, norm| {
-            names(&Plan {
+            names(&ModelConfig {
                 arch: arch.parse().unwrap(),
                 bias,
                 norm,

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, Tensor};
-use flex_kernels::optim::{self, Rule};
+use flex_kernels::optim::{self, WeightRule};
 use gsgd::rescale::{Balance, Norm};
 use gsgd::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd, Rejected};
 use serde::Serialize;
@@ -77,12 +77,12 @@ impl OptimizerName {
 /// An optimiser at work.
 #[derive(Clone)]
 pub struct Stepper {
-    way: Way,
+    optim: AnyOptimizer,
     clip_norm: Option<f64>,
 }
 
 #[derive(Clone)]
-enum Way {
+enum AnyOptimizer {
     /// On weights.
     WeightSpace(ModuleOptimizer),
     /// On path values.
@@ -100,25 +100,29 @@ impl Stepper {
     /// A setting is out of range, or the skeleton does not suit the weights.
     pub fn new(settings: &Settings, model: &Model) -> Result<Self, gsgd::Error> {
         use OptimizerName::*;
-        let way = match settings.optimizer {
-            Sgd | Momentum | Adam => Way::WeightSpace(inner(settings)),
-            PathSgd => Way::PathSgd(Box::new(gsgd::PathSgd::init(model, Outside::Refuse)?)),
+        let optim = match settings.optimizer {
+            Sgd | Momentum | Adam => AnyOptimizer::WeightSpace(inner(settings)),
+            PathSgd => {
+                AnyOptimizer::PathSgd(Box::new(gsgd::PathSgd::init(model, Outside::Refuse)?))
+            }
             BalancedSgd => {
                 let until = Balance {
                     norm: Norm::L2,
                     tolerance: 1e-3,
                     max_sweeps: 20,
                 };
-                Way::Balanced(Box::new(gsgd::BalancedSgd::init(
+                AnyOptimizer::Balanced(Box::new(gsgd::BalancedSgd::init(
                     model,
                     until,
                     Outside::Refuse,
                 )?))
             }
-            GSgd | GMomentum | GAdam => Way::PathSpace(Box::new(lifted(settings).init(model)?)),
+            GSgd | GMomentum | GAdam => {
+                AnyOptimizer::PathSpace(Box::new(lifted(settings).init(model)?))
+            }
         };
         Ok(Self {
-            way,
+            optim,
             clip_norm: settings.clip_norm,
         })
     }
@@ -126,7 +130,7 @@ impl Stepper {
     /// An optimiser on weights.
     pub fn on_weights(optim: impl Into<ModuleOptimizer>) -> Self {
         Self {
-            way: Way::WeightSpace(optim.into()),
+            optim: AnyOptimizer::WeightSpace(optim.into()),
             clip_norm: None,
         }
     }
@@ -138,7 +142,7 @@ impl Stepper {
     pub fn restore(settings: &Settings, model: &Model, bytes: Vec<u8>) -> Result<Self> {
         use OptimizerName::*;
         let bytes = Bytes::from_bytes_vec(bytes);
-        let way = match settings.optimizer {
+        let optim = match settings.optimizer {
             Sgd | Momentum | Adam => {
                 let record = OptimizerRecord::from_bytes(bytes);
                 let record = record.map_err(|error| anyhow!("the optimiser's state: {error}"))?;
@@ -151,15 +155,15 @@ impl Stepper {
                         settings.optimizer.as_str()
                     );
                 }
-                Way::WeightSpace(optim)
+                AnyOptimizer::WeightSpace(optim)
             }
             GSgd | GMomentum | GAdam => {
-                Way::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
+                AnyOptimizer::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
             }
             PathSgd | BalancedSgd => return Ok(Self::new(settings, model)?),
         };
         Ok(Self {
-            way,
+            optim,
             clip_norm: settings.clip_norm,
         })
     }
@@ -169,14 +173,16 @@ impl Stepper {
     /// # Errors
     /// The state cannot be written down.
     pub fn to_bytes(&self) -> Result<Bytes> {
-        Ok(match &self.way {
-            Way::WeightSpace(optim) => {
+        Ok(match &self.optim {
+            AnyOptimizer::WeightSpace(optim) => {
                 let bytes = optim.to_record().into_bytes();
                 bytes.map_err(|error| anyhow!("the optimiser's state: {error}"))?
             }
-            Way::PathSpace(optim) => optim.to_bytes()?,
+            AnyOptimizer::PathSpace(optim) => optim.to_bytes()?,
             // all they know follows from the weights
-            Way::PathSgd(_) | Way::Balanced(_) => Bytes::from_bytes_vec(Vec::new()),
+            AnyOptimizer::PathSgd(_) | AnyOptimizer::Balanced(_) => {
+                Bytes::from_bytes_vec(Vec::new())
+            }
         })
     }
 
@@ -191,15 +197,15 @@ impl Stepper {
         mut grads: GradientsParams,
     ) -> Result<Model, Box<Rejected<Model>>> {
         if let Some(largest) = self.clip_norm
-            && !matches!(self.way, Way::PathSpace(_))
+            && !matches!(self.optim, AnyOptimizer::PathSpace(_))
         {
             clip(&model, &mut grads, largest);
         }
-        let stepped = match &mut self.way {
-            Way::WeightSpace(optim) => Ok(optim.step(lr, model, grads)),
-            Way::PathSpace(optim) => optim.step(lr, model, grads),
-            Way::PathSgd(optim) => optim.step(lr, model, grads),
-            Way::Balanced(optim) => optim.step(lr, model, grads),
+        let stepped = match &mut self.optim {
+            AnyOptimizer::WeightSpace(optim) => Ok(optim.step(lr, model, grads)),
+            AnyOptimizer::PathSpace(optim) => optim.step(lr, model, grads),
+            AnyOptimizer::PathSgd(optim) => optim.step(lr, model, grads),
+            AnyOptimizer::Balanced(optim) => optim.step(lr, model, grads),
         };
         stepped.map_err(Box::new)
     }
@@ -254,18 +260,18 @@ fn lifted(settings: &Settings) -> GSpaceConfig {
     }
 }
 
-/// The optimiser of weights: as it is, or lifted.
+/// The optimiser of weights, which is used on them or lifted to path values.
 fn inner(settings: &Settings) -> ModuleOptimizer {
     use OptimizerName::*;
     let rule = match settings.optimizer {
-        Adam | GAdam => Rule::Adam {
+        Adam | GAdam => WeightRule::Adam {
             betas: [0.9, 0.999],
             epsilon: 1e-8,
         },
-        Momentum | GMomentum => Rule::HeavyBall {
+        Momentum | GMomentum => WeightRule::HeavyBall {
             momentum: settings.momentum as f32,
         },
-        _ => Rule::Descent,
+        _ => WeightRule::Descent,
     };
     optim::optimizer(rule, settings.weight_decay as f32)
 }

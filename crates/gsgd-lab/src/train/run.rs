@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::batches::{self, Batch, Varied};
 use super::{Best, InitName, Progress, Settings, Stepper};
 use crate::data::{Dataset, Inputs};
-use crate::models::{self, Arch, Init, Model, Plan};
+use crate::models::{self, Arch, Init, Model, ModelConfig};
 
 /// The images of a run.
 pub struct Splits {
@@ -33,7 +33,7 @@ pub struct Prepared {
     /// The images.
     pub splits: Splits,
     /// What the network is.
-    pub plan: Plan,
+    pub config: ModelConfig,
 }
 
 /// Figures after an epoch, a line of `metrics.jsonl`.
@@ -138,7 +138,7 @@ pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
     check_fit(&settings.arch, data)?;
     Ok(Prepared {
         splits: splits(settings, data)?,
-        plan: settings.plan(data),
+        config: settings.model_config(data),
     })
 }
 
@@ -146,9 +146,9 @@ pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
 ///
 /// # Errors
 /// A file of weights cannot be read, or is of another network.
-pub fn start(settings: &Settings, plan: &Plan, device: &Device) -> Result<Model> {
+pub fn start(settings: &Settings, config: &ModelConfig, device: &Device) -> Result<Model> {
     let scales = settings.scale_graph_config();
-    let init = |init| Model::init(plan, init, scales, settings.seed, device);
+    let init = |init| Model::init(config, init, scales, settings.seed, device);
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
         &InitName::Skeleton {
@@ -158,7 +158,9 @@ pub fn start(settings: &Settings, plan: &Plan, device: &Device) -> Result<Model>
             magnitude,
             random_signs,
         })?,
-        InitName::File(path) => models::load_into(init(Init::He)?, plan, path).context("--init")?,
+        InitName::File(path) => {
+            models::load_into(init(Init::He)?, config, path).context("--init")?
+        }
     };
     // rescaling and balancing keep the function: batch norm and skips as they are
     let scales = scale_graph(&model, Default::default())?;
@@ -541,7 +543,7 @@ mod tests {
         let begun = || {
             begin(
                 &settings,
-                start(&settings, &prepared.plan, &device).unwrap(),
+                start(&settings, &prepared.config, &device).unwrap(),
             )
             .unwrap()
         };

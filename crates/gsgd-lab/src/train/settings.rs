@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Freeze, OptimizerName, Schedule, seed};
 use crate::data::{self, Augment, DataError, Dataset, ImageShape, Normalise};
-use crate::models::{Arch, Model, Plan};
+use crate::models::{Arch, Model, ModelConfig};
 
 /// The choice of skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -72,7 +72,7 @@ pub enum SkipsName {
     Block,
 }
 
-/// The floor guard: a number in [0, 1), or `off`.
+/// The ratio floor: a number in [0, 1), or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(into = "String")]
 pub struct Floor(pub Option<f64>);
@@ -187,10 +187,10 @@ pub struct Settings {
     /// files, or train/CLASS/*.png
     #[arg(long, default_value = "fashion-7x7")]
     pub data: String,
-    /// Take part in training: so many images, chosen at random, the same in every run [default: all]
+    /// Train on this many images, chosen at random, the same in every run [default: all]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub train_examples: Option<usize>,
-    /// Hold back so many of the training images, chosen at random, the same in every run, and give figures on them too
+    /// Hold back this many training images, chosen at random, the same in every run, and give figures on them too
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub validation: usize,
     /// Grey images: the mean of the colours
@@ -223,7 +223,7 @@ pub struct Settings {
     /// Stop after this many steps, whatever --epochs says
     #[arg(long, value_parser = at_least_one)]
     pub steps: Option<usize>,
-    /// Stop once the validation loss has not fallen for so many epochs; needs --validation
+    /// Stop once the validation loss has not fallen for this many epochs; needs --validation
     #[arg(long, value_name = "EPOCHS", value_parser = at_least_one)]
     pub early_stop: Option<usize>,
     /// Scale gradients down to this l2 norm over all parameters; gradients of path values for the G optimisers
@@ -245,7 +245,8 @@ pub struct Settings {
     /// Their coordinates [default: plain for `paper`, normalised for others]
     #[arg(long, value_enum)]
     pub coordinates: Option<CoordinatesName>,
-    /// Their floor guard, in [0, 1), or `off`
+    /// Their ratio floor, in [0, 1), or `off`: path values of the skeleton keep their sign and at least this share of their
+    /// size at the start
     #[arg(long, default_value = "0.8")]
     pub floor: Floor,
     /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors file
@@ -335,12 +336,12 @@ impl Settings {
     }
 
     /// The network's layers, for images of a data set.
-    pub fn plan(&self, data: &Dataset) -> Plan {
-        self.plan_of(self.arch.clone(), data.shape, data.classes)
+    pub fn model_config(&self, data: &Dataset) -> ModelConfig {
+        self.model_config_of(self.arch.clone(), data.shape, data.classes)
     }
 
-    fn plan_of(&self, arch: Arch, shape: ImageShape, classes: usize) -> Plan {
-        Plan {
+    fn model_config_of(&self, arch: Arch, shape: ImageShape, classes: usize) -> ModelConfig {
+        ModelConfig {
             bias: self.bias,
             norm: matches!(arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off,
             arch,
@@ -358,7 +359,7 @@ impl Settings {
             self.early_stop.is_none() || self.validation > 0,
             "--early-stop looks at the validation loss: hold images back with --validation N"
         );
-        let narrow = self.plan_of(self.arch.narrow(), ImageShape::grey(1, 1), 1);
+        let narrow = self.model_config_of(self.arch.narrow(), ImageShape::grey(1, 1), 1);
         let device = Device::flex().autodiff();
         self.freeze.check(&Model::he(&narrow, 0, &device))
     }

@@ -40,7 +40,7 @@ pub struct ConvNet {
     pub areas: Vec<usize>,
 }
 
-/// What a value is on the way through the network.
+/// What a value is inside the network.
 #[derive(Clone)]
 enum Value {
     Map(Tensor<4>),
@@ -101,19 +101,19 @@ impl ConvNet {
 }
 
 impl Homogeneous for ConvNet {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let mut values = vec![x];
         for op in &self.ops {
             values.push(match *op {
-                Op::Conv { from, layer } => w.conv2d(values[from], &self.convs[layer]),
-                Op::Norm { from, layer } => w.batch_norm(values[from], &self.norms[layer]),
-                Op::Relu(from) => w.relu(values[from]),
-                Op::MaxPool { from, .. } => w.max_pool(values[from]),
-                Op::Mean(from) => w.avg_pool(values[from]),
-                Op::Flatten(from) => w.flatten(values[from], self.areas[from]),
-                Op::Add(a, b) => w.add(values[a], values[b]),
-                Op::Concat(a, b) => w.concat([values[a], values[b]]),
-                Op::Linear { from, layer } => w.linear(values[from], &self.linears[layer]),
+                Op::Conv { from, layer } => g.conv2d(values[from], &self.convs[layer]),
+                Op::Norm { from, layer } => g.batch_norm(values[from], &self.norms[layer]),
+                Op::Relu(from) => g.relu(values[from]),
+                Op::MaxPool { from, .. } => g.max_pool(values[from]),
+                Op::Mean(from) => g.avg_pool(values[from]),
+                Op::Flatten(from) => g.flatten(values[from], self.areas[from]),
+                Op::Add(a, b) => g.add(values[a], values[b]),
+                Op::Concat(a, b) => g.concat([values[a], values[b]]),
+                Op::Linear { from, layer } => g.linear(values[from], &self.linears[layer]),
             });
         }
         values.pop().expect("there is an input")

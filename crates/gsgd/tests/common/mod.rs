@@ -75,12 +75,12 @@ impl Mlp {
 }
 
 impl Homogeneous for Mlp {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
         for (index, layer) in self.layers.iter().enumerate() {
             if index > 0 {
-                x = w.relu(x);
+                x = g.relu(x);
             }
-            x = w.linear(x, layer);
+            x = g.linear(x, layer);
         }
         x
     }
@@ -177,19 +177,19 @@ impl Dag {
 }
 
 impl Homogeneous for Dag {
-    fn scale_graph(&self, w: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
         let mut values = vec![x];
         for op in &self.ops {
             values.push(match op {
                 Op::Dense { from, layer, slope } => {
-                    let y = w.linear(values[*from], &self.layers[*layer]);
-                    w.leaky_relu(y, *slope)
+                    let y = g.linear(values[*from], &self.layers[*layer]);
+                    g.leaky_relu(y, *slope)
                 }
-                Op::Add(a, b) => w.add(values[*a], values[*b]),
-                Op::Concat(a, b) => w.concat([values[*a], values[*b]]),
+                Op::Add(a, b) => g.add(values[*a], values[*b]),
+                Op::Concat(a, b) => g.concat([values[*a], values[*b]]),
             });
         }
-        w.linear(values.pop().unwrap(), &self.head)
+        g.linear(values.pop().unwrap(), &self.head)
     }
 }
 

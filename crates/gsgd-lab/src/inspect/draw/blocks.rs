@@ -7,7 +7,7 @@ use gsgd::{ParamEdges, ScaleClass, ScaleGraph};
 use maud::{Markup, html};
 
 use super::{GREY, INK, label, line, picture};
-use crate::network::Network;
+use crate::network::NetworkFile;
 
 const STEP: f64 = 124.0;
 const LEFT: f64 = 90.0;
@@ -36,7 +36,7 @@ struct Stream {
     lane: usize,
 }
 
-pub fn drawing(network: &Network, scales: &ScaleGraph) -> Result<String> {
+pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
     let layers = layers(network, scales);
     let mut streams = streams(&layers);
     let lanes = lay_out(&mut streams);
@@ -98,8 +98,8 @@ fn wires(
                 circle cx=(format!("{:.1}", x + side)) cy=(format!("{lane:.1}")) r="4" fill=(shade) {}
             });
         }
-        let grounded = found.is_empty() || classes.iter().any(|class| class.is_ground());
-        if grounded {
+        let in_ground = found.is_empty() || classes.iter().any(|class| class.is_ground());
+        if in_ground {
             wires.push(line(
                 [x + side, top + BOX[1]],
                 [x + side, ground],
@@ -132,7 +132,7 @@ fn hidden(classes: &[ScaleClass]) -> Vec<ScaleClass> {
 }
 
 /// Convolutions and dense layers in order; a batch norm belongs to the layer before it.
-fn layers(network: &Network, scales: &ScaleGraph) -> Vec<Layer> {
+fn layers(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
     for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let is_norm = edges.shape().len() == 1;
@@ -147,7 +147,7 @@ fn layers(network: &Network, scales: &ScaleGraph) -> Vec<Layer> {
     layers
 }
 
-fn layer(network: &Network, edges: &ParamEdges, norm: bool) -> Layer {
+fn layer(network: &NetworkFile, edges: &ParamEdges, norm: bool) -> Layer {
     let name = network.name(edges.name());
     Layer {
         name: name.strip_suffix(".weight").unwrap_or(&name).to_string(),

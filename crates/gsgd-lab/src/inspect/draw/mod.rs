@@ -6,7 +6,7 @@ mod units;
 use anyhow::Result;
 use maud::{Markup, PreEscaped, html};
 
-use crate::network::Network;
+use crate::network::NetworkFile;
 use crate::text::printable;
 
 const RED: &str = "#d1242f";
@@ -17,7 +17,7 @@ const INK: &str = "#24292f";
 ///
 /// # Errors
 /// The layers do not fit together.
-pub fn svg(network: &Network) -> Result<String> {
+pub fn svg(network: &NetworkFile) -> Result<String> {
     let scales = network.scale_graph()?;
     let dense = scales.edges().iter().all(|edges| edges.shape().len() <= 2);
     match dense && !scales.edges().is_empty() {

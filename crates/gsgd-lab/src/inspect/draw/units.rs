@@ -8,7 +8,7 @@ use gsgd::{ParamEdges, ScaleClass, ScaleGraph};
 use maud::{Markup, html};
 
 use super::{GREY, INK, RED, label, line, picture};
-use crate::network::Network;
+use crate::network::NetworkFile;
 
 /// Units of a column that are drawn.
 const SHOWN: usize = 10;
@@ -31,7 +31,7 @@ struct Column {
     shown: BTreeSet<usize>,
 }
 
-pub fn drawing(network: &Network, scales: &ScaleGraph) -> Result<String> {
+pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
     // a network with dead units has no skeleton
     let tree = largest(&network.net, scales).unwrap_or(SkeletonTree {
         ins: Vec::new(),
@@ -68,11 +68,11 @@ pub fn drawing(network: &Network, scales: &ScaleGraph) -> Result<String> {
         .iter()
         .enumerate()
         .filter(|(_, edges)| edges.shape().len() == 2)
-        .map(|(slot, edges)| (network.name(edges.name()), (slot, edges)))
+        .map(|(param, edges)| (network.name(edges.name()), (param, edges)))
         .collect();
     // dense weights lie as the module has them, `[tails, heads]`, whatever their order in the file
     network.net.tensors(|name, values, _| {
-        let Some(&(slot, edges)) = dense.get(name) else {
+        let Some(&(param, edges)) = dense.get(name) else {
             return Ok(());
         };
         let values: Vec<f64> = values.iter().collect();
@@ -86,11 +86,7 @@ pub fn drawing(network: &Network, scales: &ScaleGraph) -> Result<String> {
         for &(tail, from) in &tails {
             for &(head, to) in &heads {
                 let (from, to) = ([from[0] + RADIUS, from[1]], [to[0] - RADIUS, to[1]]);
-                let edge = Edge {
-                    param: slot,
-                    tail,
-                    head,
-                };
+                let edge = Edge { param, tail, head };
                 let weight = values[tail * edges.heads().len() + head];
                 let size = weight.abs() / most.max(1e-300);
                 if is_out(edge) {
@@ -142,7 +138,7 @@ fn key(y: f64) -> Markup {
     let (y, words) = (y + 18.0, y + 22.0);
     html! {
         (line([20.0, y], [52.0, y], RED, 2.2, ""))
-        (label([58.0, words], "start", INK, "free skeleton weight (Out)"))
+        (label([58.0, words], "start", INK, "fixed skeleton weight (Out)"))
         (line([230.0, y], [262.0, y], RED, 1.6, "6 4"))
         (label([268.0, words], "start", INK, "other skeleton weight (In)"))
         (line([440.0, y], [472.0, y], GREY, 1.4, ""))
@@ -151,7 +147,7 @@ fn key(y: f64) -> Markup {
 }
 
 /// Inputs, the hidden units by the layer that first writes them, outputs.
-fn columns(network: &Network, scales: &ScaleGraph) -> Vec<Column> {
+fn columns(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Column> {
     let column = |name: String, units: Vec<Unit>| Column {
         units,
         name,
