@@ -4,23 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::graph::{Graph, Op, Orientation};
-use super::onnx;
-use super::tensors::{Added, Format, Tensors};
-
-/// A layer with the batch norm behind it folded in.
-pub struct Folded {
-    /// The layer's node.
-    pub layer: usize,
-    /// The batch norm's.
-    pub norm: usize,
-    /// The name of its weight in the file.
-    pub weight: String,
-    /// The name of its bias in the file.
-    pub bias: String,
-    weights: Vec<f64>,
-    biases: Vec<f64>,
-}
+use super::entry::Added;
+use super::graph::Graph;
+use super::onnx_fold::{self, Folded};
+use super::op::{Op, Orientation};
+use super::tensors::{Format, Tensors};
 
 /// What folding multiplies the weights of a channel by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +38,7 @@ pub fn fold(graph: &Graph, tensors: &Tensors, factor: Factor) -> Result<(Graph, 
         .collect();
     let mut tensors = match tensors.format() {
         Format::Safetensors => tensors.edited(&removed, &added)?,
-        Format::Onnx => Tensors::of_onnx(onnx::folded(tensors.bytes(), graph, &all, &added)?)?,
+        Format::Onnx => Tensors::of_onnx(onnx_fold::folded(tensors.bytes(), graph, &all, &added)?)?,
     };
     for folded in &all {
         tensors.replace(&folded.weight, &folded.weights)?;

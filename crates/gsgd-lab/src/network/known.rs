@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail, ensure};
 
-use super::graph::{Graph, Op, Orientation};
+use super::graph::Graph;
 use super::layout::{batch_norm, conv};
+use super::op::{Op, Orientation};
 use super::tensors::Tensors;
 use crate::data::ImageShape;
 use crate::models::{Arch, Conv};

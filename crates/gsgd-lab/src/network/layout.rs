@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::graph::{Function, Graph, Op, Orientation, Window};
+use super::graph::Graph;
+use super::op::{Function, Op, Orientation, Window};
 use super::tensors::Tensors;
 
 /// The file.

@@ -3,6 +3,7 @@
 //! Whatever a file is, it becomes a graph of operations with the names of its tensors ([`graph`]), and that a Burn module
 //! with its scale graph ([`net`]). What is changed goes back to its place in the file.
 
+mod entry;
 mod fold;
 mod graph;
 mod growth;
@@ -10,6 +11,9 @@ mod known;
 mod layout;
 mod net;
 mod onnx;
+mod onnx_fold;
+mod onnx_tensors;
+mod op;
 mod pickle;
 mod reads;
 pub mod runtime;
@@ -27,8 +31,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use gsgd::rescale::{Scaling, apply};
 use gsgd::{Rejected, ScaleGraph, scale_graph};
 
+pub use entry::Number;
 pub use net::Net;
-pub use tensors::{Format, Number, Tensors};
+pub use tensors::{Format, Tensors};
 
 use crate::models::{Arch, NETWORK, network_of};
 use fold::Factor;
@@ -171,7 +176,7 @@ impl NetworkFile {
         let file = Tensors::open(path)?;
         let names: Vec<&str> = file.names().collect();
         let nodes = self.net.graph().nodes.iter();
-        let nodes = nodes.filter(|node| matches!(node.op, graph::Op::Input { .. }));
+        let nodes = nodes.filter(|node| matches!(node.op, op::Op::Input { .. }));
         let inputs = nodes.map(|node| {
             let name = match names[..] {
                 [only] => only,
@@ -279,7 +284,7 @@ impl FoldedNorms {
     /// How many.
     pub fn count(&self) -> usize {
         let ops = self.graph.nodes.iter().map(|node| &node.op);
-        ops.filter(|op| matches!(op, graph::Op::BatchNorm { .. }))
+        ops.filter(|op| matches!(op, op::Op::BatchNorm { .. }))
             .count()
     }
 

@@ -11,8 +11,10 @@ use burn::tensor::activation::{self, relu};
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
-use super::graph::{Function, Graph, Node, Op, Orientation, Window};
-use super::tensors::{Number, Order, Tensors};
+use super::entry::Number;
+use super::graph::{Graph, Node};
+use super::op::{Function, Op, Orientation, Window};
+use super::tensors::{Order, Tensors};
 
 /// The weights of a node.
 #[derive(Module, Debug)]

@@ -1,139 +1,16 @@
-//! ONNX files: their graph, their tensors, and batch norms folded into the layers before them.
+//! The graph of an ONNX file.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use onnx_rs::ast::{
-    Attribute, DataLocation, DataType, Dimension, Model, Node, OpType, TensorProto, TypeValue,
-    ValueInfo,
-};
+use onnx_rs::ast::{Dimension, Node, OpType, TypeValue, ValueInfo};
 
-use super::fold::Folded;
-use super::graph::{Function, Graph, Op, Orientation, Window};
+use super::graph::Graph;
 use super::growth;
+use super::onnx_tensors::{attribute, parse};
+use super::op::{Function, Op, Orientation, Window};
 use super::reads::{Reads, inside, label, name_of, renames};
-use super::tensors::{Added, Entry, Number, Tensors, place};
-use super::unpack::unpacked;
-
-fn parse(bytes: &[u8]) -> Result<Model<'_>> {
-    let model = onnx_rs::parse(bytes).map_err(|e| anyhow::anyhow!("it is no ONNX file: {e}"))?;
-    ensure!(
-        model.graph.is_some(),
-        "it is no ONNX file, or one without a graph"
-    );
-    Ok(model)
-}
-
-/// The file with every tensor of floating point numbers as raw bytes, which can be replaced where they stand.
-pub fn with_raw_tensors(bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let mut model = parse(&bytes)?;
-    let graph = model.graph.as_mut().context("there is no graph")?;
-    let raw: Vec<Option<Vec<u8>>> = stored(graph).map(|(_, tensor)| raw(tensor)).collect();
-    if raw.iter().all(Option::is_none) {
-        return Ok(bytes);
-    }
-    let constants = graph.node.iter_mut().filter_map(|node| {
-        let is_constant = node.op_type == OpType::Constant;
-        let mut attributes = node.attribute.iter_mut();
-        let value = attributes.find(|attribute| is_constant && attribute.name == "value")?;
-        value.t.as_mut()
-    });
-    for (tensor, raw) in graph.initializer.iter_mut().chain(constants).zip(&raw) {
-        if let Some(raw) = raw {
-            let (dims, number) = (tensor.dims().to_vec(), tensor.data_type());
-            *tensor = TensorProto::from_raw(tensor.name(), dims, number, raw);
-        }
-    }
-    Ok(unpacked(&onnx_rs::encode(&model)))
-}
-
-/// The bytes of a tensor whose numbers are listed one by one.
-fn raw(tensor: &TensorProto) -> Option<Vec<u8>> {
-    if tensor.as_raw().is_some() {
-        return None;
-    }
-    Some(match tensor.data_type() {
-        DataType::Float => tensor
-            .as_f32()?
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect(),
-        DataType::Double => tensor
-            .as_f64()?
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect(),
-        // their bits as whole numbers
-        DataType::Float16 | DataType::Bfloat16 => tensor
-            .as_i32()?
-            .iter()
-            .flat_map(|&x| (x as u16).to_le_bytes())
-            .collect(),
-        _ => return None,
-    })
-}
-
-/// The tensors of a graph by name: initializers, and the values of Constant nodes.
-fn stored<'g, 'a>(
-    graph: &'g onnx_rs::ast::Graph<'a>,
-) -> impl Iterator<Item = (&'a str, &'g TensorProto<'a>)> {
-    let constants = graph.node.iter().filter_map(|node| {
-        let value = attribute(node, "value").filter(|_| node.op_type == OpType::Constant)?;
-        Some((*node.output.first()?, value.t.as_ref()?))
-    });
-    let initializers = graph.initializer.iter();
-    initializers
-        .map(|tensor| (tensor.name(), tensor))
-        .chain(constants)
-}
-
-/// Where the tensors stand in the file.
-pub fn entries(bytes: &[u8]) -> Result<BTreeMap<String, Entry>> {
-    let model = parse(bytes)?;
-    let graph = model.graph.as_ref().context("there is no graph")?;
-    let mut entries = BTreeMap::new();
-    for (name, tensor) in stored(graph) {
-        ensure!(
-            tensor.data_location() != DataLocation::External,
-            "tensor `{name}` is in another file: save the model with its tensors inside"
-        );
-        let number = match tensor.data_type() {
-            DataType::Float => Number::F32,
-            DataType::Double => Number::F64,
-            DataType::Float16 => Number::F16,
-            DataType::Bfloat16 => Number::BF16,
-            _ => Number::Other,
-        };
-        let size = match number {
-            Number::F64 => 8,
-            Number::F32 => 4,
-            Number::F16 | Number::BF16 => 2,
-            Number::Other => 0,
-        };
-        let shape = dims(tensor)
-            .with_context(|| format!("tensor `{name}` has shape {:?}", tensor.dims()))?;
-        let raw = tensor.as_raw().unwrap_or_default();
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let whole = count.and_then(|count| count.checked_mul(size)) == Some(raw.len());
-        ensure!(
-            whole || size == 0,
-            "tensor `{name}` of shape {shape:?} has {} bytes",
-            raw.len()
-        );
-        let entry = Entry {
-            shape,
-            number,
-            place: place(raw, bytes),
-        };
-        entries.insert(name.to_string(), entry);
-    }
-    Ok(entries)
-}
-
-fn dims(tensor: &TensorProto) -> Option<Vec<usize>> {
-    let dims = tensor.dims().iter();
-    dims.map(|&d| usize::try_from(d).ok()).collect()
-}
+use super::tensors::Tensors;
 
 /// The graph of the file.
 pub fn graph(tensors: &Tensors) -> Result<Graph> {
@@ -612,73 +489,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The file with layers that stand for themselves and the batch norms behind them, with room for biases.
-pub fn folded(bytes: &[u8], graph: &Graph, all: &[Folded], added: &[Added]) -> Result<Vec<u8>> {
-    let mut model = parse(bytes)?;
-    let file = model.graph.as_mut().context("there is no graph")?;
-    let zeros = added.iter().map(|bias| {
-        let mut all = stored(file);
-        let like = all.find(|(name, _)| *name == bias.like);
-        let number = like.context("the layer's weight is gone")?.1.data_type();
-        let size = match number {
-            DataType::Double => 8,
-            DataType::Float => 4,
-            _ => 2,
-        };
-        Ok((number, vec![0u8; size * bias.length]))
-    });
-    let zeros = zeros.collect::<Result<Vec<_>>>()?;
-    let mut removed: HashSet<&str> = HashSet::new();
-    for folded in all {
-        let norm = place_of(file, &graph.nodes[folded.norm].name)?;
-        let norm = file.node.remove(norm);
-        ensure!(
-            norm.output.len() == 1,
-            "the batch norm `{}` gives statistics",
-            norm.name
-        );
-        let layer = place_of(file, &graph.nodes[folded.layer].name)?;
-        let layer = &mut file.node[layer];
-        ensure!(
-            matches!(layer.op_type, OpType::Conv | OpType::Gemm),
-            "the batch norm `{}` follows a {}",
-            norm.name,
-            layer.op_type
-        );
-        layer.output[0] = norm.output[0];
-        if layer.input.get(2).is_none_or(|bias| bias.is_empty()) {
-            layer.input.truncate(2);
-            layer.input.push(&folded.bias);
-        }
-        removed.extend(norm.input.iter().skip(1));
-    }
-    for (bias, (number, zeros)) in added.iter().zip(&zeros) {
-        let dims = vec![i64::try_from(bias.length)?];
-        let bias = TensorProto::from_raw(&bias.name, dims, *number, zeros);
-        file.initializer.push(bias);
-    }
-    for node in &file.node {
-        let read = node.input.iter().copied().chain(inside(node));
-        removed = &removed - &read.collect();
-    }
-    for output in &file.output {
-        removed.remove(output.name);
-    }
-    file.initializer.retain(|t| !removed.contains(t.name()));
-    file.input.retain(|input| !removed.contains(input.name));
-    Ok(unpacked(&onnx_rs::encode(&model)))
-}
-
-/// The place of the node of this name.
-fn place_of(file: &onnx_rs::ast::Graph, name: &str) -> Result<usize> {
-    let mut places = (0..file.node.len()).filter(|&at| name_of(&file.node[at]) == name);
-    match (places.next(), places.next()) {
-        (Some(at), None) => Ok(at),
-        (None, _) => bail!("the node `{name}` is gone"),
-        _ => bail!("several nodes have the name `{name}`: give them different names"),
-    }
-}
-
 /// The shape of a tensor whose dimensions change places.
 fn transposed(node: &Node, shape: &[usize]) -> Option<Vec<usize>> {
     let Some(order) = attribute(node, "perm") else {
@@ -686,12 +496,6 @@ fn transposed(node: &Node, shape: &[usize]) -> Option<Vec<usize>> {
     };
     let order = order.ints.iter().map(|&at| usize::try_from(at).ok());
     order.map(|at| shape.get(at?).copied()).collect()
-}
-
-fn attribute<'n, 'a>(node: &'n Node<'a>, name: &str) -> Option<&'n Attribute<'a>> {
-    node.attribute
-        .iter()
-        .find(|attribute| attribute.name == name)
 }
 
 /// An attribute of this many sizes, none of them negative.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::graph::{Op, Orientation, Window};
+use super::op::{Op, Orientation, Window};
 use super::tensors::Tensors;
 
 /// The shape that `op` makes of those it reads, without the batch: `[features]` or `[channels, height, width]`.

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,61 +13,10 @@ use half::{bf16, f16};
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
-use super::onnx;
+use super::entry::{Added, Entry, Number, place};
+use super::onnx_tensors;
 use super::pickle::{self, Stored};
 use crate::models::write_whole;
-
-/// How a number is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Number {
-    F32,
-    F64,
-    F16,
-    BF16,
-    /// No floating point number that is read here.
-    Other,
-}
-
-impl Number {
-    /// The distance of 1 to the next larger number.
-    pub fn epsilon(self) -> f64 {
-        match self {
-            Self::F64 | Self::Other => f64::EPSILON,
-            Self::F32 => f64::from(f32::EPSILON),
-            Self::F16 => f16::EPSILON.to_f64(),
-            Self::BF16 => bf16::EPSILON.to_f64(),
-        }
-    }
-
-    /// How far a weight may be off, relative to its unit, once it was multiplied and rounded.
-    pub fn of_weights(self) -> f64 {
-        (4.0 * self.epsilon()).max(1e-4)
-    }
-
-    /// How far an output may be off, relative to the largest, once weights were multiplied and rounded.
-    pub fn of_outputs(self) -> f64 {
-        (8.0 * self.epsilon()).max(1e-3)
-    }
-
-    /// As messages name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F64 => "f64",
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::BF16 => "bf16",
-            Self::Other => "no floating point numbers",
-        }
-    }
-}
-
-/// Where a tensor stands in the bytes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
-    pub shape: Vec<usize>,
-    pub number: Number,
-    pub place: Range<usize>,
-}
 
 /// What kind of file the bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,10 +133,10 @@ impl Tensors {
     /// # Errors
     /// The bytes are none, or its tensors are in other files.
     pub fn of_onnx(bytes: Vec<u8>) -> Result<Self> {
-        let bytes = onnx::with_raw_tensors(bytes)?;
+        let bytes = onnx_tensors::with_raw_tensors(bytes)?;
         Ok(Self {
             format: Format::Onnx,
-            entries: onnx::entries(&bytes)?,
+            entries: onnx_tensors::entries(&bytes)?,
             prefix: String::new(),
             origin: Origin::default(),
             bytes,
@@ -426,16 +374,6 @@ impl Tensors {
     }
 }
 
-/// A bias that a file has no room for yet.
-pub struct Added {
-    /// Its name.
-    pub name: String,
-    /// How many numbers it has.
-    pub length: usize,
-    /// The tensor whose numbers they are like.
-    pub like: String,
-}
-
 /// What all names begin with, as far as wrappers of modules put it there.
 fn wrapper(entries: &BTreeMap<String, Entry>) -> String {
     let mut prefix = String::new();
@@ -448,16 +386,6 @@ fn wrapper(entries: &BTreeMap<String, Entry>) -> String {
         prefix = next;
     }
     prefix
-}
-
-/// Where a part of `bytes` begins and ends in it.
-pub fn place(part: &[u8], bytes: &[u8]) -> Range<usize> {
-    // an empty part may point anywhere
-    let start = (part.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
-    match start.checked_add(part.len()) {
-        Some(end) if end <= bytes.len() && !part.is_empty() => start..end,
-        _ => 0..0,
-    }
 }
 
 /// In which order the values of a tensor are listed.

@@ -168,7 +168,7 @@ fn batch_norms_put_back_give_the_same_outputs_and_standardise_as_before() {
 fn standardised_means(network: &NetworkFile) -> Vec<f64> {
     let mut all = Vec::new();
     for node in &network.net.graph().nodes {
-        if let graph::Op::BatchNorm {
+        if let op::Op::BatchNorm {
             mean,
             variance,
             epsilon,
