@@ -3,9 +3,9 @@
 //! Both charts write a coordinate as `v_e = T(tail) w_e D(head)` with one factor T and one factor D per class, so
 //! that all work on weights is a scaling of rows and columns; what is special to a chart is O(H) numbers.
 //!
-//! - [`path`]: basis path values, as in the paper;
-//! - [`norm`]: the second chart, without a skeleton;
-//! - [`config`]: which chart, for a network at its start.
+//! - `path`: basis path values, as in the paper;
+//! - `norm`: the second chart, without a skeleton;
+//! - `config`: which chart, for a network at its start.
 
 mod config;
 pub(crate) mod norm;

@@ -4,9 +4,9 @@
 //! edge from the ground. A positive scaling multiplies each weight by `c[head] / c[tail]` and leaves the function
 //! as it is. A residual add makes two classes one, so a residual stream is a single class per channel.
 //!
-//! - [`classes`], [`edges`]: what the graph is made of;
-//! - [`graph`]: the graph;
-//! - [`builder`], [`layers`]: the calls that make one.
+//! - `classes`, `edges`: what the graph is made of;
+//! - `graph`: the graph;
+//! - `builder`, `layers`: the calls that make one.
 
 mod builder;
 mod classes;
