@@ -77,7 +77,7 @@ impl<M: Matrix> Moments<M> {
                 for (own, moment) in own.iter_mut().zip(moments) {
                     *own = moment[entry];
                 }
-                let g = frame.in_gradient(class);
+                let g = frame.in_gradients[class.index()];
                 change[class.index()] = coefficients[param].change(g, &mut own);
                 for (own, fixed) in own.iter().zip(&mut fixed) {
                     fixed[class.index()] = *own;
@@ -86,7 +86,7 @@ impl<M: Matrix> Moments<M> {
         }
 
         let updates = frame.after(change, &[])?;
-        let factors = frame.inverse();
+        let factors = &frame.inverse;
         let of_gradients = (0..gradients.len()).map(|param| {
             let [tail, head] = [&factors.tail, &factors.head];
             network.by_class(param, |c| tail[c.index()], |c| head[c.index()])

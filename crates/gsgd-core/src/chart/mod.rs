@@ -9,7 +9,10 @@
 
 mod config;
 pub(crate) mod norm;
+mod normed;
 pub(crate) mod path;
+mod sphere;
+mod state;
 
 use crate::error::Error;
 use crate::matrix::{Entries, Matrix, RowColScale};
@@ -19,7 +22,8 @@ use path::PathFrame;
 
 pub use config::{ChartConfig, Coordinates};
 pub use norm::NormChart;
-pub use path::{Factors, PathChart, PathChartState};
+pub use path::PathChart;
+pub use state::{Factors, PathChartState};
 
 /// A chart of the positively scale-invariant space.
 #[derive(Debug, Clone, PartialEq)]

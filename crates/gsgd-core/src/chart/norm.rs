@@ -13,6 +13,7 @@
 //! weight layers write, because a ReLU passes half of its input's mean square; 1 for those of batch norms and for those into batch norm.
 
 use super::Frame;
+use super::sphere::moved_square;
 use crate::error::Error;
 use crate::matrix::{Entries, HeadSums, Matrix, Power, RowColScale, ScaledSum, read_all};
 use crate::network::{Network, Updates};
@@ -232,16 +233,14 @@ impl<'a, M: Matrix> NormFrame<'a, M> {
     /// The weights after `v' = v - lr dL/dv`, from weights and gradients, with an lr per parameter.
     pub fn descend(&self, lr: &[f64]) -> Result<Updates<'a>, Error> {
         let graph = self.network.graph;
-        // |v - lr dL/dv|^2 of a head line, from its sums of squares and products.
         let back = self.renormalisation(|param, line, head| {
-            let (lr, sums, a) = (lr[param], &self.sums[param], self.a(head));
-            let shift = self.along(head);
-            let v_v = sums.squares[line] / (a * a);
-            let v_g = sums.dots[line];
-            let g_g = sums.gradient_squares[line] * (a * a);
-            let along = v_g - shift * v_v;
-            let size = g_g - 2.0 * shift * v_g + shift * shift * v_v;
-            v_v - 2.0 * lr * along + lr * lr * size
+            moved_square(
+                &self.sums[param],
+                line,
+                self.a(head),
+                self.along(head),
+                lr[param],
+            )
         });
         let scales = (0..graph.edges.len())
             .map(|param| {

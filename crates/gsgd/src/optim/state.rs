@@ -77,7 +77,7 @@ impl GSpace {
             format: FORMAT,
             parameters: signature(graph),
             chart: match self.space.chart() {
-                Chart::Path(chart) => Some(chart.state()),
+                Chart::Path(chart) => Some(chart.state().clone()),
                 Chart::Norm(_) => None,
             },
             moments,

@@ -12,9 +12,9 @@
 //! ```
 
 use super::chart::{PathChart, unfit};
-use super::order::{Factors, TreeOrder};
+use crate::chart::state::Factors;
 use crate::error::Error;
-use crate::matrix::{Matrix, RowColScale, all};
+use crate::matrix::{Matrix, all};
 use crate::network::{Network, Updates};
 use crate::scales::ScaleGraph;
 
@@ -32,131 +32,79 @@ pub(super) struct Moved<'a> {
     pub along: Vec<f64>,
 }
 
-/// The way back to weights from moved path values; lists by class, the ground first.
-pub(super) struct Allocation<'a> {
+/// New weights of every parameter, from the weights by skeleton edge and the inverses of the coordinates of the In edges.
+///
+/// # Errors
+/// The step ends in a pole, or factors leave the range of the weights' type.
+pub(super) fn allocate<'a, M: Matrix>(
     chart: &'a PathChart,
-    /// New weights by skeleton edge: In edges by their ratio, others as they are.
-    skeleton: Vec<f64>,
-    /// Ratio of old to new Pin.
-    keep: Vec<f64>,
-    /// What weights into classes behind and into batch norm are multiplied with after all else: rho of a class behind it,
-    /// and what brings the row of one into it back to its length. Nothing where no class is either.
-    back: Vec<f64>,
-    other: Vec<f64>,
-    by: Factors,
-    along: Vec<f64>,
+    network: Network<M>,
+    mut skeleton: Vec<f64>,
+    per_value: &[f64],
+    moved: Moved,
+) -> Result<Updates<'a>, Error> {
+    let order = &chart.order;
+    let Moved {
+        change,
+        lengths,
+        other,
+        mut by,
+        along,
+    } = moved;
+    let rho = ratios(chart, network.graph, per_value, change)?;
+    // what is left of a weight by its tail, and by its head if that is behind or into batch norm
+    let keep: Vec<f64> = rho.iter().map(|rho| 1.0 / rho).collect();
+    let mut back = vec![1.0; rho.len()];
+    for &b in &order.behind_norm {
+        back[b] = rho[b];
+    }
+    for &b in &order.into_norm {
+        back[b] = chart.radius() / lengths[b].sqrt();
+    }
+    for (b, (keep, back)) in keep.iter().zip(&back).enumerate() {
+        by.tail[b] *= keep;
+        by.head[b] *= back;
+    }
+    for class in &order.free {
+        let b = class.index();
+        skeleton[b] = skeleton[b] * rho[b] * keep[order.in_tail[b].index()];
+    }
+    let scales = chart.entries.iter().enumerate().map(|(param, entries)| {
+        let other = other[param];
+        let left = |b: usize| match entries.has_normed_heads {
+            true => (1.0 - other * along[b]) * back[b],
+            false => 1.0,
+        };
+        let of_weights = network.by_class(param, |c| keep[c.index()], |c| left(c.index()))?;
+        let (tails, heads) = (&by.tail, &by.head);
+        let of_other = network.by_class(param, |c| tails[c.index()] * other, |c| heads[c.index()]);
+        Ok([of_weights, of_other?])
+    });
+    Ok(Updates {
+        scales: scales.collect::<Result<_, Error>>()?,
+        fixed: chart.entries.iter().map(|list| &list.all).collect(),
+        values: skeleton,
+    })
 }
 
-impl<'a> Allocation<'a> {
-    /// From weights by skeleton edge and the inverses of the coordinates of the In edges.
-    ///
-    /// # Errors
-    /// The step ends in a pole.
-    pub fn new(
-        chart: &'a PathChart,
-        graph: &ScaleGraph,
-        mut skeleton: Vec<f64>,
-        per_value: &[f64],
-        moved: Moved,
-    ) -> Result<Self, Error> {
-        let order = &chart.order;
-        let Moved {
-            change,
-            lengths,
-            other,
-            mut by,
-            along,
-        } = moved;
-        let found = ratios(order, chart.floor, per_value, change);
-        let rho = found.map_err(|(b, value)| match chart.tree.ins[b - 1] {
-            Some(edge) => Error::Singular {
-                name: graph.edges[edge.param].name.clone(),
-                tail: edge.tail,
-                head: edge.head,
-                value,
-            },
-            None => unfit(graph, None, value),
-        })?;
-        let keep: Vec<f64> = rho.iter().map(|rho| 1.0 / rho).collect();
-        for classes in &order.free {
-            for b in classes.clone() {
-                skeleton[b] = skeleton[b] * rho[b] * keep[order.in_tail[b].index()];
-            }
-        }
-        for (factor, keep) in by.tail.iter_mut().zip(&keep) {
-            *factor *= keep;
-        }
-        let mut back = Vec::new();
-        if !order.all_reach_output() {
-            back = vec![1.0; rho.len()];
-            for &b in &order.behind_norm {
-                back[b] = rho[b];
-            }
-            for &b in &order.into_norm {
-                back[b] = chart.radius() / lengths[b].sqrt();
-            }
-            for (factor, back) in by.head.iter_mut().zip(&back) {
-                *factor *= back;
-            }
-        }
-        Ok(Self {
-            chart,
-            skeleton,
-            keep,
-            back,
-            other,
-            by,
-            along,
-        })
-    }
-
-    /// New weights of every parameter of the network.
-    ///
-    /// # Errors
-    /// Factors leave the range of the weights' type.
-    pub fn updates<M: Matrix>(self, network: Network<M>) -> Result<Updates<'a>, Error> {
-        let params = 0..network.weights.len();
-        let scales = params.map(|param| self.scales(network, param));
-        Ok(Updates {
-            scales: scales.collect::<Result<_, Error>>()?,
-            fixed: self.chart.entries.iter().map(|list| &list.all).collect(),
-            values: self.skeleton,
-        })
-    }
-
-    /// Factors of a parameter's weights and of the other matrix.
-    fn scales<M: Matrix>(
-        &self,
-        network: Network<M>,
-        param: usize,
-    ) -> Result<[RowColScale; 2], Error> {
-        let other = self.other[param];
-        let left = |b: usize| (1.0 - other * self.along[b]) * self.back[b];
-        let normed = self.chart.entries[param].has_normed_heads;
-        let left = |b: usize| if normed { left(b) } else { 1.0 };
-        let Factors { tail, head } = &self.by;
-        let of_weights = network.by_class(param, |c| self.keep[c.index()], |c| left(c.index()))?;
-        let of_other = network.by_class(param, |c| tail[c.index()] * other, |c| head[c.index()])?;
-        Ok([of_weights, of_other])
-    }
-}
-
-/// rho of every class where its In edge, of a value with this inverse, changes by so much; on failure the class, and the
-/// ratio that is no number to divide by.
+/// rho of every class where its In edge, of a value with this inverse, changes by this much.
 fn ratios(
-    order: &TreeOrder,
-    tau: Option<f64>,
+    chart: &PathChart,
+    graph: &ScaleGraph,
     per_value: &[f64],
     change: Vec<f64>,
-) -> Result<Vec<f64>, (usize, f64)> {
+) -> Result<Vec<f64>, Error> {
+    let (start, order) = (&chart.start, &chart.order);
     let mut rho = change;
     for (rho, per_value) in rho.iter_mut().zip(per_value) {
         *rho = 1.0 + *rho * per_value;
     }
-    if let Some(tau) = tau {
-        let values = per_value.iter().zip(&order.in_value_at_start);
-        for (rho, (per_value, at_start)) in rho.iter_mut().zip(values) {
-            *rho = floored(*rho, per_value * at_start, tau);
+    if let Some(tau) = start.floor {
+        // the coordinate of an In edge is its path value by the sizes of Pin of its tail and of Pout
+        let Factors { tail, head } = &start.sizes;
+        for (b, rho) in rho.iter_mut().enumerate() {
+            let size = tail[order.in_tail[b].index()] * head[b];
+            *rho = floored(*rho, per_value[b] * (start.values[b] / size), tau);
         }
     }
     rho[0] = 1.0;
@@ -169,7 +117,15 @@ fn ratios(
     }
     let first = rho.iter().position(|&r| !usable(r));
     let b = first.expect("one of them is not usable");
-    Err((b, rho[b]))
+    Err(match start.tree.ins[b - 1] {
+        Some(edge) => Error::Singular {
+            name: graph.edges[edge.param].name.clone(),
+            tail: edge.tail,
+            head: edge.head,
+            value: rho[b],
+        },
+        None => unfit(graph, None, rho[b]),
+    })
 }
 
 /// The ratio floor: keeps the sign of a skeleton path's value, and its size at `tau` of what it was at the start, which is

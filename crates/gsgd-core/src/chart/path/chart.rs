@@ -1,90 +1,68 @@
 //! What the chart is made of: a skeleton, the ratio floor, and the sizes that coordinates are relative to.
 
-use serde::{Deserialize, Serialize};
-
-use super::entries::SkeletonEntries;
-use super::order::{Factors, TreeOrder};
 use super::values;
+use crate::chart::state::{Factors, PathChartState};
 use crate::error::Error;
 use crate::matrix::{Matrix, all, read_all};
 use crate::network::Network;
 use crate::scales::ScaleGraph;
-use crate::skeleton::{Edge, SkeletonTree};
+use crate::skeleton::{Edge, SkeletonEntries, SkeletonTree, TreeOrder};
 
 /// Values of basis paths as coordinates, normalised or plain, with or without the ratio floor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PathChart {
-    pub(super) tree: SkeletonTree,
-    /// tau of the ratio floor.
-    pub(super) floor: Option<f64>,
-    normalised: bool,
+    pub(super) start: PathChartState,
     pub(crate) order: TreeOrder,
     pub(crate) entries: Vec<SkeletonEntries>,
-}
-
-/// All that a chart knows of the network at its start.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PathChartState {
-    /// The skeleton.
-    pub tree: SkeletonTree,
-    /// tau of the ratio floor and, by class, the |path value| that it is relative to.
-    pub floor: Option<(f64, Vec<f64>)>,
-    /// By class, |Pin| and |Pout| that normalised coordinates are relative to.
-    pub sizes: Option<Factors>,
 }
 
 impl PathChart {
     /// Plain coordinates without a ratio floor.
     pub(crate) fn new(graph: &ScaleGraph, tree: SkeletonTree) -> Self {
+        let ones = || vec![1.0; graph.hidden() + 1];
+        let sizes = Factors {
+            tail: ones(),
+            head: ones(),
+        };
         Self {
             order: TreeOrder::new(graph, &tree),
             entries: SkeletonEntries::list(graph, &tree),
-            tree,
-            floor: None,
-            normalised: false,
+            start: PathChartState {
+                tree,
+                floor: None,
+                values: ones(),
+                normalised: false,
+                sizes,
+            },
         }
     }
 
     /// The chart as it was saved.
     ///
     /// # Errors
-    /// The skeleton is not one of this graph, or there is not a positive number per class.
-    pub fn from_state(graph: &ScaleGraph, state: PathChartState) -> Result<Self, Error> {
-        let PathChartState { tree, floor, sizes } = state;
-        tree.check(graph)?;
-        let at_start = floor.iter().map(|(_, values)| values);
-        let sized = sizes.iter().flat_map(|size| [&size.tail, &size.head]);
+    /// The skeleton is not one of this graph, or a list has not a positive number per class.
+    pub fn from_state(graph: &ScaleGraph, start: PathChartState) -> Result<Self, Error> {
+        start.tree.check(graph)?;
+        let lists = [&start.values, &start.sizes.tail, &start.sizes.head];
         let usable = |list: &Vec<f64>| {
             list.len() == graph.hidden() + 1 && list.iter().all(|x| x.is_finite() && *x > 0.0)
         };
-        if !at_start.chain(sized).all(usable) {
+        if !lists.into_iter().all(usable) {
             let reason = "its sizes are not one positive number per class".into();
             return Err(Error::Skeleton { reason });
         }
-        let mut chart = Self::new(graph, tree);
-        if let Some((tau, at_start)) = floor {
-            chart.order.take_values(at_start);
-            chart.floor = Some(tau);
-        }
-        if let Some(sizes) = sizes {
-            chart.order.take_sizes(sizes);
-            chart.normalised = true;
-        }
-        Ok(chart)
+        let chart = Self::new(graph, start.tree.clone());
+        Ok(Self { start, ..chart })
     }
 
     /// All that has to be saved.
-    pub fn state(&self) -> PathChartState {
-        PathChartState {
-            tree: self.tree.clone(),
-            floor: self.floor.map(|tau| (tau, self.order.at_start().to_vec())),
-            sizes: self.normalised.then(|| self.order.size().clone()),
-        }
+    pub fn state(&self) -> &PathChartState {
+        &self.start
     }
 
     /// The skeleton.
     pub fn tree(&self) -> &SkeletonTree {
-        &self.tree
+        &self.start.tree
     }
 
     /// With the ratio floor tau, relative to the path values of this network.
@@ -93,11 +71,10 @@ impl PathChart {
         network: Network<M>,
         tau: f64,
     ) -> Result<Self, Error> {
-        let products = self.products(network)?;
-        let values = products.tail.iter().zip(&products.head);
-        let at_start = values.map(|(pin, pout)| (pin * pout).abs());
-        self.order.take_values(at_start.collect());
-        self.floor = Some(tau);
+        let Factors { tail, head } = self.products(network)?;
+        let values = tail.iter().zip(head).map(|(pin, pout)| (pin * pout).abs());
+        self.start.values = values.collect();
+        self.start.floor = Some(tau);
         Ok(self)
     }
 
@@ -113,14 +90,14 @@ impl PathChart {
             *pin = (*pin * factor).abs();
             *pout = (*pout / factor).abs();
         }
-        self.order.take_sizes(sizes);
-        self.normalised = true;
+        self.start.sizes = sizes;
+        self.start.normalised = true;
         Ok(self)
     }
 
     /// The length of the coordinates of a row into batch norm: that of a row of He weights in normalised coordinates.
-    pub(super) fn radius(&self) -> f64 {
-        match self.normalised {
+    pub(in crate::chart) fn radius(&self) -> f64 {
+        match self.start.normalised {
             true => std::f64::consts::SQRT_2,
             false => 1.0,
         }
@@ -131,13 +108,25 @@ impl PathChart {
     /// # Errors
     /// A skeleton weight is zero, or a product leaves the range of f64.
     pub(crate) fn products<M: Matrix>(&self, network: Network<M>) -> Result<Factors, Error> {
-        let mut weights = vec![1.0; 2 * self.order.classes()];
-        let pairs = self.entries.iter().zip(network.weights);
-        let gathered = pairs.map(|(entries, w)| (&entries.all, w.gather(entries.all.at())));
-        for (list, found) in read_all(gathered) {
-            list.put(found, &mut weights);
-        }
+        let [weights] = self.by_edge([(network.weights, 1.0)]);
         self.fit_products(network.graph, &weights)
+    }
+
+    /// Lists by skeleton edge: the edges' entries in each of these lists of matrices, a number where there is no edge.
+    pub(super) fn by_edge<M: Matrix, const N: usize>(&self, of: [(&[M], f64); N]) -> [Vec<f64>; N] {
+        let mut lists = of.map(|(_, none)| vec![none; 2 * self.order.classes()]);
+        let all = of.iter().enumerate().flat_map(|(at, (matrices, _))| {
+            let pairs = self
+                .entries
+                .iter()
+                .map(|entries| &entries.all)
+                .zip(*matrices);
+            pairs.map(move |(list, matrix)| ((at, list), matrix.gather(list.at())))
+        });
+        for ((at, list), found) in read_all(all) {
+            list.put(found, &mut lists[at]);
+        }
+        lists
     }
 
     /// 1 / T and 1 / D of every class, but 1 / D of classes into batch norm.
@@ -146,7 +135,11 @@ impl PathChart {
     /// As [`products`](Self::products).
     pub(crate) fn inverse_factors<M: Matrix>(&self, network: Network<M>) -> Result<Factors, Error> {
         let products = self.products(network)?;
-        Ok(values::inverse_factors(&self.order, products))
+        Ok(values::inverse_factors(
+            &self.order,
+            &self.start.sizes,
+            products,
+        ))
     }
 
     /// The products of weights by skeleton edge, which must be fit to divide by.
@@ -161,17 +154,18 @@ impl PathChart {
         if all(&products.tail, fit) && all(&products.head, fit) {
             return Ok(products);
         }
-        let first = |products: &[f64]| products.iter().position(|&product| !fit(product));
-        let (into, out) = (first(&products.tail), first(&products.head));
+        let Factors { tail, head } = &products;
+        let mut classes = 1..tail.len();
+        let b = classes.find(|&b| !fit(tail[b]) || !fit(head[b]));
+        let b = b.expect("one of them is unfit");
         let (ins, outs) = TreeOrder::ins_and_outs(weights);
-        Err(match (into, out) {
-            (Some(b), out) if out.is_none_or(|out| b <= out) => {
-                unfit(graph, self.tree.ins[b - 1], ins[b])
-            }
-            (_, out) => {
-                let b = out.expect("one of them is unfit");
-                unfit(graph, self.tree.outs[b - 1], outs[b])
-            }
+        let SkeletonTree {
+            ins: into,
+            outs: out,
+        } = &self.start.tree;
+        Err(match fit(tail[b]) {
+            false => unfit(graph, into[b - 1], ins[b]),
+            true => unfit(graph, out[b - 1], outs[b]),
         })
     }
 }

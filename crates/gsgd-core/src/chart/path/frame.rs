@@ -1,14 +1,15 @@
 //! The chart's differential at one network and gradient, and the steps that it takes.
 
-use super::allocation::{Allocation, Moved};
+use super::allocation::{Moved, allocate};
 use super::chart::PathChart;
-use super::order::Factors;
 use super::{gradient, values};
 use crate::chart::Frame;
+use crate::chart::normed::NormedSums;
+use crate::chart::sphere::moved_square;
+use crate::chart::state::Factors;
 use crate::error::Error;
-use crate::matrix::{Entries, HeadSums, Matrix, RowColScale, ScaledSum, all, read_all};
+use crate::matrix::{Entries, Matrix, RowColScale, ScaledSum, all, read_all};
 use crate::network::{Network, Updates};
-use crate::scales::ScaleClass;
 
 /// Basis path values and dL/dv around one network and gradient; lists by class, the ground first.
 pub(crate) struct PathFrame<'a, M> {
@@ -17,20 +18,12 @@ pub(crate) struct PathFrame<'a, M> {
     /// Weights by skeleton edge.
     skeleton: Vec<f64>,
     /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
-    inverse: Factors,
-    /// Inverses of the coordinates of the In edges and, of those that are free to move, dL/dv.
+    pub inverse: Factors,
+    /// Inverses of the coordinates of the In edges.
     per_value: Vec<f64>,
-    in_gradients: Vec<f64>,
+    /// dL/dv of those that are free to move.
+    pub in_gradients: Vec<f64>,
     normed: NormedSums,
-}
-
-/// Sums over edges into classes behind or into batch norm; empty where there are none.
-#[derive(Default)]
-struct NormedSums {
-    /// Sum of u over all edges into the class.
-    incoming: Vec<f64>,
-    /// Sums by head line, by parameter; none of those that lead to no such class.
-    head_sums: Vec<Option<HeadSums>>,
 }
 
 impl<'a, M: Matrix> PathFrame<'a, M> {
@@ -43,16 +36,23 @@ impl<'a, M: Matrix> PathFrame<'a, M> {
         network: Network<'a, M>,
         gradients: &[M],
     ) -> Result<Self, Error> {
-        let order = &chart.order;
-        let (skeleton, u) = skeleton(chart, network, gradients)?;
+        let (order, sizes) = (&chart.order, &chart.start.sizes);
+        let [skeleton, g] = chart.by_edge([(network.weights, 1.0), (gradients, 0.0)]);
+        let u: Vec<f64> = skeleton.iter().zip(g).map(|(w, g)| w * g).collect();
+        if !all(&u, f64::is_finite) {
+            let finite = |&of: &u32| u[of as usize].is_finite();
+            let mut lists = chart.entries.iter().map(|entries| entries.all.of());
+            let param = lists.position(|list| !list.iter().all(finite));
+            return Err(network.not_finite(param.expect("it was gathered from one")));
+        }
         let products = chart.fit_products(network.graph, &skeleton)?;
-        let mut inverse = values::inverse_factors(order, products);
+        let mut inverse = values::inverse_factors(order, sizes, products);
         let outgoing = gradient::outgoing(network, gradients)?;
         let normed = match order.all_reach_output() {
             true => NormedSums::default(),
             false => NormedSums::sums(chart, network, gradients, &mut inverse)?,
         };
-        let per_value = values::per_in_value(order, &inverse);
+        let per_value = values::per_in_value(order, sizes, &inverse);
         Ok(Self {
             in_gradients: gradient::in_edges(order, &u, outgoing, &normed.incoming, &per_value),
             chart,
@@ -67,16 +67,6 @@ impl<'a, M: Matrix> PathFrame<'a, M> {
     /// The number of classes, the ground among them.
     pub fn classes(&self) -> usize {
         self.per_value.len()
-    }
-
-    /// dL/dv of the In edge of a class.
-    pub fn in_gradient(&self, class: ScaleClass) -> f64 {
-        self.in_gradients[class.index()]
-    }
-
-    /// 1 / T and 1 / D: the coordinate of an edge is T(tail) w D(head).
-    pub fn inverse(&self) -> &Factors {
-        &self.inverse
     }
 
     /// A 0 per class; nothing where no class is behind or into batch norm.
@@ -101,13 +91,7 @@ impl<'a, M: Matrix> PathFrame<'a, M> {
             let heads = &self.network.graph.edges[param].heads;
             for (line, head) in heads.iter().enumerate() {
                 let b = head.index();
-                let (along, d) = (along[b], self.inverse.head[b]);
-                let v_v = sums.squares[line] / (d * d);
-                let v_g = sums.dots[line];
-                let g_g = sums.gradient_squares[line] * (d * d);
-                let slope = v_g - along * v_v;
-                let size = g_g - 2.0 * along * v_g + along * along * v_v;
-                lengths[b] += v_v - 2.0 * lr * slope + lr * lr * size;
+                lengths[b] += moved_square(sums, line, self.inverse.head[b], along[b], *lr);
             }
         }
         lengths
@@ -122,9 +106,7 @@ impl<'a, M: Matrix> PathFrame<'a, M> {
         let lengths = self.lengths(lr, &along);
         let mut change = self.in_gradients.clone();
         for (entries, lr) in self.chart.entries.iter().zip(lr) {
-            for classes in &entries.ins {
-                change[classes.clone()].iter_mut().for_each(|g| *g *= -lr);
-            }
+            entries.ins.iter().for_each(|&b| change[b] *= -lr);
         }
         self.allocate(Moved {
             change,
@@ -151,83 +133,8 @@ impl<'a, M: Matrix> PathFrame<'a, M> {
     }
 
     fn allocate(&self, moved: Moved) -> Result<Updates<'a>, Error> {
-        let (graph, skeleton) = (self.network.graph, self.skeleton.clone());
-        let allocation = Allocation::new(self.chart, graph, skeleton, &self.per_value, moved)?;
-        allocation.updates(self.network)
-    }
-}
-
-/// Weights and u by skeleton edge.
-fn skeleton<M: Matrix>(
-    chart: &PathChart,
-    network: Network<M>,
-    gradients: &[M],
-) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    let classes = chart.order.classes();
-    let (mut weights, mut u) = (vec![1.0; 2 * classes], vec![0.0; 2 * classes]);
-    let lists = || chart.entries.iter().map(|entries| &entries.all).enumerate();
-    let of_weights = lists().map(|(param, list)| (param, false, &network.weights[param], list));
-    let of_gradients = lists().map(|(param, list)| (param, true, &gradients[param], list));
-    let gathered = of_weights.chain(of_gradients);
-    let gathered =
-        gathered.map(|(param, is_g, x, list)| ((param, is_g, list), x.gather(list.at())));
-    let mut wrong = None;
-    for ((param, is_gradient, list), found) in read_all(gathered) {
-        if !is_gradient {
-            list.put(found, &mut weights);
-            continue;
-        }
-        let weights = list.of().iter().map(|&of| weights[of as usize]);
-        let products: Vec<f64> = found.iter().zip(weights).map(|(g, w)| g * w).collect();
-        if !all(&products, f64::is_finite) {
-            wrong.get_or_insert(param);
-        }
-        list.put(products, &mut u);
-    }
-    match wrong {
-        Some(param) => Err(network.not_finite(param)),
-        None => Ok((weights, u)),
-    }
-}
-
-impl NormedSums {
-    /// The sums of the parameters that lead to such classes; they complete D of those into batch norm.
-    fn sums<M: Matrix>(
-        chart: &PathChart,
-        network: Network<M>,
-        gradients: &[M],
-        inverse: &mut Factors,
-    ) -> Result<Self, Error> {
-        let mut incoming = vec![0.0; chart.order.classes()];
-        let mut squares = incoming.clone();
-        let mut head_sums = vec![None; gradients.len()];
-        let leading = gradients.iter().enumerate().zip(&chart.entries);
-        let leading = leading.filter(|(_, entries)| entries.has_normed_heads);
-        let sums = leading.map(|((param, g), _)| {
-            let tails = network.graph.edges[param].tails.iter();
-            let tails = tails.map(|c| 1.0 / inverse.tail[c.index()]);
-            (
-                param,
-                network.head_sums(param, g, &tails.collect::<Vec<_>>()),
-            )
-        });
-        for (param, sums) in read_all(sums) {
-            if !sums.dots.iter().all(|dot| dot.is_finite()) {
-                return Err(network.not_finite(param));
-            }
-            for (line, head) in network.graph.edges[param].heads.iter().enumerate() {
-                squares[head.index()] += sums.squares[line];
-                incoming[head.index()] += sums.dots[line];
-            }
-            head_sums[param] = Some(sums);
-        }
-        for &b in &chart.order.into_norm {
-            inverse.head[b] = squares[b].sqrt() / chart.radius();
-        }
-        Ok(Self {
-            incoming,
-            head_sums,
-        })
+        let skeleton = self.skeleton.clone();
+        allocate(self.chart, self.network, skeleton, &self.per_value, moved)
     }
 }
 

@@ -13,10 +13,10 @@
 //! and, for edges into a class that goes into batch norm, whose coordinates lie on a sphere of that radius, less the part along v:
 //! `- v_e (sum of u over the edges into the class) / radius^2`. Nothing is divided by an ordinary weight.
 
-use super::order::TreeOrder;
 use crate::error::Error;
 use crate::matrix::{Matrix, all, read_all};
 use crate::network::Network;
+use crate::skeleton::TreeOrder;
 
 /// The sum of u over the edges out of every class.
 ///

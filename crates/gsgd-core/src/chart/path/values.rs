@@ -10,14 +10,14 @@
 //!
 //! In normalised coordinates Pin and Pout are taken relative to their sizes at the start.
 
-use super::order::{Factors, TreeOrder};
+use crate::chart::state::Factors;
+use crate::skeleton::TreeOrder;
 
 /// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`; and Pout, the
 /// product of the weights on the out-path to the ground, 1 of classes that reach no output without batch norm. From weights by skeleton edge.
 pub(crate) fn products(order: &TreeOrder, weights: &[f64]) -> Factors {
     let (ins, outs) = TreeOrder::ins_and_outs(weights);
-    let mut products = Factors::ones(order.classes());
-    let (pin, pout) = (&mut products.tail, &mut products.head);
+    let (mut pin, mut pout) = (vec![1.0; ins.len()], vec![1.0; ins.len()]);
     // the ground's own entry in both lists is itself and 1
     for (b, (tail, w)) in order.in_tail.iter().zip(ins).enumerate() {
         pin[b] = pin[tail.index()] * w;
@@ -26,16 +26,19 @@ pub(crate) fn products(order: &TreeOrder, weights: &[f64]) -> Factors {
         let b = class.index();
         pout[b] = pout[head.index()] * outs[b];
     }
-    products
+    Factors {
+        tail: pin,
+        head: pout,
+    }
 }
 
 /// 1 / T and 1 / D, but those of classes into batch norm.
-pub(crate) fn inverse_factors(order: &TreeOrder, products: Factors) -> Factors {
+pub(crate) fn inverse_factors(order: &TreeOrder, size: &Factors, products: Factors) -> Factors {
     let over = |sizes: &[f64], products: Vec<f64>| {
         let pairs = sizes.iter().zip(products);
         pairs.map(|(size, product)| size / product).collect()
     };
-    let (size, Factors { tail, head }) = (order.size(), products);
+    let Factors { tail, head } = products;
     let mut inverse = Factors {
         tail: over(&size.tail, tail),
         head: over(&size.head, head),
@@ -58,8 +61,9 @@ pub(crate) fn of_gradient(inverse: &Factors) -> Factors {
 
 /// The inverses of the coordinates of the In edges: as `Pin(b) = Pin(tail) w`, they are `1 / (T(b) D(b))` times what the
 /// size of Pin(tail) is of that of Pin(b).
-pub(crate) fn per_in_value(order: &TreeOrder, inverse: &Factors) -> Vec<f64> {
-    let classes = inverse.tail.iter().zip(&inverse.head);
-    let classes = classes.zip(&order.of_tail);
+pub(crate) fn per_in_value(order: &TreeOrder, size: &Factors, inverse: &Factors) -> Vec<f64> {
+    let of_tail = order.in_tail.iter().zip(&size.tail);
+    let of_tail = of_tail.map(|(tail, own)| size.tail[tail.index()] / own);
+    let classes = inverse.tail.iter().zip(&inverse.head).zip(of_tail);
     classes.map(|((t, d), of_tail)| t * d * of_tail).collect()
 }

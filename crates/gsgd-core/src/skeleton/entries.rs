@@ -1,19 +1,16 @@
 //! What the skeleton has in one parameter.
 
-use std::ops::Range;
-
-use super::order::ranges;
+use super::{Edge, SkeletonTree};
 use crate::matrix::EntryList;
 use crate::scales::{Kind, ParamEdges, ScaleClass, ScaleGraph};
-use crate::skeleton::{Edge, SkeletonTree};
 
 /// Skeleton edges of one parameter, in the order of their places in the matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SkeletonEntries {
-    /// All of them, with their positions in a list [by skeleton edge](super::order::TreeOrder::ins_and_outs).
+    /// All of them, with their positions in a list [by skeleton edge](super::TreeOrder::ins_and_outs).
     pub all: EntryList,
     /// The classes whose In edges it has.
-    pub ins: Vec<Range<usize>>,
+    pub ins: Vec<usize>,
     /// In edges that are free to move: places and classes.
     pub free_at: Vec<usize>,
     /// The classes of these.
@@ -61,7 +58,7 @@ impl SkeletonEntries {
         ins.sort_unstable();
         let mut heads = edges.heads.iter();
         Self {
-            ins: ranges(ins),
+            ins,
             all: EntryList::new(list.iter().map(|&(at, of, _)| (at, of)).collect()),
             held: EntryList::new(held.map(|&(at, ..)| (at, 0)).collect()),
             free_at,

@@ -5,10 +5,16 @@
 //! edge e has one basis path: in-path to its tail, e, out-path from its head. For any widths and any graph these
 //! m - H paths are independent.
 
+mod entries;
+mod order;
+
 use rand::SeedableRng;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use entries::SkeletonEntries;
+pub(crate) use order::TreeOrder;
 
 use crate::error::Error;
 use crate::matrix::{Matrix, read_all};
