@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::matrix::{
-    Entries, EntryList, HeadSums, Matrix, Passed, Power, Readback, RowColScale, ScaledSum, Side,
+    Combined, Entries, EntryList, HeadSums, Matrix, Power, Readback, RowColScale, ScaledSum, Side,
     first_false,
 };
 use crate::scales::{ParamEdges, ScaleClass, ScaleGraph};
@@ -158,7 +158,7 @@ impl<'a, M: Matrix> Network<'a, M> {
     pub(crate) fn updated(&self, gradients: Vec<M>, updates: &Updates) -> Result<Vec<M>, Error> {
         let (mut moved, mut verdicts) = (Vec::new(), Vec::new());
         for (param, g) in gradients.into_iter().enumerate() {
-            let Passed { matrix, finite } = g.combine(&self.weights[param], &updates.sum(param));
+            let Combined { matrix, finite } = g.combine(&self.weights[param], &updates.sum(param));
             moved.push(matrix);
             verdicts.push((param, finite));
         }

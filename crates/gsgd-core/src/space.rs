@@ -2,7 +2,7 @@
 
 use crate::chart::{Chart, Frame};
 use crate::error::Error;
-use crate::matrix::{Entries, Matrix, Passed, RowColScale, ScaledSum, first_false, read_all};
+use crate::matrix::{Combined, Entries, Matrix, RowColScale, ScaledSum, first_false, read_all};
 use crate::moments::Moments;
 use crate::network::Network;
 use crate::scales::{Kind, ScaleGraph};
@@ -227,7 +227,7 @@ impl<M: Matrix> Lifted<'_, M> {
         for (param, moved) in moved.into_iter().enumerate() {
             let w = &network.weights[param];
             let change = change(moved, w, &values[param]);
-            let Passed { matrix, finite } = change.combine(w, &updates.sum(param));
+            let Combined { matrix, finite } = change.combine(w, &updates.sum(param));
             weights.push(matrix);
             verdicts.push((param, finite));
         }

@@ -198,7 +198,7 @@ fn counts_rank_and_the_papers_skeleton() {
         assert_eq!(graph.basis_paths(), golden.rank);
         let ratio = golden.hidden as f64 / golden.m as f64;
         assert_eq!(graph.invariant_ratio(), ratio);
-        let paths = Paths::of(network(&graph, &weights)).unwrap();
+        let paths = Paths::enumerate(network(&graph, &weights)).unwrap();
         assert_eq!(paths.rank(), golden.rank);
         assert_eq!(SkeletonTree::paper(&graph), golden.tree(&graph));
         let (loss, gradients) = golden.backward(&weights);

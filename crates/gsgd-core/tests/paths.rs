@@ -16,7 +16,7 @@ proptest! {
     fn the_rank_is_m_less_h(seed in 0u64..1_000_000) {
         let graph = random_graph(seed, false);
         let w = weights::<f64>(&graph, seed);
-        let paths = match Paths::of(network(&graph, &w)) {
+        let paths = match Paths::enumerate(network(&graph, &w)) {
             Err(Error::TooManyPaths { .. }) => return Ok(()),
             paths => paths.unwrap(),
         };

@@ -1,7 +1,7 @@
 //! Every pass against a loop in f64 that says what it means.
 
 use gsgd_core::matrix::{
-    Dense, Entries, EntryList, Matrix, MomentStep, Passed, Power, Real, RowColScale, Rule,
+    Combined, Dense, Entries, EntryList, Matrix, MomentStep, Power, Real, RowColScale, Rule,
     ScaledSum, Side,
 };
 
@@ -152,7 +152,7 @@ fn changes_are_right<E: Real>(tolerance: f64) {
             of_y: &b,
             fixed,
         };
-        let Passed {
+        let Combined {
             matrix: found,
             finite,
         } = matrix(0.4).combine(&matrix(0.5), &by);

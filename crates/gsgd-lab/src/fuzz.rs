@@ -127,7 +127,7 @@ fn open(tensors: anyhow::Result<Tensors>) {
     let Ok(tensors) = tensors else { return };
     let layers = ["cnn.toml", "residual.toml"].map(|name| file(name).display().to_string());
     for arch in [None, Some(layers[0].as_str()), Some(layers[1].as_str())] {
-        if let Ok(network) = NetworkFile::of(tensors.clone(), arch) {
+        if let Ok(network) = NetworkFile::from_tensors(tensors.clone(), arch) {
             let _ = network.scale_graph();
         }
     }
@@ -165,7 +165,7 @@ fn toml() {
     let seeds = ["cnn.toml", "residual.toml"].map(|name| std::fs::read(file(name)).unwrap());
     fuzz("toml", &seeds, |bytes| {
         std::fs::write(&path, bytes).unwrap();
-        let _ = NetworkFile::of(tensors.clone(), path.to_str());
+        let _ = NetworkFile::from_tensors(tensors.clone(), path.to_str());
     });
 }
 

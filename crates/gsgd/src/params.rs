@@ -277,7 +277,7 @@ fn changed<const D: usize>(
     change: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Param<Tensor<D>> {
     let (id, tensor, mapper) = param.consume();
-    let context = Context::of(&tensor);
+    let context = Context::from_tensor(&tensor);
     let tensor = change(tensor);
     Param::from_mapped_value(id, context.restore(tensor, id), mapper)
 }
@@ -291,7 +291,7 @@ struct Context {
 }
 
 impl Context {
-    fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+    fn from_tensor<const D: usize>(tensor: &Tensor<D>) -> Self {
         let checkpointing = tensor.gradient_checkpointing_strategy();
         Self {
             require_grad: tensor.is_require_grad(),

@@ -16,7 +16,7 @@ use crate::skeleton::SkeletonTree;
 /// More than a million paths, a batch norm, a grounded function or a frozen layer inside, or a model that does not fit
 /// its graph.
 pub fn enumerate<M: Module>(model: &M, graph: &ScaleGraph) -> Result<Paths, Error> {
-    params::with(model, graph, |network| Ok(Paths::of(network)?))
+    params::with(model, graph, |network| Ok(Paths::enumerate(network)?))
 }
 
 /// The sum over all paths p of `|v_p|` or `v_p^2`; see [`gsgd_core::paths::path_norm`].

@@ -17,7 +17,7 @@ pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Vec<f32> {
     let mut y = zeros(geometry.batch * outputs.entries());
     let sums = geometry.inputs * geometry.taps();
     let weights = Blocks::new(geometry.outputs, sums, |o, sum| weight[o * sums + sum]);
-    let share = Share::of(geometry);
+    let share = Share::new(geometry);
     y.par_chunks_mut(share.images * outputs.entries())
         .zip(x.par_chunks(share.images * share.image))
         .for_each_init(
@@ -47,7 +47,7 @@ pub fn forward(x: &[f32], weight: &[f32], geometry: &Geometry) -> Vec<f32> {
 /// The gradient of the weights, from that of the outputs.
 pub fn of_weight(x: &[f32], up: &[f32], geometry: &Geometry) -> Vec<f32> {
     let outputs = geometry.of_outputs();
-    let share = Share::of(geometry);
+    let share = Share::new(geometry);
     let size = geometry.outputs * geometry.inputs * geometry.taps();
     let totals: Vec<Vec<f32>> = up
         .par_chunks(share.images * outputs.entries())
@@ -89,7 +89,7 @@ pub fn of_weight(x: &[f32], up: &[f32], geometry: &Geometry) -> Vec<f32> {
 /// The gradient of the images, from that of the outputs and in its memory where they have one shape.
 pub fn of_images(weight: &[f32], up: FlexTensor, geometry: &Geometry) -> FlexTensor {
     let (outputs, taps) = (geometry.of_outputs(), geometry.taps());
-    let share = Share::of(geometry);
+    let share = Share::new(geometry);
     let row = geometry.row(share.at_a_time);
     // an entry of a phase is read by that phase's taps only, each from the other side; one without taps has gradient 0
     let phases: Vec<(usize, Blocks, Vec<usize>)> = (0..geometry.phases())
@@ -169,7 +169,7 @@ struct Share {
 }
 
 impl Share {
-    fn of(geometry: &Geometry) -> Self {
+    fn new(geometry: &Geometry) -> Self {
         let at_a_time = geometry.images_at_a_time();
         let pieces = geometry.batch.div_ceil(at_a_time);
         Self {

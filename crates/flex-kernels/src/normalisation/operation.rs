@@ -25,7 +25,7 @@ pub struct Normalisation {
 }
 
 impl Normalisation {
-    fn of<'a>(&'a self, [x, gamma, beta]: [&'a FlexTensor; 3]) -> BatchNormPasses<'a> {
+    fn passes<'a>(&'a self, [x, gamma, beta]: [&'a FlexTensor; 3]) -> BatchNormPasses<'a> {
         BatchNormPasses {
             gamma: gamma.storage(),
             beta: beta.storage(),
@@ -40,7 +40,7 @@ impl Operation<3, 3> for Normalisation {
     type State = Self;
 
     fn forward(self, [x, gamma, beta]: [FlexTensor; 3]) -> (FlexTensor, Self) {
-        let y = self.of([&x, &gamma, &beta]).forward(x.storage());
+        let y = self.passes([&x, &gamma, &beta]).forward(x.storage());
         (tensor(y, x.shape()), self)
     }
 
@@ -52,7 +52,7 @@ impl Operation<3, 3> for Normalisation {
     ) -> [Option<FlexTensor>; 3] {
         let mut up = own(up);
         let found = norm
-            .of([&x, &gamma, &beta])
+            .passes([&x, &gamma, &beta])
             .backward(x.storage(), up.storage_mut());
         let vector = |entries: Vec<f32>| {
             let shape = [entries.len()];

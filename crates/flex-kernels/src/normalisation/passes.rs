@@ -84,14 +84,14 @@ struct Affine {
 
 impl Affine {
     #[inline(always)]
-    fn of(self, x: f32) -> f32 {
+    fn apply(self, x: f32) -> f32 {
         (x - self.mean) * self.scale + self.beta
     }
 
     /// Whether ReLU makes it 0.
     #[inline(always)]
     fn is_cut(self, x: f32) -> bool {
-        self.of(x) <= 0.0
+        self.apply(x) <= 0.0
     }
 }
 
@@ -126,7 +126,7 @@ impl BatchNormPasses<'_> {
                         here,
                         x,
                         #[inline(always)]
-                        |x| affine.of(x),
+                        |x| affine.apply(x),
                     ),
                     Then::Relu => each(
                         here,
@@ -134,7 +134,7 @@ impl BatchNormPasses<'_> {
                         #[inline(always)]
                         |x| match affine.is_cut(x) {
                             true => 0.0,
-                            false => affine.of(x),
+                            false => affine.apply(x),
                         },
                     ),
                 }

@@ -119,7 +119,7 @@ struct Norms<'a> {
 }
 
 impl Norms<'_> {
-    fn of(&self, class: ScaleClass) -> Result<f64, Error> {
+    fn norm(&self, class: ScaleClass) -> Result<f64, Error> {
         let norm = (self.kappa[class.index()] * self.squares[class.index()]).sqrt();
         if norm.is_normal() {
             return Ok(norm);
@@ -141,11 +141,11 @@ impl Norms<'_> {
 
     fn tails(&self, param: usize) -> Result<Vec<f64>, Error> {
         let tails = &self.graph.edges[param].tails;
-        tails.iter().map(|&tail| self.of(tail)).collect()
+        tails.iter().map(|&tail| self.norm(tail)).collect()
     }
 
     fn finish(self) -> Result<Vec<f64>, Error> {
-        self.graph.classes().map(|class| self.of(class)).collect()
+        self.graph.classes().map(|class| self.norm(class)).collect()
     }
 }
 

@@ -23,7 +23,7 @@ impl EntryList {
     }
 
     /// Positions in lists.
-    pub fn of(&self) -> &[u32] {
+    pub fn positions(&self) -> &[u32] {
         &self.of
     }
 

@@ -68,7 +68,7 @@ pub trait Matrix: Clone {
     fn scale(self, by: &RowColScale) -> Self;
 
     /// x and another matrix, scaled and added; see [`ScaledSum`].
-    fn combine(self, y: &Self, by: &ScaledSum) -> Passed<Self>;
+    fn combine(self, y: &Self, by: &ScaledSum) -> Combined<Self>;
 
     /// Whether [`advance`](Self::advance) gives weights and moments that are finite; nothing is changed.
     fn advances_finitely(
@@ -119,7 +119,7 @@ pub struct ScaledSum<'a> {
 }
 
 /// A new matrix.
-pub struct Passed<M: Matrix> {
+pub struct Combined<M: Matrix> {
     /// The matrix.
     pub matrix: M,
     /// Whether all was finite, before single entries were set.

@@ -41,7 +41,10 @@ impl RowColScale {
             return Some(self);
         }
         let limit = precision.limit();
-        let (row, column) = (Exponents::of(&self.rows)?, Exponents::of(&self.columns)?);
+        let (row, column) = (
+            Exponents::from_factors(&self.rows)?,
+            Exponents::from_factors(&self.columns)?,
+        );
         let shift = (row.high + row.low - column.high - column.low) / 4;
         if row.high - shift > limit
             || row.low - shift < -limit
@@ -60,7 +63,10 @@ impl RowColScale {
 
     /// Whether every product of a row and a column factor lies in the range of a number type.
     pub fn products_fit(&self, precision: Precision) -> bool {
-        let (rows, columns) = (Exponents::of(&self.rows), Exponents::of(&self.columns));
+        let (rows, columns) = (
+            Exponents::from_factors(&self.rows),
+            Exponents::from_factors(&self.columns),
+        );
         let (Some(rows), Some(columns)) = (rows, columns) else {
             return false;
         };
@@ -92,7 +98,7 @@ impl Exponents {
     ///
     /// Works on the numbers as they are stored, whose order is that of their sizes: log2 would cost more than the
     /// pass over a small matrix.
-    fn of(factors: &[f64]) -> Option<Self> {
+    fn from_factors(factors: &[f64]) -> Option<Self> {
         const SIGN: u64 = 1 << 63;
         let (mut low, mut high) = (u64::MAX, 0);
         for factor in factors {

@@ -52,7 +52,7 @@ impl Paths {
     ///
     /// # Errors
     /// More than a million paths, a batch norm, a grounded function or a frozen layer inside.
-    pub fn of<M: Matrix>(network: Network<M>) -> Result<Self, Error> {
+    pub fn enumerate<M: Matrix>(network: Network<M>) -> Result<Self, Error> {
         let graph = network.graph;
         graph.refuse_frozen("enumerating paths")?;
         if graph

@@ -157,12 +157,12 @@ impl ScaleGraphBuilder {
         self.node(Source::Input, Some(vec![0; width]))
     }
 
-    /// ReLU: positively homogeneous, so the classes pass.
+    /// ReLU: positively homogeneous, so the classes go through it.
     pub fn relu(&mut self, x: Channels) -> Channels {
         self.leaky_relu(x, 0.0)
     }
 
-    /// Leaky ReLU, with its slope below zero: positively homogeneous, so the classes pass.
+    /// Leaky ReLU, with its slope below zero: positively homogeneous, so the classes go through it.
     pub fn leaky_relu(&mut self, x: Channels, negative_slope: f64) -> Channels {
         let Some(from) = self.own(x, "relu") else {
             return x;
@@ -175,22 +175,22 @@ impl ScaleGraphBuilder {
         self.node(source, classes)
     }
 
-    /// Dropout scales by 0 or a constant: the classes pass.
+    /// Dropout scales by 0 or a constant: the classes go through it.
     pub fn dropout(&mut self, x: Channels) -> Channels {
         x
     }
 
-    /// Max pooling, adaptive or not: the classes pass.
+    /// Max pooling, adaptive or not: the classes go through it.
     pub fn max_pool(&mut self, x: Channels) -> Channels {
         x
     }
 
-    /// Average pooling, adaptive, global or not: the classes pass.
+    /// Average pooling, adaptive, global or not: the classes go through it.
     pub fn avg_pool(&mut self, x: Channels) -> Channels {
         x
     }
 
-    /// Padding with zeros: the classes pass.
+    /// Padding with zeros: the classes go through it.
     pub fn pad(&mut self, x: Channels) -> Channels {
         x
     }

@@ -7,7 +7,7 @@ pub enum BatchNormTreatment {
     /// invariant, but for the layer's epsilon.
     #[default]
     Exact,
-    /// As in the paper's experiments: the class passes as if there were no batch norm, gamma and beta are stepped in
+    /// As in the paper's experiments: the classes go through as if there were no batch norm, gamma and beta are stepped in
     /// weight space, and gradients of the layer before are multiplied by the l2 norm of each unit's incoming weights.
     /// An approximation: rescaling such a network changes its function.
     Paper,

@@ -228,7 +228,7 @@ fn images(plan: &Plan, jobs: &[Job], how: &How) -> Result<Images> {
                     format!("method `{}`", text::printable(&plan.methods[*method].name))
                 })?;
             }
-            place.insert(Fingerprint::of(&data));
+            place.insert(Fingerprint::from_dataset(&data));
         }
     }
     Ok(images)

@@ -36,7 +36,7 @@ impl Inspect {
         stages.next("reading");
         let network = self.network.open()?.without_file();
         stages.next("computing norms");
-        let report = Report::of(&network)?;
+        let report = Report::from_network(&network)?;
         drop(stages);
         let file = self.network.file.display().to_string();
         match self.json {

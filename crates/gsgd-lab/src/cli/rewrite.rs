@@ -96,7 +96,7 @@ impl Files {
             network = norms.put_back(network, &scaling)?;
         }
         stages.next("computing outputs again");
-        let found_outputs = Difference::of(&before, &outputs(&network)?)?;
+        let found_outputs = Difference::between(&before, &outputs(&network)?)?;
         self.check(&found_outputs, network.number())?;
         stages.next("writing");
         network.tensors.write(&self.out)?;
@@ -186,7 +186,7 @@ impl Difference {
     ///
     /// # Errors
     /// No outputs were finite before.
-    fn of(before: &[Vec<Tensor<2>>], after: &[Vec<Tensor<2>>]) -> Result<Self> {
+    fn between(before: &[Vec<Tensor<2>>], after: &[Vec<Tensor<2>>]) -> Result<Self> {
         let mut found: Option<Self> = None;
         for (before, after) in before.iter().flatten().zip(after.iter().flatten()) {
             let size: f64 = before.clone().abs().max().into_scalar();

@@ -112,7 +112,7 @@ impl Train {
         if self.save_init {
             models::save(&state.model, &prepared.config, &folder.path().join(INIT))?;
         }
-        let origin = Origin::of(&settings, &data)?;
+        let origin = Origin::new(&settings, &data)?;
         let total = steps(&settings, prepared.splits.train.len());
         let watch = Watch::new(
             &folder,
@@ -133,7 +133,7 @@ impl Resume {
         let data = settings.open_data().context("data")?;
         self.watch.tell(&data.notes);
         let prepared = prepare(&settings, &data)?;
-        let origin = Origin::of(&settings, &data)?;
+        let origin = Origin::new(&settings, &data)?;
         // every weight is in the checkpoint: the start's file is not looked for
         let like = Model::he(&prepared.config, settings.seed, &Device::flex().autodiff());
         let like = settings.freeze.apply(like);

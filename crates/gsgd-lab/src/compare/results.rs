@@ -273,7 +273,7 @@ fn loss(epoch: &Epoch, validated: bool) -> Option<f64> {
 /// The rate with the least mean loss among those with which every run is done.
 fn choice(rates: &[Rate], validated: bool) -> Option<usize> {
     let means = rates.iter().enumerate().filter_map(|(at, rate)| {
-        let mean = Summary::of(&rate.last(|epoch| loss(epoch, validated))?)?.mean;
+        let mean = Summary::from_values(&rate.last(|epoch| loss(epoch, validated))?)?.mean;
         mean.is_finite().then_some((at, mean))
     });
     means.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)

@@ -17,7 +17,7 @@ pub struct Summary {
 
 impl Summary {
     /// `None` of nothing.
-    pub fn of(values: &[f64]) -> Option<Self> {
+    pub fn from_values(values: &[f64]) -> Option<Self> {
         let count = values.len();
         if count == 0 {
             return None;
@@ -49,9 +49,9 @@ pub struct Paired {
 
 impl Paired {
     /// Of `b - a`; `None` without pairs.
-    pub fn of(a: &[f64], b: &[f64]) -> Option<Self> {
+    pub fn new(a: &[f64], b: &[f64]) -> Option<Self> {
         let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
-        let difference = Summary::of(&differences)?;
+        let difference = Summary::from_values(&differences)?;
         let p = difference
             .deviation
             .filter(|&d| d > 0.0)
@@ -78,16 +78,16 @@ mod tests {
     /// The textbook's: t(0.975) is 4.302653 with 2 and 2.776445 with 4 degrees of freedom.
     #[test]
     fn intervals_are_those_of_the_table() {
-        let three = Summary::of(&[1.0, 2.0, 3.0]).unwrap();
+        let three = Summary::from_values(&[1.0, 2.0, 3.0]).unwrap();
         close(three.deviation.unwrap(), 1.0);
         close(three.interval.unwrap(), 4.302653 / 3f64.sqrt());
-        let five = Summary::of(&[2.0, 4.0, 4.0, 5.0, 10.0]).unwrap();
+        let five = Summary::from_values(&[2.0, 4.0, 4.0, 5.0, 10.0]).unwrap();
         close(five.mean, 5.0);
         close(five.deviation.unwrap(), 3.0);
         close(five.interval.unwrap(), 2.776445 * 3.0 / 5f64.sqrt());
-        let one = Summary::of(&[7.0]).unwrap();
+        let one = Summary::from_values(&[7.0]).unwrap();
         assert_eq!((one.mean, one.deviation, one.interval), (7.0, None, None));
-        assert_eq!(Summary::of(&[]), None);
+        assert_eq!(Summary::from_values(&[]), None);
     }
 
     /// Student's own sleep data (1908): t = 4.0621 with 9 degrees of freedom, p = 0.002833.
@@ -95,10 +95,10 @@ mod tests {
     fn the_paired_test_gives_students_own_result() {
         let a = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0];
         let b = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4];
-        let test = Paired::of(&a, &b).unwrap();
+        let test = Paired::new(&a, &b).unwrap();
         close(test.difference.mean, 1.58);
         assert!((test.p.unwrap() - 0.002833).abs() < 1e-6);
-        assert_eq!(Paired::of(&[1.0], &[2.0]).unwrap().p, None);
-        assert_eq!(Paired::of(&[1.0, 2.0], &[2.0, 3.0]).unwrap().p, None);
+        assert_eq!(Paired::new(&[1.0], &[2.0]).unwrap().p, None);
+        assert_eq!(Paired::new(&[1.0, 2.0], &[2.0, 3.0]).unwrap().p, None);
     }
 }

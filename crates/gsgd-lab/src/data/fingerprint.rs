@@ -26,12 +26,12 @@ struct SplitFingerprint {
 
 impl Fingerprint {
     /// Of a data set.
-    pub fn of(data: &Dataset) -> Self {
+    pub fn from_dataset(data: &Dataset) -> Self {
         Self {
             shape: data.shape.to_string(),
             classes: data.classes,
-            train: SplitFingerprint::of(&data.train),
-            test: SplitFingerprint::of(&data.test),
+            train: SplitFingerprint::from_split(&data.train),
+            test: SplitFingerprint::from_split(&data.test),
         }
     }
 
@@ -74,7 +74,7 @@ impl Fingerprint {
 }
 
 impl SplitFingerprint {
-    fn of(split: &Split) -> Self {
+    fn from_split(split: &Split) -> Self {
         const AT_A_TIME: usize = 1 << 12;
         let mut pixels = Hasher::new();
         let mut bytes = Vec::with_capacity(2 * AT_A_TIME);

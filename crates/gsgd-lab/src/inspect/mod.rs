@@ -86,7 +86,7 @@ impl Report {
     ///
     /// # Errors
     /// Its layers do not fit together.
-    pub fn of(network: &NetworkFile) -> Result<Self> {
+    pub fn from_network(network: &NetworkFile) -> Result<Self> {
         let scales = network.scale_graph()?;
         let net = &network.net;
         let ratios = imbalances(net, &scales)?;
@@ -101,7 +101,7 @@ impl Report {
             .collect();
         least_balanced.sort_by(|a, b| b.1.ln().abs().total_cmp(&a.1.ln().abs()));
         least_balanced.truncate(LISTED);
-        let (skeleton, no_skeleton) = match Skeletal::of(net, &scales) {
+        let (skeleton, no_skeleton) = match Skeletal::new(net, &scales) {
             Ok(skeletal) => (Some(skeletal), None),
             // every error is of weights that are zero, or so small or large that products are
             Err(error) => (None, Some(without_skeleton(&error, network))),
@@ -149,7 +149,7 @@ struct Skeletal {
 }
 
 impl Skeletal {
-    fn of(net: &Net, scales: &ScaleGraph) -> Result<Self, Error> {
+    fn new(net: &Net, scales: &ScaleGraph) -> Result<Self, Error> {
         let largest = largest(net, scales)?;
         let least = |tree: &SkeletonTree| -> Result<f64, Error> {
             let weights = skeleton::weights(net, scales, tree)?;

@@ -26,7 +26,7 @@ pub fn fold(graph: &Graph, tensors: &Tensors, factor: Factor) -> Result<(Graph, 
     for (norm, node) in graph.nodes.iter().enumerate() {
         if let Op::BatchNorm { .. } = node.op {
             let inside = || format!("batch norm `{}`", node.name);
-            let pair = Pair::of(graph, norm, &readers, tensors).with_context(inside)?;
+            let pair = Pair::new(graph, norm, &readers, tensors).with_context(inside)?;
             added.extend(pair.added(tensors));
             all.push(pair.folded(tensors, factor).with_context(inside)?);
         }
@@ -64,7 +64,7 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     /// That of the batch norm at `norm`, in a graph whose values have this many readers.
-    fn of(graph: &'a Graph, norm: usize, readers: &[usize], tensors: &Tensors) -> Result<Self> {
+    fn new(graph: &'a Graph, norm: usize, readers: &[usize], tensors: &Tensors) -> Result<Self> {
         let node = &graph.nodes[norm];
         let Op::BatchNorm {
             weight: gamma,
@@ -225,7 +225,7 @@ pub fn unfold(
                 bail!("batch norm `{}`: `{name}` cannot change: {why}", node.name);
             }
         }
-        let pair = Pair::of(graph, at, &readers, tensors)?;
+        let pair = Pair::new(graph, at, &readers, tensors)?;
         let by = scaled
             .get(&pair.folded_bias(tensors))
             .with_context(|| format!("`{}` was not folded", node.name))?;

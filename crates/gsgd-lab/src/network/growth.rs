@@ -79,7 +79,7 @@ impl<'a> Sizes<'a> {
         }
     }
 
-    fn of(&self, node: &Node<'a>, input: usize) -> &[f64] {
+    fn numbers_of(&self, node: &Node<'a>, input: usize) -> &[f64] {
         let numbers = node
             .input
             .get(input)
@@ -97,14 +97,18 @@ impl<'a> Sizes<'a> {
             whole.into_iter().flatten().collect::<Vec<f64>>()
         };
         match node.op_type {
-            OpType::ConstantOfShape => product(self.of(node, 0)),
-            OpType::Expand | OpType::Tile | OpType::CenterCropPad => product(self.of(node, 1)),
-            OpType::Reshape => product(self.of(node, 1)),
-            OpType::Pad => largest(&[self.of(node, 1), &listed("pads")].concat()),
-            OpType::Resize => product(self.of(node, 2)).max(product(self.of(node, 3))),
-            OpType::Upsample => product(self.of(node, 1)),
-            OpType::OneHot => product(self.of(node, 1)),
-            OpType::Range => match [0, 1, 2].map(|at| self.of(node, at)) {
+            OpType::ConstantOfShape => product(self.numbers_of(node, 0)),
+            OpType::Expand | OpType::Tile | OpType::CenterCropPad => {
+                product(self.numbers_of(node, 1))
+            }
+            OpType::Reshape => product(self.numbers_of(node, 1)),
+            OpType::Pad => largest(&[self.numbers_of(node, 1), &listed("pads")].concat()),
+            OpType::Resize => {
+                product(self.numbers_of(node, 2)).max(product(self.numbers_of(node, 3)))
+            }
+            OpType::Upsample => product(self.numbers_of(node, 1)),
+            OpType::OneHot => product(self.numbers_of(node, 1)),
+            OpType::Range => match [0, 1, 2].map(|at| self.numbers_of(node, at)) {
                 [&[start], &[end], &[step]] if step != 0.0 => (end - start) / step,
                 _ => 1.0,
             },

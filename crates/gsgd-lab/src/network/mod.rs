@@ -59,14 +59,15 @@ impl NetworkFile {
     /// # Errors
     /// The file cannot be read, its tensors are missing, additional, misshapen or not finite.
     pub fn open(path: &Path, arch: Option<&str>) -> Result<Self> {
-        Self::of(Tensors::open(path)?, arch).with_context(|| format!("in {}", path.display()))
+        Self::from_tensors(Tensors::open(path)?, arch)
+            .with_context(|| format!("in {}", path.display()))
     }
 
     /// The network of these tensors, of which `arch` says the layers where the file does not.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
-    pub fn of(tensors: Tensors, arch: Option<&str>) -> Result<Self> {
+    pub fn from_tensors(tensors: Tensors, arch: Option<&str>) -> Result<Self> {
         let (graph, about, guess) = graph_of(&tensors, arch)?;
         Ok(Self {
             guess,

@@ -388,8 +388,8 @@ fn compute(node: &Node, weights: Option<&Weights>, mut read: Vec<Value>) -> Resu
         }
         (Op::Flatten {}, _, x) => Flat(x.flat()),
         (Op::Identity {}, _, x) => x,
-        (Op::Function { function }, _, Flat(x)) => Flat(function.of(x)),
-        (Op::Function { function }, _, Maps(x)) => Maps(function.of(x)),
+        (Op::Function { function }, _, Flat(x)) => Flat(function.apply(x)),
+        (Op::Function { function }, _, Maps(x)) => Maps(function.apply(x)),
         (Op::Opaque { kind, .. }, ..) => bail!("{kind} cannot be computed here"),
         (op, ..) => bail!("{op:?} cannot take what it reads"),
     })
@@ -436,7 +436,7 @@ impl Window {
 }
 
 impl Function {
-    fn of<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+    fn apply<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Sigmoid => activation::sigmoid(x),
             Self::Tanh => activation::tanh(x),

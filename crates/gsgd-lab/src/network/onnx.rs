@@ -24,7 +24,7 @@ pub fn graph(tensors: &Tensors) -> Result<Graph> {
         computed: HashMap::new(),
         reshaped: HashSet::new(),
         shapes: HashMap::new(),
-        reads: Reads::of(file, tensors)?,
+        reads: Reads::from_graph(file, tensors)?,
     };
     for value in file.value_info.iter().chain(&file.output) {
         reader.shapes.insert(value.name, value);

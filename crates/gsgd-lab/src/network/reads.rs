@@ -18,7 +18,7 @@ impl<'a> Reads<'a> {
     ///
     /// # Errors
     /// A node reads what nothing before it gives.
-    pub fn of(graph: &'a Graph<'a>, tensors: &Tensors) -> Result<Self> {
+    pub fn from_graph(graph: &'a Graph<'a>, tensors: &Tensors) -> Result<Self> {
         let mut reads = Self {
             by_name: HashMap::new(),
             aliases: HashMap::new(),

@@ -152,7 +152,7 @@ impl Tensors {
         let views = stored.iter().map(|tensor| {
             let found = reader.get(&tensor.path);
             let found = found.with_context(|| format!("`{}` is not there", tensor.name))?;
-            Ok((tensor.name.as_str(), Lazy::of(found)?))
+            Ok((tensor.name.as_str(), Lazy::new(found)?))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
         let shared = stored
@@ -258,7 +258,7 @@ impl Tensors {
     /// # Errors
     /// There is no such tensor, or it holds no floating point numbers.
     pub fn transposed<T: Element>(&self, name: &str) -> Result<Vec<T>> {
-        let order = Order::Transposed.of(self.known(name)?);
+        let order = Order::Transposed.places(self.known(name)?);
         self.in_order(name, order)
     }
 
@@ -306,7 +306,7 @@ impl Tensors {
 
     fn put<T: Element>(&mut self, name: &str, values: &[T], order: Order) -> Result<()> {
         let entry = self.entry(name)?;
-        let (number, order) = (entry.number, order.of(&entry.shape));
+        let (number, order) = (entry.number, order.places(&entry.shape));
         let place = entry.place.clone();
         let bytes = &mut self.bytes[place];
         let fits = match number {
@@ -398,7 +398,7 @@ pub enum Order {
 }
 
 impl Order {
-    fn of(self, shape: &[usize]) -> Places {
+    fn places(self, shape: &[usize]) -> Places {
         match (self, shape) {
             (Self::Transposed, &[rows, columns]) => Places::Across([rows, columns]),
             _ => Places::InTurn,
@@ -468,7 +468,7 @@ struct Lazy<'a> {
 }
 
 impl<'a> Lazy<'a> {
-    fn of(tensor: &'a pytorch_reader::Tensor) -> Result<Self> {
+    fn new(tensor: &'a pytorch_reader::Tensor) -> Result<Self> {
         // corrupt data is found here, where it can be reported
         let length = tensor.read()?.len();
         ensure!(length == tensor.byte_len(), "`{}` is cut off", tensor.name);

@@ -271,7 +271,7 @@ fn a_result_of_one_number_per_example_has_one_feature() {
         }),
         ..Default::default()
     });
-    let network = NetworkFile::of(Tensors::of_onnx(bytes).unwrap(), None).unwrap();
+    let network = NetworkFile::from_tensors(Tensors::of_onnx(bytes).unwrap(), None).unwrap();
     assert_eq!(network.opaque(), [("sum".to_string(), "Total".to_string())]);
     assert_eq!(network.net.graph().nodes.last().unwrap().shape, [2]);
 }
@@ -327,7 +327,7 @@ fn a_bias_of_another_shape_is_not_taken_for_one_of_the_outputs() {
         let axis = TensorProto::from_i64("axis", vec![1], vec![1]);
         graph.initializer.push(axis);
         let tensors = Tensors::of_onnx(unpack::unpacked(&onnx_rs::encode(&model))).unwrap();
-        let network = NetworkFile::of(tensors, None).unwrap();
+        let network = NetworkFile::from_tensors(tensors, None).unwrap();
         let opaque = network.opaque();
         assert_eq!(opaque.len(), unknown, "{opaque:?}");
         assert!(opaque.iter().all(|(_, kind)| kind == "Gemm"));

@@ -218,7 +218,7 @@ fn line(
             values.filter(|value| value.is_finite()).collect()
         };
         let (xs, ys) = (values(&|epoch| Some(x(epoch))), values(y));
-        if let (Some(x), Some(y)) = (Summary::of(&xs), Summary::of(&ys)) {
+        if let (Some(x), Some(y)) = (Summary::from_values(&xs), Summary::from_values(&ys)) {
             line.points.push((x.mean, y.mean));
             line.band.push(ends(&ys));
         }
@@ -239,7 +239,10 @@ fn sensitivity(results: &Results) -> Figure {
     let line = |(method, style): (&crate::compare::MethodResults, Style)| {
         let point = |rate: &Rate| {
             let values = rate.last(|epoch| results.loss(epoch))?;
-            Some(((rate.lr, Summary::of(&values)?.mean), ends(&values)))
+            Some((
+                (rate.lr, Summary::from_values(&values)?.mean),
+                ends(&values),
+            ))
         };
         let (points, band) = method.rates.iter().filter_map(point).unzip();
         Line {

@@ -55,7 +55,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
     let test_error = |rate: &Rate| rate.last(|epoch| Some(epoch.test_error));
     let best = |run: &Run| best(run, results).map(|epoch| epoch.test_error);
     let judged = results.methods.first().and_then(|method| method.judged());
-    let first_time = judged.and_then(|rate| Summary::of(&rate.milliseconds()));
+    let first_time = judged.and_then(|rate| Summary::from_values(&rate.milliseconds()));
     let row = |(at, method): (usize, &crate::compare::MethodResults)| {
         let rate = method.judged();
         let mut others = results.methods.iter();
@@ -63,7 +63,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
             Some(name) => others.find(|method| method.name == text::printable(name)),
             None => others.next(),
         };
-        let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::of(&values));
+        let of = |values: Option<Vec<f64>>| values.and_then(|values| Summary::from_values(&values));
         let errors = rate.and_then(test_error);
         let all = || method.rates.iter().flat_map(|rate| &rate.runs);
         let failures: Vec<&Ending> = all()
@@ -88,7 +88,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
                 .filter(|other| other.name != method.name)
                 .and_then(|other| {
                     let paired =
-                        Paired::of(&other.judged().and_then(test_error)?, errors.as_ref()?)?;
+                        Paired::new(&other.judged().and_then(test_error)?, errors.as_ref()?)?;
                     Some((other.name.clone(), paired))
                 }),
             slowdown: milliseconds

@@ -127,7 +127,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
             .map(|method| {
                 let at = (method..results.methods.len()).step_by(METHODS.len());
                 let points = at.filter_map(|at| {
-                    let summary = Summary::of(&values(at, error)?)?;
+                    let summary = Summary::from_values(&values(at, error)?)?;
                     Some((widths[at], summary.mean, summary.interval.unwrap_or(0.0)))
                 });
                 line(METHODS[method].0, COLORS[method], points)
@@ -145,7 +145,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
                 let points = at.filter_map(|at| {
                     let sgd = values(at + baseline, error)?;
                     let gsgd = values(at + METHODS.len() - 1, error)?;
-                    let gap = Paired::of(&gsgd, &sgd)?.difference;
+                    let gap = Paired::new(&gsgd, &sgd)?.difference;
                     Some((ratio(widths[at]), gap.mean, gap.interval.unwrap_or(0.0)))
                 });
                 line(METHODS[baseline].0, COLORS[baseline], points)

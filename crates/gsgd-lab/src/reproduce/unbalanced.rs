@@ -68,7 +68,7 @@ pub fn figure(parts: &[(&ExperimentPart, Results)]) -> Figure {
             let errors = method
                 .judged()?
                 .last(|epoch| Some(100.0 * epoch.test_error))?;
-            let error = Summary::of(&errors)?;
+            let error = Summary::from_values(&errors)?;
             let half = error.interval.unwrap_or(0.0);
             let ends = (error.mean - half, error.mean + half);
             Some(((method.settings.unbalance, error.mean), ends))

@@ -47,7 +47,7 @@ pub struct Batch {
 
 impl Batch {
     /// The examples as they are, or varied.
-    pub fn of(inputs: &Inputs, examples: &[usize], varied: Option<Varied>) -> Self {
+    pub fn from_examples(inputs: &Inputs, examples: &[usize], varied: Option<Varied>) -> Self {
         let mut x = Vec::with_capacity(examples.len() * inputs.features());
         for &example in examples {
             match varied {
@@ -91,7 +91,7 @@ pub fn each(
 ) {
     let mut batches = order
         .chunks(size)
-        .map(|examples| Batch::of(inputs, examples, Some(varied)));
+        .map(|examples| Batch::from_examples(inputs, examples, Some(varied)));
     if size * inputs.features() < LARGE {
         batches.all(step);
         return;

@@ -264,7 +264,7 @@ mod tests {
         let table = "arch = \"mlp:49-1-1-10\"\noptimizer = \"g-adam\"";
         let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
         let data = Dataset::open(&settings.data).unwrap();
-        let origin = Origin::of(&settings, &data).unwrap();
+        let origin = Origin::new(&settings, &data).unwrap();
         let model = Model::he(&settings.model_config(&data), 0, &Device::flex().autodiff());
         let state = begin(&settings, model).unwrap();
         let progress = Progress {

@@ -24,10 +24,10 @@ impl Origin {
     ///
     /// # Errors
     /// A setting cannot be written down.
-    pub fn of(settings: &Settings, data: &Dataset) -> Result<Self> {
+    pub fn new(settings: &Settings, data: &Dataset) -> Result<Self> {
         Ok(Self {
             settings: toml::Table::try_from(settings)?,
-            data: Fingerprint::of(data),
+            data: Fingerprint::from_dataset(data),
         })
     }
 

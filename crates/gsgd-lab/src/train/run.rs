@@ -463,7 +463,7 @@ fn evaluate(
         if !go_on() {
             return None;
         }
-        let (x, y) = Batch::of(inputs, examples, None).on(&device);
+        let (x, y) = Batch::from_examples(inputs, examples, None).on(&device);
         let logits = model.forward(x);
         let right = logits.clone().argmax(1).flatten::<1>(0, 1).equal(y.clone());
         let right: i64 = right.int().sum().into_scalar();

@@ -126,15 +126,15 @@ fn sum_of(x: Tensor<2>, of_x: &RowColScale, y: Tensor<2>, of_y: &RowColScale) ->
 }
 
 /// A matrix, and whether it was finite before single entries were set.
-type Passed = (Tensor<2>, Tensor<1>);
+type Combined = (Tensor<2>, Tensor<1>);
 
-fn passed(x: Tensor<2>, fixed: Entries) -> Passed {
+fn combined(x: Tensor<2>, fixed: Entries) -> Combined {
     let finite = is_finite(&x);
     (scatter(x, fixed), finite)
 }
 
-pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &ScaledSum) -> Passed {
-    passed(sum_of(x, by.of_x, y, by.of_y), by.fixed)
+pub fn combine(x: Tensor<2>, y: Tensor<2>, by: &ScaledSum) -> Combined {
+    combined(sum_of(x, by.of_x, y, by.of_y), by.fixed)
 }
 
 /// Weights and moments after a step, no single entry set.

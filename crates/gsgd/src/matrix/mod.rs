@@ -11,7 +11,7 @@ mod tests;
 
 use burn::tensor::{DType, Tensor, Transaction};
 use gsgd_core::matrix::{
-    Entries, FromNumbers, HeadSums, Matrix, MomentStep, Passed, Power, Precision, Readback,
+    Combined, Entries, FromNumbers, HeadSums, Matrix, MomentStep, Power, Precision, Readback,
     RowColScale, ScaledSum, Side,
 };
 
@@ -87,8 +87,8 @@ fn device<T: FromNumbers>(numbers: Tensor<1>) -> Readback<T, BurnMatrix> {
     Readback::Device(Box::new(numbers))
 }
 
-fn passed((matrix, finite): (Tensor<2>, Tensor<1>)) -> Passed<BurnMatrix> {
-    Passed {
+fn combined((matrix, finite): (Tensor<2>, Tensor<1>)) -> Combined<BurnMatrix> {
+    Combined {
         matrix: matrix.into(),
         finite: device(finite),
     }
@@ -193,17 +193,17 @@ impl Matrix for BurnMatrix {
         }
     }
 
-    fn combine(self, y: &Self, by: &ScaledSum) -> Passed<Self> {
+    fn combine(self, y: &Self, by: &ScaledSum) -> Combined<Self> {
         match (self, y) {
             #[cfg(feature = "flex")]
             (Self::Memory(x), Self::Memory(y)) => {
-                let Passed { matrix, finite } = x.combine(y, by);
-                Passed {
+                let Combined { matrix, finite } = x.combine(y, by);
+                Combined {
                     matrix: Self::Memory(matrix),
                     finite: host(finite),
                 }
             }
-            (x, y) => passed(dense::combine(x.into(), y.clone().into(), by)),
+            (x, y) => combined(dense::combine(x.into(), y.clone().into(), by)),
         }
     }
 

@@ -41,7 +41,7 @@ impl<'a, M: Matrix> PathFrame<'a, M> {
         let u: Vec<f64> = skeleton.iter().zip(g).map(|(w, g)| w * g).collect();
         if !all(&u, f64::is_finite) {
             let finite = |&of: &u32| u[of as usize].is_finite();
-            let mut lists = chart.entries.iter().map(|entries| entries.all.of());
+            let mut lists = chart.entries.iter().map(|entries| entries.all.positions());
             let param = lists.position(|list| !list.iter().all(finite));
             return Err(network.not_finite(param.expect("it was gathered from one")));
         }

@@ -13,7 +13,7 @@ pub(super) struct Fixed<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Fixed<'a, N> {
-    pub fn of(entries: Entries<'a>, of_moments: [&'a [f64]; N]) -> Self {
+    pub fn new(entries: Entries<'a>, of_moments: [&'a [f64]; N]) -> Self {
         Self {
             entries,
             of_moments,

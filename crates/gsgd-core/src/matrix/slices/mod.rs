@@ -24,7 +24,7 @@ pub use real::Real;
 pub(super) use real::vectorised;
 
 use super::{
-    Entries, HeadSums, Matrix, MomentStep, Passed, Power, Precision, Readback, RowColScale,
+    Combined, Entries, HeadSums, Matrix, MomentStep, Power, Precision, Readback, RowColScale,
     ScaledSum, Side,
 };
 use fixed::Fixed;
@@ -178,12 +178,12 @@ impl<S: Slices> Matrix for S {
         self
     }
 
-    fn combine(mut self, y: &S, by: &ScaledSum) -> Passed<S> {
+    fn combine(mut self, y: &S, by: &ScaledSum) -> Combined<S> {
         let grid = grid_of(&self, by.of_x);
         let finite = by_precision!(self, E => {
             passes::combine::<E>(grid, self.values_mut(), y.values(), by)
         });
-        Passed {
+        Combined {
             matrix: self,
             finite: finite.into(),
         }
@@ -217,7 +217,7 @@ impl<S: Slices> Matrix for S {
 
     fn scatter(mut self, entries: Entries) -> S {
         by_precision!(self, E => {
-            Fixed::of(entries, []).set::<E>(0, self.values_mut(), [])
+            Fixed::new(entries, []).set::<E>(0, self.values_mut(), [])
         });
         self
     }

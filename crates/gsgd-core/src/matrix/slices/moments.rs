@@ -50,8 +50,8 @@ pub fn advance<'a, E: Real>(
 }
 
 /// Factors of the gradient, of weights and of their change.
-fn factors<E: Real>(by: &MomentStep) -> [Factors<E>; 3] {
-    [by.gradient, by.of_weights, by.of_change].map(Factors::of)
+fn factors<'a, E: Real>(by: &MomentStep<'a>) -> [Factors<'a, E>; 3] {
+    [by.gradient, by.of_weights, by.of_change].map(Factors::from_scale)
 }
 
 /// As many as a rule has.
@@ -90,7 +90,7 @@ fn rows_are_finite<E: Real, const N: usize>(
                 let mut finite = true;
                 for row in rows.clone() {
                     let (line, at) = (grid.line(row), grid.columns_at(row));
-                    let of_row = [gr[row], ar[row], br[row]];
+                    let of_row = [gr, ar, br].map(|rows| E::from_f64(rows[row]));
                     let columns = [&gc[at.clone()], &ac[at.clone()], &bc[at]];
                     let moments = moments.map(|m| &m[line.clone()]);
                     let (g, w) = (&g[line.clone()], &w[line]);
@@ -138,7 +138,7 @@ fn advance_rows<E: Real, const N: usize>(
         g,
         moments,
         w,
-        Fixed::of(
+        Fixed::new(
             by.fixed,
             std::array::from_fn(|at| &by.fixed_moments[at][..]),
         ),
@@ -152,7 +152,7 @@ fn advance_rows<E: Real, const N: usize>(
                 w,
                 #[inline(always)]
                 |row, at, g, moments, w| {
-                    let of_row = [gr[row], ar[row], br[row]];
+                    let of_row = [gr, ar, br].map(|rows| E::from_f64(rows[row]));
                     let columns = [&gc[at.clone()], &ac[at.clone()], &bc[at]];
                     advance_line(g, moments, w, of_row, columns, step);
                     true

@@ -6,36 +6,36 @@ use super::grid::Grid;
 use super::real::{Greatest, narrow, vectorised};
 use crate::matrix::{RowColScale, ScaledSum};
 
-/// Factors in the type of the entries.
-pub(super) struct Factors<E> {
-    pub rows: Vec<E>,
-    pub columns: Vec<E>,
+/// Factors of rows, and those of columns in the type of the entries.
+pub(super) struct Factors<'a, E> {
+    rows: &'a [f64],
+    columns: Vec<E>,
 }
 
-impl<E: Real> Factors<E> {
-    pub fn of(scale: &RowColScale) -> Self {
+impl<'a, E: Real> Factors<'a, E> {
+    pub fn from_scale(scale: &'a RowColScale) -> Self {
         Self {
-            rows: narrow(&scale.rows),
+            rows: &scale.rows,
             columns: narrow(&scale.columns),
         }
     }
 
     /// Of rows and of columns.
     #[inline(always)]
-    pub fn lists(&self) -> (&[E], &[E]) {
-        (&self.rows, &self.columns)
+    pub fn lists(&self) -> (&[f64], &[E]) {
+        (self.rows, &self.columns)
     }
 }
 
 pub fn scale<E: Real>(grid: Grid, x: &mut [E], by: &RowColScale) {
-    let by = Factors::<E>::of(by);
+    let by = Factors::<E>::from_scale(by);
     vectorised(
         #[inline(always)]
         || {
             let (rows, columns) = by.lists();
             for (row, x) in x.chunks_exact_mut(grid.columns).enumerate() {
                 for (x, &column) in x.iter_mut().zip(&columns[grid.columns_at(row)]) {
-                    *x = (*x * rows[row]) * column;
+                    *x = (*x * E::from_f64(rows[row])) * column;
                 }
             }
         },
@@ -44,12 +44,12 @@ pub fn scale<E: Real>(grid: Grid, x: &mut [E], by: &RowColScale) {
 
 /// x and y scaled and added, in the memory of x; whether all sums are finite.
 pub fn combine<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &ScaledSum) -> bool {
-    let factors = [by.of_x, by.of_y].map(Factors::<E>::of);
+    let factors = [by.of_x, by.of_y].map(Factors::<E>::from_scale);
     grid.change(
         x,
         [],
         y,
-        Fixed::of(by.fixed, []),
+        Fixed::new(by.fixed, []),
         #[inline(always)]
         |first, x, [], y| {
             // lists at hand: else they are looked up for every row
@@ -60,7 +60,10 @@ pub fn combine<E: Real>(grid: Grid, x: &mut [E], y: &[E], by: &ScaledSum) -> boo
                 [],
                 y,
                 #[inline(always)]
-                |row, at, x, [], y| combine_line(x, y, &xc[at.clone()], &yc[at], xr[row], yr[row]),
+                |row, at, x, [], y| {
+                    let (xr, yr) = (E::from_f64(xr[row]), E::from_f64(yr[row]));
+                    combine_line(x, y, &xc[at.clone()], &yc[at], xr, yr)
+                },
             )
         },
     )
