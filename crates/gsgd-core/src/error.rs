@@ -244,6 +244,15 @@ pub enum GraphError {
         call: usize,
     },
 
+    /// A weight with another number of dimensions than its form has.
+    #[error("`{layer}` of shape {shape:?} is no weight of the form that it is said to have")]
+    Form {
+        /// The layer.
+        layer: String,
+        /// The weight's shape.
+        shape: Vec<usize>,
+    },
+
     /// A layer without inputs or outputs.
     #[error("`{layer}` has no features on one side")]
     Empty {

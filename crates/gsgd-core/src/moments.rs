@@ -64,6 +64,12 @@ impl<M: Matrix> Moments<M> {
             gradients.iter().map(moments).collect::<Vec<_>>()
         });
         let before = fresh.as_ref().unwrap_or(&self.of);
+        let mut counts = before.iter().map(Vec::len);
+        let fits = before.len() == gradients.len();
+        assert!(
+            fits && counts.all(|count| count == self.rule.moments()),
+            "moments of another rule"
+        );
         let time = self.time.saturating_add(1);
         let coefficients: Vec<StepCoefficients> =
             lr.iter().map(|&lr| self.rule.at(time, lr)).collect();

@@ -59,7 +59,7 @@ pub struct Lifted<'a, M: Matrix> {
 }
 
 impl PathSpace {
-    /// The space of a graph in a chart, and the largest l2 norm of the gradients of all coordinates for [`clip`](Self::clip).
+    /// The space of a graph in a chart, and the largest l2 norm, > 0, of the gradients of all coordinates for [`clip`](Self::clip).
     pub fn new(graph: ScaleGraph, chart: Chart, clip_norm: Option<f64>) -> Self {
         Self {
             graph,
@@ -100,12 +100,16 @@ impl PathSpace {
     ///
     /// # Errors
     /// A weight or gradient is not finite, a skeleton weight is zero, the step ends in a pole, or numbers leave their range.
+    ///
+    /// # Panics
+    /// If a list has not an entry for each parameter.
     pub fn descend<M: Matrix>(
         &self,
         weights: &[M],
         gradients: Vec<M>,
         lr: &[f64],
     ) -> Result<Vec<M>, Error> {
+        self.count([weights.len(), gradients.len(), lr.len()]);
         let gradients = self.of_normed_layers(weights, gradients)?;
         self.chart.descend(self.network(weights), gradients, lr)
     }
@@ -116,7 +120,8 @@ impl PathSpace {
     /// As there, also for a moment that is not finite. Moments are as they were then.
     ///
     /// # Panics
-    /// If the space does not [advance](Self::advances).
+    /// If the space does not [advance](Self::advances), a list has not an entry for each parameter, or the moments are those
+    /// of another rule or network.
     pub fn advance<M: Matrix>(
         &self,
         moments: &mut Moments<M>,
@@ -124,9 +129,11 @@ impl PathSpace {
         gradients: Vec<M>,
         lr: &[f64],
     ) -> Result<Vec<M>, Error> {
+        assert!(self.advances(), "this rule is to be lifted: see `advances`");
         let Chart::Path(chart) = &self.chart else {
-            panic!("moments of norm coordinates are stepped by a lifted optimiser");
+            unreachable!("norm coordinates do not advance");
         };
+        self.count([weights.len(), gradients.len(), lr.len()]);
         moments.step(chart, self.network(weights), gradients, lr)
     }
 
@@ -135,11 +142,15 @@ impl PathSpace {
     ///
     /// # Errors
     /// As [`descend`](Self::descend), but for the pole.
+    ///
+    /// # Panics
+    /// As there.
     pub fn lift<'a, M: Matrix>(
         &'a self,
         weights: &'a [M],
         gradients: Vec<M>,
     ) -> Result<(Coordinated<M>, Lifted<'a, M>), Error> {
+        self.count([weights.len(), gradients.len()]);
         let gradients = self.of_normed_layers(weights, gradients)?;
         let network = self.network(weights);
         network.check(&gradients)?;
@@ -158,6 +169,12 @@ impl PathSpace {
             values,
         };
         Ok((pairs, lifted))
+    }
+
+    fn count<const N: usize>(&self, lengths: [usize; N]) {
+        let params = self.graph.edges.len();
+        let complete = lengths.iter().all(|&length| length == params);
+        assert!(complete, "lists of {lengths:?} for {params} parameters");
     }
 
     /// Gradients as the inverse chain rule takes them: multiplied by the norm of each unit's incoming weights where a
@@ -216,12 +233,16 @@ impl<M: Matrix> Lifted<'_, M> {
     ///
     /// # Errors
     /// A coordinate is not finite, the step ends in a pole, or numbers leave their range.
+    ///
+    /// # Panics
+    /// If there is not a matrix for each parameter.
     pub fn lower(self, moved: Vec<M>) -> Result<Vec<M>, Error> {
         let Self {
             frame,
             network,
             values,
         } = self;
+        assert_eq!(moved.len(), values.len(), "a matrix for each parameter");
         let updates = frame.push_forward(&moved)?;
         let (mut weights, mut verdicts) = (Vec::new(), Vec::new());
         for (param, moved) in moved.into_iter().enumerate() {

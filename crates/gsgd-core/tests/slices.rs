@@ -2,7 +2,7 @@
 
 use gsgd_core::matrix::{
     Combined, Dense, Entries, EntryList, Matrix, MomentStep, Power, Real, RowColScale, Rule,
-    ScaledSum, Side,
+    ScaledSum, Side, Slices,
 };
 
 const SHAPES: [([usize; 2], usize); 9] = [
@@ -249,4 +249,10 @@ fn results_do_not_depend_on_threads() {
         pool.build().unwrap().install(all)
     };
     assert_eq!(on(1), on(3));
+}
+
+#[test]
+#[should_panic]
+fn numbers_of_another_type_are_not_given() {
+    let _: &[f32] = Slices::values(&Dense::new([1, 1], vec![1.0f64]));
 }

@@ -53,6 +53,17 @@ pub enum Error {
         name: String,
     },
 
+    /// A gradient is of another number type than its parameter.
+    #[error("the gradient of parameter `{name}` is {found}, the parameter {expected}")]
+    GradientType {
+        /// The parameter's path.
+        name: String,
+        /// Number type of the parameter.
+        expected: String,
+        /// Number type of the gradient.
+        found: String,
+    },
+
     /// The learning rate is not a finite number >= 0.
     #[error("lr must be a finite number >= 0, got {lr}")]
     LearningRate {

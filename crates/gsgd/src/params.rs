@@ -125,7 +125,9 @@ pub(crate) fn register(grads: &mut GradientsParams, edges: &ParamEdges, gradient
         [a, b] => grads.register::<2>(id, gradient.reshape([a, b])),
         [a, b, c] => grads.register::<3>(id, gradient.reshape([a, b, c])),
         [a, b, c, d] => grads.register::<4>(id, gradient.reshape([a, b, c, d])),
-        _ => unreachable!("layers have weights of one to four dimensions"),
+        [a, b, c, d, e] => grads.register::<5>(id, gradient.reshape([a, b, c, d, e])),
+        [a, b, c, d, e, f] => grads.register::<6>(id, gradient.reshape([a, b, c, d, e, f])),
+        _ => unreachable!("layers have weights of one to six dimensions"),
     }
 }
 
@@ -181,7 +183,7 @@ pub(crate) fn take_out<M: Module>(
 pub(crate) fn replace<M: Module>(model: M, graph: &ScaleGraph, matrices: Vec<BurnMatrix>) -> M {
     struct Replacer<'a> {
         graph: &'a ScaleGraph,
-        matrices: Vec<Option<BurnMatrix>>,
+        matrices: Vec<BurnMatrix>,
     }
     impl ModuleMapper for Replacer<'_> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -189,8 +191,8 @@ pub(crate) fn replace<M: Module>(model: M, graph: &ScaleGraph, matrices: Vec<Bur
                 return param;
             };
             let edges = &self.graph.edges()[place];
-            let matrix = self.matrices[place].take();
-            let matrix = matrix.expect("a parameter is mapped once");
+            // a module may hold a parameter in two places
+            let matrix = self.matrices[place].clone();
             let shape = edges.shape().try_into();
             let shape: [usize; D] = shape.expect("a parameter of this shape was read");
             changed(param, |_| {
@@ -198,7 +200,6 @@ pub(crate) fn replace<M: Module>(model: M, graph: &ScaleGraph, matrices: Vec<Bur
             })
         }
     }
-    let matrices = matrices.into_iter().map(Some).collect();
     model.map(&mut Replacer { graph, matrices })
 }
 

@@ -585,3 +585,33 @@ fn equivalence_finds_the_scaling_or_the_unit() {
         Error::Core(gsgd::core::Error::Incomparable { .. })
     ));
 }
+
+/// A module may hold one parameter in two places, as a clone of a layer.
+#[test]
+fn a_parameter_in_two_places_is_rescaled_in_both() {
+    #[derive(Module, Debug)]
+    struct Twin {
+        first: Linear,
+        second: Linear,
+        copy: Linear,
+    }
+    impl Homogeneous for Twin {
+        fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
+            let y = g.linear(x, &self.first);
+            let y = g.relu(y);
+            g.linear(y, &self.second)
+        }
+    }
+    let first = LinearConfig::new(3, 4).init(&device());
+    let model = Twin {
+        copy: first.clone(),
+        first,
+        second: LinearConfig::new(4, 2).init(&device()),
+    };
+    let graph = scale_graph(&model, Default::default()).unwrap();
+    let scaling = Scaling::powers_of_two(&graph, 3, 1);
+    let twin = apply(model.clone(), &graph, &scaling).unwrap();
+    let [first, copy] = [&twin.first, &twin.copy].map(|layer| values(layer.weight.val()));
+    assert_eq!(first, copy);
+    assert_ne!(first, values(model.first.weight.val()));
+}

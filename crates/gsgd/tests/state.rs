@@ -120,6 +120,33 @@ fn states_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn states_of_other_coordinates_are_refused() {
+    let model = Mlp::he(3, &WIDTHS, false, DType::F32);
+    let norm = GSpaceConfig::sgd().with_coordinates(Coordinates::Norm);
+    for (saved, loaded) in [
+        (GSpaceConfig::sgd(), &norm),
+        (norm.clone(), &GSpaceConfig::sgd()),
+    ] {
+        let bytes = saved.init(&model).unwrap().to_bytes().unwrap();
+        let error = refused(loaded, bytes, &model).to_string();
+        assert!(error.contains("other coordinates"), "{error}");
+    }
+}
+
+/// Burn restores its optimisers' states in f32.
+#[test]
+fn states_that_burn_would_restore_in_another_type_are_refused() {
+    let model = Mlp::he(3, &WIDTHS, false, DType::F64);
+    let config = GSpaceConfig::new(AdamWConfig::new().init());
+    let mut optim = config.init(&model).unwrap();
+    let batch = Batch::random(0, 8, WIDTHS[0], WIDTHS[3], DType::F64);
+    let gradients = grads(&model, batch.loss(model.forward(batch.x.clone())));
+    let model = optim.step(0.02, model, gradients).unwrap();
+    let error = refused(&config, optim.to_bytes().unwrap(), &model).to_string();
+    assert!(error.contains("F64") && error.contains("f32"), "{error}");
+}
+
+#[test]
 fn damaged_states_never_panic() {
     let model = Mlp::he(3, &WIDTHS, false, DType::F32);
     let config = GSpaceConfig::momentum(0.9);

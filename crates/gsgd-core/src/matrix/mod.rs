@@ -25,7 +25,7 @@ pub trait Matrix: Clone {
     /// Numbers on a device that have still to be waited for; [`Infallible`](std::convert::Infallible) where there are none.
     type Pending;
 
-    /// Waits for numbers, for all of them at once.
+    /// Waits for numbers, for all of them at once: a list for each, in their order.
     fn wait(pending: Vec<Self::Pending>) -> Vec<Vec<f64>>;
 
     /// The number type.

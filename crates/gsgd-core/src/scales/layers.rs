@@ -76,7 +76,16 @@ impl ScaleGraphBuilder {
         bias: Option<ParamKey>,
     ) -> Channels {
         let name = self.name(weight);
-        if shape.len() < 2 || shape.contains(&0) {
+        let is_form = match form {
+            WeightForm::Dense => shape.len() == 2,
+            _ => shape.len() >= 2,
+        };
+        if !is_form {
+            let shape = shape.to_vec();
+            self.fail(GraphError::Form { layer: name, shape });
+            return self.input(0);
+        }
+        if shape.contains(&0) {
             self.fail(GraphError::Empty { layer: name });
             return self.input(0);
         }

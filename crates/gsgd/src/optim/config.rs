@@ -217,6 +217,10 @@ impl GSpaceConfig {
         self.outside.graph(self.graph, model)
     }
 
+    pub(super) fn has_norm_coordinates(&self) -> bool {
+        self.chart.coordinates == Some(Coordinates::Norm)
+    }
+
     pub(super) fn execution(&self) -> Execution {
         self.execution
     }

@@ -136,11 +136,20 @@ impl Taker<'_> {
     ) -> Result<(), Error> {
         let edges = &self.graph.edges()[place];
         let Matrices { weights, gradients } = &mut self.found;
-        weights.push(params::matrix(param.val(), edges, self.execution)?);
+        let weight = param.val();
+        let dtype = weight.dtype();
+        weights.push(params::matrix(weight, edges, self.execution)?);
         let Some(gradient) = self.grads.remove::<D>(param.id) else {
             let name = edges.name().to_string();
             return Err(Error::MissingGradient { name });
         };
+        if gradient.dtype() != dtype {
+            return Err(Error::GradientType {
+                name: edges.name().to_string(),
+                expected: format!("{dtype:?}"),
+                found: format!("{:?}", gradient.dtype()),
+            });
+        }
         gradients.push(params::matrix(gradient, edges, self.execution)?);
         self.order.push(place);
         Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
-use burn::tensor::{Bytes, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use burn_pack::{Reader, Writer};
 use gsgd_core::Moments;
 use gsgd_core::chart::{Chart, NormChart, PathChart, PathChartState};
@@ -148,8 +148,14 @@ impl GSpaceConfig {
                 signature(&graph)
             )));
         }
+        if state.chart.is_none() != self.has_norm_coordinates() {
+            return Err(unfit("it was saved with other coordinates"));
+        }
         let chart = match state.chart.clone() {
-            Some(chart) => Chart::Path(Box::new(PathChart::from_state(&graph, chart)?)),
+            Some(chart) => {
+                let chart = PathChart::from_state(&graph, chart).map_err(unfit)?;
+                Chart::Path(Box::new(chart))
+            }
             None => Chart::Norm(NormChart::new(&graph)),
         };
         let mut optim = self.assemble(graph, chart, self.inner().clone());
@@ -194,8 +200,10 @@ impl State {
     ) -> Result<Moments<BurnMatrix>, Error> {
         let saved = self.moments.as_ref();
         let (time, of) = saved.ok_or_else(|| unfit("it holds no moments"))?;
-        if *time == 0 {
-            return Ok(Moments::new(rule));
+        match *time {
+            0 => return Ok(Moments::new(rule)),
+            1.. => {}
+            _ => return Err(unfit(format!("it was saved after {time} steps"))),
         }
         let moment = |data: &TensorData, edges: &ParamEdges, w: &BurnMatrix| {
             let like = Tensor::from(w.clone());
@@ -245,6 +253,11 @@ impl State {
         let mut tensors = Vec::new();
         for tensor in reader.into_tensors().map_err(unfit)? {
             let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(unfit)?;
+            if dtype.is_float() && dtype != DType::F32 {
+                return Err(unfit(format!(
+                    "it holds an optimiser's state in {dtype:?}, and Burn restores such states in f32"
+                )));
+            }
             let (id, name) = renamed(&name)?;
             tensors.push(burn_pack::Tensor::new(name, dtype, shape, Some(id), bytes));
         }

@@ -40,7 +40,7 @@ impl PathChart {
     /// The chart as it was saved.
     ///
     /// # Errors
-    /// The skeleton is not one of this graph, or a list has not a positive number per class.
+    /// The skeleton is not one of this graph, a list has not a positive number per class, or the floor is not in [0, 1).
     pub fn from_state(graph: &ScaleGraph, start: PathChartState) -> Result<Self, Error> {
         start.tree.check(graph)?;
         let lists = [&start.values, &start.sizes.tail, &start.sizes.head];
@@ -49,6 +49,10 @@ impl PathChart {
         };
         if !lists.into_iter().all(usable) {
             let reason = "its sizes are not one positive number per class".into();
+            return Err(Error::Skeleton { reason });
+        }
+        if start.floor.is_some_and(|tau| !(0.0..1.0).contains(&tau)) {
+            let reason = "its ratio floor is not in [0, 1)".into();
             return Err(Error::Skeleton { reason });
         }
         let chart = Self::new(graph, start.tree.clone());

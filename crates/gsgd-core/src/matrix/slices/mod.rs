@@ -102,10 +102,12 @@ impl<E: Real> Slices for Dense<E> {
     }
 
     fn values<F: Real>(&self) -> &[F] {
+        assert_eq!(E::PRECISION, F::PRECISION);
         bytemuck::cast_slice(&self.values)
     }
 
     fn values_mut<F: Real>(&mut self) -> &mut [F] {
+        assert_eq!(E::PRECISION, F::PRECISION);
         bytemuck::cast_slice_mut(&mut self.values)
     }
 }
