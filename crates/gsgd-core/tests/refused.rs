@@ -55,7 +55,7 @@ fn states_of_charts_are_checked() {
     let changes: [&dyn Fn(&mut gsgd_core::chart::PathChartState); 4] = [
         &|state| state.floor = Some(f64::NAN),
         &|state| state.values[1] = -1.0,
-        &|state| drop(state.sizes.head.pop()),
+        &|state| state.sizes.head.truncate(1),
         &|state| state.tree.ins[0] = None,
     ];
     for change in changes {
