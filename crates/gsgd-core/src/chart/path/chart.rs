@@ -47,12 +47,9 @@ impl PathChart {
         let usable = |list: &Vec<f64>| {
             list.len() == graph.hidden() + 1 && list.iter().all(|x| x.is_finite() && *x > 0.0)
         };
-        if !lists.into_iter().all(usable) {
-            let reason = "its sizes are not one positive number per class".into();
-            return Err(Error::Skeleton { reason });
-        }
-        if start.floor.is_some_and(|tau| !(0.0..1.0).contains(&tau)) {
-            let reason = "its ratio floor is not in [0, 1)".into();
+        let floor = start.floor.is_none_or(|tau| (0.0..1.0).contains(&tau));
+        if !floor || !lists.into_iter().all(usable) {
+            let reason = "its floor is not in [0, 1), or its sizes are not positive numbers".into();
             return Err(Error::Skeleton { reason });
         }
         let chart = Self::new(graph, start.tree.clone());

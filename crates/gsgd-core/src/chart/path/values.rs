@@ -13,23 +13,21 @@
 use crate::chart::state::Factors;
 use crate::skeleton::TreeOrder;
 
-/// Pin of every class: the product of the weights on the in-path from the ground, `Pin(ground) = 1`; and Pout, the
-/// product of the weights on the out-path to the ground, 1 of classes that reach no output without batch norm. From weights by skeleton edge.
+/// Pin, the product of the weights on the in-path from the ground, 1 of the ground, and Pout, that on the out-path to the
+/// ground, 1 of classes that reach no output without batch norm, of every class. From weights by skeleton edge.
 pub(crate) fn products(order: &TreeOrder, weights: &[f64]) -> Factors {
     let (ins, outs) = TreeOrder::ins_and_outs(weights);
-    let (mut pin, mut pout) = (vec![1.0; ins.len()], vec![1.0; ins.len()]);
+    // Pin and Pout
+    let (mut tail, mut head) = (vec![1.0; ins.len()], vec![1.0; ins.len()]);
     // the ground's own entry in both lists is itself and 1
-    for (b, (tail, w)) in order.in_tail.iter().zip(ins).enumerate() {
-        pin[b] = pin[tail.index()] * w;
+    for (b, (from, w)) in order.in_tail.iter().zip(ins).enumerate() {
+        tail[b] = tail[from.index()] * w;
     }
-    for [class, head] in &order.outs {
+    for [class, to] in &order.outs {
         let b = class.index();
-        pout[b] = pout[head.index()] * outs[b];
+        head[b] = head[to.index()] * outs[b];
     }
-    Factors {
-        tail: pin,
-        head: pout,
-    }
+    Factors { tail, head }
 }
 
 /// 1 / T and 1 / D, but those of classes into batch norm.
