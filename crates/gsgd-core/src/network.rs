@@ -156,14 +156,25 @@ impl<'a, M: Matrix> Network<'a, M> {
     /// # Errors
     /// A weight or a gradient is not finite, or a sum overflows.
     pub(crate) fn updated(&self, gradients: Vec<M>, updates: &Updates) -> Result<Vec<M>, Error> {
+        let sums = self.sums(gradients, updates);
+        sums.map_err(|param| self.not_finite(param))
+    }
+
+    /// The sums of weights and the other matrices, in the memory of these; or the first parameter whose sum is not finite.
+    pub(crate) fn sums(
+        &self,
+        others: impl IntoIterator<Item = M>,
+        updates: &Updates,
+    ) -> Result<Vec<M>, usize> {
         let (mut moved, mut verdicts) = (Vec::new(), Vec::new());
-        for (param, g) in gradients.into_iter().enumerate() {
-            let Combined { matrix, finite } = g.combine(&self.weights[param], &updates.sum(param));
+        for (param, other) in others.into_iter().enumerate() {
+            let by = updates.sum(param);
+            let Combined { matrix, finite } = other.combine(&self.weights[param], &by);
             moved.push(matrix);
             verdicts.push((param, finite));
         }
         match first_false(verdicts) {
-            Some(param) => Err(self.not_finite(param)),
+            Some(param) => Err(param),
             None => Ok(moved),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::chart::{Chart, Frame};
 use crate::error::Error;
-use crate::matrix::{Combined, Entries, Matrix, RowColScale, ScaledSum, first_false, read_all};
+use crate::matrix::{Entries, Matrix, RowColScale, ScaledSum, read_all};
 use crate::moments::Moments;
 use crate::network::Network;
 use crate::scales::{Kind, ScaleGraph};
@@ -244,22 +244,14 @@ impl<M: Matrix> Lifted<'_, M> {
         } = self;
         assert_eq!(moved.len(), values.len(), "a matrix for each parameter");
         let updates = frame.push_forward(&moved)?;
-        let (mut weights, mut verdicts) = (Vec::new(), Vec::new());
-        for (param, moved) in moved.into_iter().enumerate() {
-            let w = &network.weights[param];
-            let change = change(moved, w, &values[param]);
-            let Combined { matrix, finite } = change.combine(w, &updates.sum(param));
-            weights.push(matrix);
-            verdicts.push((param, finite));
-        }
-        match first_false(verdicts) {
-            // gradients are known to be finite here
-            Some(param) if network.weights[param].is_finite().read() => {
-                Err(network.out_of_range(param))
-            }
-            Some(param) => Err(network.not_finite(param)),
-            None => Ok(weights),
-        }
+        let pairs = moved.into_iter().zip(network.weights).zip(&values);
+        let changes = pairs.map(|((moved, w), values)| change(moved, w, values));
+        let sums = network.sums(changes, &updates);
+        // gradients are known to be finite here
+        sums.map_err(|param| match network.weights[param].is_finite().read() {
+            true => network.out_of_range(param),
+            false => network.not_finite(param),
+        })
     }
 }
 

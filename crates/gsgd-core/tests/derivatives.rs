@@ -59,16 +59,21 @@ fn gradients_of(of: &[Dense<f64>], w: &[Dense<f64>]) -> Vec<Dense<f64>> {
         .collect()
 }
 
-/// Compares dL/dv of all In edges, whose sums are the matter, and of other entries with numerical derivatives.
-fn check(graph: &ScaleGraph, coordinates: Coordinates, place: Where, seed: u64, entries: usize) {
-    let w = weights::<f64>(graph, seed);
+/// Coordinates without the ratio floor.
+fn space(graph: &ScaleGraph, w: &[Dense<f64>], coordinates: Coordinates) -> PathSpace {
     let config = ChartConfig {
         coordinates: Some(coordinates),
         floor: None,
         ..ChartConfig::default()
     };
-    let chart = config.at(network(graph, &w)).unwrap();
-    let space = PathSpace::new(graph.clone(), chart, None);
+    let chart = config.at(network(graph, w)).unwrap();
+    PathSpace::new(graph.clone(), chart, None)
+}
+
+/// Compares dL/dv of all In edges, whose sums are the matter, and of other entries with numerical derivatives.
+fn check(graph: &ScaleGraph, coordinates: Coordinates, place: Where, seed: u64, entries: usize) {
+    let w = weights::<f64>(graph, seed);
+    let space = space(graph, &w, coordinates);
     let of = loss_of(graph, place, seed);
     let (pairs, _) = space.lift(&w, gradients_of(&of, &w)).unwrap();
     let all = pairs.iter().flat_map(|(_, g)| g.entries());
@@ -115,13 +120,7 @@ fn check(graph: &ScaleGraph, coordinates: Coordinates, place: Where, seed: u64, 
 /// New weights have the path values that were asked for. A row into a batch norm has them up to its length.
 fn check_the_way_back(graph: &ScaleGraph, coordinates: Coordinates, seed: u64) {
     let w = weights::<f64>(graph, seed);
-    let config = ChartConfig {
-        coordinates: Some(coordinates),
-        floor: None,
-        ..ChartConfig::default()
-    };
-    let chart = config.at(network(graph, &w)).unwrap();
-    let space = PathSpace::new(graph.clone(), chart, None);
+    let space = space(graph, &w, coordinates);
     let (pairs, lifted) = space.lift(&w, gradients(graph, seed)).unwrap();
     let mut rng = rng(seed + 1);
     let moved = pairs.iter().map(|(v, _)| {

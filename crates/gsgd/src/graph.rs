@@ -12,6 +12,7 @@ use gsgd_core::scales::{
 
 use crate::error::Error;
 use crate::names;
+use crate::params::key;
 
 /// A model that describes the scale graph of its forward pass, line by line.
 ///
@@ -78,9 +79,9 @@ pub(crate) fn described<M: Module + Homogeneous>(
     config: ScaleGraphConfig,
 ) -> Result<(ScaleGraph, Vec<String>), Error> {
     let named = names::names(model).into_iter();
-    let named = named.map(|(id, name)| (ParamKey(id.val()), name));
+    let named = named.map(|(id, name)| (key(id), name));
     let frozen = names::frozen(model).into_iter();
-    let frozen = frozen.map(|id| ParamKey(id.val()));
+    let frozen = frozen.map(key);
     let mut builder = ScaleGraphBuilder {
         calls: gsgd_core::scales::ScaleGraphBuilder::new(config, named, frozen),
         miscomputed: Vec::new(),
@@ -131,7 +132,7 @@ impl ScaleGraphBuilder {
     /// Burn 0.22 computes a wrong gradient for its weights with groups and a stride above 1; an optimiser refuses those.
     pub fn conv1d(&mut self, x: Channels, layer: &Conv1d) -> Channels {
         if layer.groups > 1 && layer.stride > 1 {
-            self.miscomputed.push(ParamKey(layer.weight.id.val()));
+            self.miscomputed.push(key(layer.weight.id));
         }
         let groups = layer.groups;
         self.weights(
@@ -179,16 +180,16 @@ impl ScaleGraphBuilder {
     /// [`batch_norm`](gsgd_core::scales::ScaleGraphBuilder::batch_norm) of the core.
     pub fn batch_norm(&mut self, x: Channels, layer: &BatchNorm) -> Channels {
         let mut params = BatchNormParams {
-            gamma: ParamKey(layer.gamma.id.val()),
-            beta: ParamKey(layer.beta.id.val()),
+            gamma: key(layer.gamma.id),
+            beta: key(layer.beta.id),
             mean: ParamKey(0),
             variance: ParamKey(0),
             features: layer.gamma.val().dims()[0],
         };
         for (id, name) in names::names(layer) {
             match name.as_str() {
-                "running_mean" => params.mean = ParamKey(id.val()),
-                "running_var" => params.variance = ParamKey(id.val()),
+                "running_mean" => params.mean = key(id),
+                "running_var" => params.variance = key(id),
                 _ => {}
             }
         }
@@ -202,8 +203,9 @@ impl ScaleGraphBuilder {
         form: WeightForm,
         bias: &Option<Param<Tensor<1>>>,
     ) -> Channels {
-        let key = ParamKey(weight.id.val());
-        let bias = bias.as_ref().map(|bias| ParamKey(bias.id.val()));
-        self.calls.layer(x, key, &weight.val().dims(), form, bias)
+        let weight_key = key(weight.id);
+        let bias = bias.as_ref().map(|bias| key(bias.id));
+        self.calls
+            .layer(x, weight_key, &weight.val().dims(), form, bias)
     }
 }

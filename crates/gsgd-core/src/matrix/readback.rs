@@ -50,7 +50,7 @@ impl<T: FromNumbers, M: Matrix> Readback<T, M> {
             Self::Host(given) => given,
             Self::Device(numbers) => {
                 let numbers = M::wait(vec![numbers]).pop();
-                T::from_numbers(numbers.unwrap_or_default())
+                T::from_numbers(numbers.expect("a list for each that was waited for"))
             }
         }
     }
