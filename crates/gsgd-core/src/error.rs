@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The calls that describe the network do not fit together.
+    /// The operations that describe the network do not fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
 
@@ -129,7 +129,7 @@ pub enum Error {
 
     /// Eq. (1) of the paper is computed for dense layers only.
     #[error(
-        "`{name}` is a convolution: paths tell no positions apart, so outputs are computed for dense layers only"
+        "`{name}` is no dense layer: paths tell no positions apart, so outputs are computed for dense layers only"
     )]
     NotDense {
         /// The parameter's path.
@@ -178,100 +178,37 @@ pub enum Error {
     },
 }
 
-/// A call of [`ScaleGraphBuilder`](crate::scales::ScaleGraphBuilder) that makes no sense for the model.
+/// A graph that makes no sense, or one that is not its model's.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GraphError {
-    /// A layer expects another number of channels than it is given.
-    #[error("`{layer}` takes {expected} features, but is given {found}")]
-    Width {
-        /// The layer.
-        layer: String,
-        /// Features the layer takes.
-        expected: usize,
-        /// Features given.
-        found: usize,
+    /// An operation that does not fit what it reads.
+    #[error("{operation} `{value}`: {why}")]
+    Shape {
+        /// Its name.
+        value: String,
+        /// What it is.
+        operation: String,
+        /// What does not fit.
+        why: String,
     },
 
-    /// Channels that the groups of a convolution do not divide.
-    #[error(
-        "`{layer}` has {channels} channels, which {groups} groups do not divide: a group would split a class"
-    )]
-    Groups {
-        /// The layer.
-        layer: String,
-        /// Channels on the side of the first dimension.
-        channels: usize,
-        /// Its groups.
-        groups: usize,
-    },
+    /// No output.
+    #[error("the graph has no output, so that nothing in it has an effect")]
+    NoOutput,
 
-    /// `add` of two values with unequal channel counts.
-    #[error(
-        "add: {left} channels (from {left_from}) and {right} channels (from {right_from}) cannot be added"
-    )]
-    Add {
-        /// Channels on the left.
-        left: usize,
-        /// Where they come from.
-        left_from: String,
-        /// Channels on the right.
-        right: usize,
-        /// Where they come from.
-        right_from: String,
-    },
-
-    /// A width is needed where only the network's input is known.
-    #[error("{call}: the input's width is not known here; declare it with `input(width)`")]
-    UnknownWidth {
-        /// The call.
-        call: &'static str,
-    },
-
-    /// One parameter is used twice.
-    #[error(
-        "parameter `{layer}` is used twice: weights used in two places have no positive scaling of their own"
-    )]
+    /// A parameter was taken in before.
+    #[error("parameter `{layer}` is declared twice")]
     Twice {
         /// The parameter.
         layer: String,
     },
 
-    /// A layer's parameter is not a parameter of the model.
-    #[error("layer number {call} of the scale graph has a parameter that is not one of the model")]
-    Foreign {
-        /// Position of the call, from 1.
-        call: usize,
-    },
-
-    /// A weight with another number of dimensions than its form has.
-    #[error("`{layer}` of shape {shape:?} is no weight of the form that it is said to have")]
-    Form {
-        /// The layer.
-        layer: String,
-        /// The weight's shape.
-        shape: Vec<usize>,
-    },
-
-    /// A layer without inputs or outputs.
-    #[error("`{layer}` has no features on one side")]
+    /// A tensor without elements.
+    #[error("`{layer}` has no elements")]
     Empty {
         /// The layer.
         layer: String,
-    },
-
-    /// A layer's result reaches no output.
-    #[error("the result of `{layer}` reaches no output: use it, or leave the layer out")]
-    DeadEnd {
-        /// The layer.
-        layer: String,
-    },
-
-    /// A value from another builder.
-    #[error("{call}: these channels were made by another builder")]
-    WrongBuilder {
-        /// The call.
-        call: &'static str,
     },
 
     /// Outputs are not the same in two forward passes.

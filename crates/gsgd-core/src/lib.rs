@@ -13,9 +13,11 @@
 //!
 //! where Pin and Pout are products along one chosen incoming and outgoing edge per unit, the skeleton.
 //!
-//! This crate is the method without a framework. A network is a [`ScaleGraph`](scales::ScaleGraph) with a matrix for every
-//! parameter; any type that has the operations of [`Matrix`](matrix::Matrix) will do.
+//! This crate is the method without a framework. A network is a [`Graph`](graph::Graph) of operations, which has a
+//! [`ScaleGraph`](scales::ScaleGraph), with a matrix for every parameter; any type that has the operations of
+//! [`Matrix`](matrix::Matrix) will do.
 //!
+//! - [`graph`]: the operations of a network;
 //! - [`scales`]: the graph of scaling classes;
 //! - [`matrix`]: what is asked of matrices, and matrices in CPU memory;
 //! - [`skeleton`]: which paths;
@@ -29,6 +31,7 @@
 
 pub mod chart;
 mod error;
+pub mod graph;
 pub mod matrix;
 mod moments;
 mod network;

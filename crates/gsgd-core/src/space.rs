@@ -14,18 +14,18 @@ use crate::scales::{Kind, ScaleGraph};
 /// ```
 /// use gsgd_core::chart::ChartConfig;
 /// use gsgd_core::matrix::Dense;
-/// use gsgd_core::scales::{ParamKey, ScaleGraphBuilder, ScaleGraphConfig, WeightForm};
+/// use gsgd_core::graph::Graph;
 /// use gsgd_core::{Network, PathSpace};
 ///
 /// // y = w2 relu(w1 x), one number each
-/// let names = [(ParamKey(0), "w1".into()), (ParamKey(1), "w2".into())];
-/// let mut builder = ScaleGraphBuilder::new(ScaleGraphConfig::new(), names, []);
-/// let x = builder.input(1);
-/// let y = builder.layer(x, ParamKey(0), &[1, 1], WeightForm::Dense, None);
-/// let y = builder.relu(y);
-/// let y = builder.layer(y, ParamKey(1), &[1, 1], WeightForm::Dense, None);
-/// builder.output(y);
-/// let graph = builder.finish()?;
+/// let mut network = Graph::new();
+/// let x = network.input(&[1, 1])?;
+/// let [w1, w2] = [network.param("w1", &[1, 1])?, network.param("w2", &[1, 1])?];
+/// let y = network.dense(x, w1, None)?;
+/// let y = network.relu(y)?;
+/// let y = network.dense(y, w2, None)?;
+/// network.output(y);
+/// let graph = network.scales(Default::default())?;
 ///
 /// let step = |w1: f64, w2: f64| -> Result<f64, gsgd_core::Error> {
 ///     let dense = |w| Dense::new([1, 1], vec![w]);

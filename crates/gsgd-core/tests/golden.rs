@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use common::{close, flat, network};
 use gsgd_core::chart::{ChartConfig, Coordinates};
+use gsgd_core::graph::{Graph, Op, Pooling, Window};
 use gsgd_core::matrix::{Dense, Rule};
 use gsgd_core::paths::Paths;
-use gsgd_core::scales::{
-    BatchNormParams, BatchNormTreatment, Channels, Kind, ParamKey, ScaleGraph, ScaleGraphBuilder,
-    ScaleGraphConfig, WeightForm,
-};
+use gsgd_core::scales::{BatchNormTreatment, Kind, ScaleGraph, ScaleGraphConfig};
 use gsgd_core::skeleton::{Edge, Skeleton, SkeletonTree};
 use gsgd_core::{Moments, PathSpace};
 use serde::Deserialize;
@@ -301,63 +299,60 @@ struct Convolutional(Value);
 impl Convolutional {
     fn graph(&self) -> ScaleGraph {
         let weights = self.0["weights"].as_object().unwrap();
-        let named = weights.keys().cloned().enumerate();
-        let mut named: Vec<(ParamKey, String)> = named
-            .map(|(key, name)| (ParamKey(key as u64), name))
-            .collect();
-        let keys: HashMap<String, ParamKey> = named
-            .iter()
-            .map(|(key, name)| (name.clone(), *key))
-            .collect();
-        named.extend([1000, 1001].map(|key| (ParamKey(key), "statistics".into())));
         let config = match self.0["bn"].as_str() {
             Some("P") => ScaleGraphConfig::new().with_batch_norm(BatchNormTreatment::Paper),
             _ => ScaleGraphConfig::new(),
         };
-        let mut builder = ScaleGraphBuilder::new(config, named, []);
-        let input = shape(&self.0["input"]);
-        let x = builder.input(input[1]);
-        let mut values: HashMap<String, (Channels, usize)> =
-            HashMap::from([("x".into(), (x, input[2]))]);
+        let mut graph = Graph::new();
+        let params: HashMap<&String, gsgd_core::graph::Value> = weights
+            .iter()
+            .map(|(name, values)| (name, graph.param(name, &shape(values)).unwrap()))
+            .collect();
+        let input = graph.input(&shape(&self.0["input"])).unwrap();
+        let mut values = HashMap::from([("x".to_string(), input)]);
         for op in self.0["ops"].as_array().unwrap() {
             let from = |at: usize| values[op["in"][at].as_str().unwrap()];
             let size = |key: &str| op[key].as_u64().unwrap() as usize;
-            let param = |key: &str| op[key].as_str().map(|name| keys[name]);
+            let param = |key: &str| op[key].as_str().map(|name| params[&name.to_string()]);
             let dims = || shape(&weights[op["w"].as_str().unwrap()]);
-            let (x, side) = from(0);
+            let x = from(0);
+            let mut layer = |op| graph.layer(op, x, param("w").unwrap(), param("b"));
             let made = match op["op"].as_str().unwrap() {
                 "conv" => {
-                    let form = WeightForm::Convolution { groups: size("g") };
-                    let y = builder.layer(x, param("w").unwrap(), &dims(), form, param("b"));
-                    (y, (side + 2 * size("p") - dims()[2]) / size("s") + 1)
+                    let pads = [size("p"); 2];
+                    let window = Window::new(&dims()[2..]).with_stride(&[size("s"); 2]);
+                    layer(Op::Conv {
+                        window: window.with_padding(&pads),
+                        groups: size("g"),
+                    })
                 }
-                "linear" => {
-                    let form = WeightForm::Convolution { groups: 1 };
-                    let y = builder.layer(x, param("w").unwrap(), &dims(), form, param("b"));
-                    (y, 1)
-                }
+                "linear" => layer(Op::MatMul { transposed: true }),
                 "bn" => {
-                    let params = BatchNormParams {
-                        gamma: param("w").unwrap(),
-                        beta: param("b").unwrap(),
-                        mean: ParamKey(1000),
-                        variance: ParamKey(1001),
-                        features: dims()[0],
-                    };
-                    (builder.batch_norm(x, params), side)
+                    let mut statistic = || graph.param("statistic", &dims()).unwrap();
+                    let statistics = [statistic(), statistic()];
+                    let tensors = [param("w").unwrap(), param("b").unwrap()];
+                    let [mean, variance] = statistics;
+                    graph.batch_norm(x, [tensors[0], tensors[1], mean, variance], 1e-5)
                 }
-                "relu" => (builder.relu(x), side),
-                "maxpool" => (x, side / size("k")),
-                "gap" => (x, 1),
-                "flatten" => (builder.flatten(x, side * side), 1),
-                "add" => (builder.add(x, from(1).0), side),
-                "concat" => (builder.concat([x, from(1).0]), side),
+                "relu" => graph.relu(x),
+                "maxpool" => {
+                    let kernel = [size("k"); 2];
+                    let op = Op::Pool {
+                        pooling: Pooling::Max,
+                        window: Window::new(&kernel).with_stride(&kernel),
+                    };
+                    graph.push("", op, &[x])
+                }
+                "gap" => graph.global_mean(x),
+                "flatten" => graph.flatten(x),
+                "add" => graph.add(x, from(1)),
+                "concat" => graph.concat(&[x, from(1)], 1),
                 other => panic!("{other}"),
             };
-            values.insert(op["out"].as_str().unwrap().into(), made);
+            values.insert(op["out"].as_str().unwrap().into(), made.unwrap());
         }
-        builder.output(values["out"].0);
-        builder.finish().unwrap()
+        graph.output(values["out"]);
+        graph.scales(config).unwrap()
     }
 
     fn matrices(&self, key: &str, graph: &ScaleGraph) -> Vec<Dense<f64>> {

@@ -4,8 +4,9 @@ mod common;
 
 use common::{gradients, mlp, network, weights};
 use gsgd_core::chart::{Chart, ChartConfig, PathChart};
+use gsgd_core::graph::{Graph, Param};
 use gsgd_core::matrix::Rule;
-use gsgd_core::scales::{ScaleGraphBuilder, ScaleGraphConfig, WeightForm};
+use gsgd_core::scales::ScaleGraphConfig;
 use gsgd_core::{Error, GraphError, Moments, PathSpace};
 
 fn space() -> PathSpace {
@@ -64,13 +65,28 @@ fn states_of_charts_are_checked() {
 }
 
 #[test]
-fn weights_of_another_form_are_refused() {
-    let key = gsgd_core::scales::ParamKey(0);
-    let names = [(key, "conv".to_string())];
-    let mut builder = ScaleGraphBuilder::new(ScaleGraphConfig::new(), names, []);
-    let x = builder.input(3);
-    let y = builder.layer(x, key, &[3, 4, 2], WeightForm::Dense, None);
-    builder.output(y);
-    let error = builder.finish().unwrap_err();
-    assert!(matches!(error, GraphError::Form { .. }), "{error}");
+fn operations_that_do_not_fit_are_refused_by_name() {
+    let mut graph = Graph::new();
+    let x = graph.input(&[1, 3]).unwrap();
+    let weight = graph.param("conv", &[3, 4, 2]).unwrap();
+    let error = graph.dense(x, weight, None).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("conv") && said.contains("[3, 4, 2]"),
+        "{said}"
+    );
+    let error = graph.scales(ScaleGraphConfig::new()).unwrap_err();
+    assert_eq!(error, GraphError::NoOutput);
+    assert!(graph.param("none", &[3, 0]).is_err());
+    let key = graph.params()[0].key;
+    let again = Param {
+        key,
+        name: "again".into(),
+        shape: vec![1],
+        trains: true,
+    };
+    assert!(matches!(
+        graph.declare(again),
+        Err(GraphError::Twice { .. })
+    ));
 }

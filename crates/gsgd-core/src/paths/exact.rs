@@ -1,6 +1,5 @@
 //! All paths of a small network: for tests and teaching.
 
-use super::norms::repeated;
 use super::rank;
 use crate::error::Error;
 use crate::matrix::Matrix;
@@ -163,6 +162,11 @@ impl Paths {
     /// The slope of every activation at this input, by node and channel.
     fn slopes(&self, inputs: &[&[f64]]) -> Result<Vec<Vec<f64>>, Error> {
         let graph = &self.graph;
+        if let Some(operation) = &graph.inexact {
+            return Err(Error::NotDense {
+                name: operation.clone(),
+            });
+        }
         if let Some(edges) = graph.edges.iter().find(|edges| edges.shape.len() > 2) {
             return Err(Error::NotDense {
                 name: edges.name.clone(),
@@ -184,16 +188,16 @@ impl Paths {
             let value = match source {
                 Source::Input => inputs.next().map(|x| x.to_vec()).unwrap_or_default(),
                 Source::Layer { from, weight, bias } => self.layer(&values[*from], *weight, *bias),
-                Source::Add(a, b) => values[*a]
-                    .iter()
-                    .zip(&values[*b])
-                    .map(|(a, b)| a + b)
-                    .collect(),
-                Source::Concat(parts) => parts
-                    .iter()
-                    .flat_map(|&part| values[part].clone())
-                    .collect(),
-                Source::Repeat { from, times } => repeated(&values[*from], *times),
+                Source::Param(param) => self.weights[*param].clone(),
+                Source::Sum(parts) => {
+                    let sum = |summands: &[(u32, u32)]| {
+                        let summands = summands.iter();
+                        summands
+                            .map(|&(node, at)| values[node as usize][at as usize])
+                            .sum()
+                    };
+                    parts.iter().map(sum).collect()
+                }
                 Source::Activation { from, slope } => {
                     let slope = |&x: &f64| if x > 0.0 { 1.0 } else { f64::from_bits(*slope) };
                     slopes[node] = values[*from].iter().map(slope).collect();
@@ -239,12 +243,17 @@ fn count(graph: &ScaleGraph) -> u128 {
                 };
                 (0..graph.widths[node]).map(paths).collect()
             }
-            Source::Add(a, b) => {
-                let pairs = to[*a].iter().zip(&to[*b]);
-                pairs.map(|(a, b)| a.saturating_add(*b)).collect()
+            Source::Param(param) => {
+                vec![graph.edges[*param].tails.len() as u128; graph.widths[node]]
             }
-            Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
-            Source::Repeat { from, times } => repeated(&to[*from], *times),
+            Source::Sum(parts) => {
+                let counts = |summands: &[(u32, u32)]| {
+                    let summands = summands.iter();
+                    let counts = summands.map(|&(node, at)| to[node as usize][at as usize]);
+                    counts.fold(0u128, u128::saturating_add)
+                };
+                parts.iter().map(counts).collect()
+            }
             Source::Activation { from, .. } => to[*from].clone(),
             Source::Norm { .. } | Source::Ground(_) | Source::Frozen(_) => {
                 unreachable!("refused before")
@@ -271,14 +280,21 @@ fn enumerate(graph: &ScaleGraph) -> Vec<Path> {
             Source::Layer { from, weight, bias } => (0..graph.widths[node])
                 .map(|head| through(&to[*from], graph, *weight, *bias, head))
                 .collect(),
-            Source::Add(a, b) => {
-                let pairs = to[*a].iter().zip(&to[*b]);
-                pairs
-                    .map(|(a, b)| a.iter().chain(b).cloned().collect())
+            Source::Param(param) => {
+                let tails = 0..graph.edges[*param].tails.len();
+                let to = |head: usize| tails.clone().map(move |tail| from_bias(*param, tail, head));
+                (0..graph.widths[node])
+                    .map(|head| to(head).collect())
                     .collect()
             }
-            Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
-            Source::Repeat { from, times } => repeated(&to[*from], *times),
+            Source::Sum(parts) => {
+                let paths = |summands: &[(u32, u32)]| {
+                    let summands = summands.iter();
+                    let paths = summands.map(|&(node, at)| &to[node as usize][at as usize]);
+                    paths.flatten().cloned().collect()
+                };
+                parts.iter().map(paths).collect()
+            }
             Source::Activation { from, .. } => {
                 let mut paths = to[*from].clone();
                 for (channel, paths) in paths.iter_mut().enumerate() {
@@ -334,14 +350,12 @@ fn through(
             }));
         }
     }
-    if let Some(edges) = bias {
-        let mut path = start(Start::Bias);
-        path.edges.push(Edge {
-            param: edges,
-            tail: 0,
-            head: channel,
-        });
-        paths.push(path);
-    }
+    paths.extend(bias.map(|bias| from_bias(bias, 0, channel)));
     paths
+}
+
+fn from_bias(param: usize, tail: usize, head: usize) -> Path {
+    let mut path = start(Start::Bias);
+    path.edges.push(Edge { param, tail, head });
+    path
 }

@@ -10,7 +10,7 @@ use crate::skeleton::SkeletonTree;
 /// The sum over all paths p of `|v_p|` or `v_p^2` (Neyshabur et al. 2015), by one pass over the weights.
 ///
 /// Paths start at an input feature or a bias and end at an output; a function that is not positively homogeneous
-/// ends paths and starts new ones. Every tap of a convolution is an edge of its own, positions are not told apart, and
+/// ends paths and starts new ones. A mean or a largest number over channels counts as their sum. Every tap of a convolution is an edge of its own, positions are not told apart, and
 /// pooling counts as 1. A batch norm's channels have size 1, so that paths start at its gamma and beta. Activations are
 /// not looked at.
 ///
@@ -88,9 +88,19 @@ impl PathSums {
                     }
                     sums
                 }
-                Source::Add(a, b) => to[*a].iter().zip(&to[*b]).map(|(a, b)| a + b).collect(),
-                Source::Concat(parts) => parts.iter().flat_map(|&part| to[part].clone()).collect(),
-                Source::Repeat { from, times } => repeated(&to[*from], *times),
+                Source::Param(param) => {
+                    let tails = vec![1.0; graph.edges[*param].tails.len()];
+                    network.powers_by_head(*param, &tails, p)
+                }
+                Source::Sum(parts) => {
+                    let sum = |summands: &[(u32, u32)]| {
+                        let summands = summands.iter();
+                        summands
+                            .map(|&(node, at)| to[node as usize][at as usize])
+                            .sum()
+                    };
+                    parts.iter().map(sum).collect()
+                }
                 Source::Activation { from, .. } => to[*from].clone(),
                 Source::Norm { gamma, beta, .. } => {
                     let gammas = network.powers_by_head(*gamma, &[1.0], p);
@@ -99,7 +109,7 @@ impl PathSums {
                 }
                 Source::Frozen(_) => unreachable!("refused before"),
                 Source::Ground(from) => {
-                    norm += to[*from].iter().sum::<f64>();
+                    norm += from.iter().flat_map(|&from| &to[from]).sum::<f64>();
                     vec![1.0; graph.widths[node]]
                 }
             };
@@ -140,31 +150,27 @@ impl PathSums {
                     }
                     around[*weight] = (edges.tail_taps().spread(&self.to[*x]), heads);
                 }
-                Source::Add(a, b) => {
-                    add(&mut from[*a], sums.clone());
-                    add(&mut from[*b], sums);
+                Source::Param(param) => {
+                    let tails = vec![1.0; graph.edges[*param].tails.len()];
+                    around[*param] = (tails, sums);
                 }
-                Source::Concat(parts) => {
-                    let mut rest = sums.as_slice();
-                    for &part in parts {
-                        let (own, others) = rest.split_at(from[part].len());
-                        add(&mut from[part], own.to_vec());
-                        rest = others;
+                Source::Sum(parts) => {
+                    for (summands, sum) in parts.iter().zip(sums) {
+                        for &(node, at) in summands {
+                            from[node as usize][at as usize] += sum;
+                        }
                     }
-                }
-                Source::Repeat { from: x, times } => {
-                    let folded = sums
-                        .chunks(*times)
-                        .map(|chunk| chunk.iter().sum())
-                        .collect();
-                    add(&mut from[*x], folded);
                 }
                 Source::Activation { from: x, .. } => add(&mut from[*x], sums),
                 Source::Norm { gamma, beta, .. } => {
                     around[*gamma] = (vec![1.0], sums.clone());
                     around[*beta] = (vec![1.0], sums);
                 }
-                Source::Ground(x) => from[*x].iter_mut().for_each(|sum| *sum += 1.0),
+                Source::Ground(reads) => {
+                    for &x in reads {
+                        from[x].iter_mut().for_each(|sum| *sum += 1.0);
+                    }
+                }
                 Source::Frozen(_) => unreachable!("refused before"),
             }
         }
@@ -174,11 +180,4 @@ impl PathSums {
 
 fn add(to: &mut [f64], sums: Vec<f64>) {
     to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
-}
-
-pub(super) fn repeated<T: Clone>(values: &[T], times: usize) -> Vec<T> {
-    values
-        .iter()
-        .flat_map(|value| std::iter::repeat_n(value.clone(), times))
-        .collect()
 }

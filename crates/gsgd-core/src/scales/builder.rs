@@ -1,21 +1,31 @@
-//! The calls that mirror a forward pass.
+//! Values as lists of channels, each in a provisional class; what a graph of operations is walked with.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::classes::Union;
 use super::edges::Layout;
 use super::{ParamKey, ScaleGraphConfig, SkipTreatment};
-use crate::error::GraphError;
 
-/// A value inside the network, as the graph sees it: a list of channels, each in a scaling class.
-///
-/// Made and used up by the calls of [`ScaleGraphBuilder`]; copying it means using the value twice, as a skip
-/// connection does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Channels {
-    pub(super) node: usize,
-    builder: u64,
+/// A value inside the network, as the scale graph sees it: a list of channels, each in a scaling class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Channels(pub(super) usize);
+
+/// For every channel of a value, the channels of other values that it is the sum of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Parts {
+    /// Where the channels of each sum end in the list.
+    ends: Vec<u32>,
+    /// Node and channel.
+    of: Vec<(u32, u32)>,
+}
+
+impl Parts {
+    /// The summands of every channel, as node and channel.
+    pub fn iter(&self) -> impl Iterator<Item = &[(u32, u32)]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let ranges = starts.zip(&self.ends);
+        ranges.map(|(&start, &end)| &self.of[start as usize..end as usize])
+    }
 }
 
 /// Where a value comes from. Sources of a node stand before it, so a list of nodes is in topological order.
@@ -29,12 +39,10 @@ pub(crate) enum Source {
         weight: usize,
         bias: Option<usize>,
     },
-    /// Sum of two values, channel by channel.
-    Add(usize, usize),
-    /// Channels side by side.
-    Concat(Vec<usize>),
-    /// Every channel repeated, as flattening a map does.
-    Repeat { from: usize, times: usize },
+    /// The parameter itself, whose edges leave the ground: a bias behind a sum, an embedding, the gain of a layer norm.
+    Param(usize),
+    /// Sums of channels: a residual connection, channels side by side, in another order, or mixed.
+    Sum(Parts),
     /// ReLU (slope 0) or leaky ReLU, with the slope below zero as its bits.
     Activation { from: usize, slope: u64 },
     /// Batch norm; places of gamma and beta in the list of parameters.
@@ -43,8 +51,8 @@ pub(crate) enum Source {
         gamma: usize,
         beta: usize,
     },
-    /// A function that is not positively homogeneous.
-    Ground(usize),
+    /// Functions that are not positively homogeneous, and what they read.
+    Ground(Vec<usize>),
     /// A layer whose weights, or a batch norm of which some, are frozen.
     Frozen(usize),
 }
@@ -53,15 +61,19 @@ impl Source {
     /// The nodes this one reads.
     pub fn reads(&self) -> Vec<usize> {
         match self {
-            Self::Input => Vec::new(),
+            Self::Input | Self::Param(_) => Vec::new(),
             Self::Layer { from, .. }
-            | Self::Repeat { from, .. }
             | Self::Activation { from, .. }
             | Self::Norm { from, .. }
-            | Self::Ground(from)
             | Self::Frozen(from) => vec![*from],
-            Self::Add(a, b) => vec![*a, *b],
-            Self::Concat(parts) => parts.clone(),
+            Self::Ground(from) => from.clone(),
+            Self::Sum(parts) => {
+                let mut nodes: Vec<usize> =
+                    parts.of.iter().map(|&(node, _)| node as usize).collect();
+                nodes.sort_unstable();
+                nodes.dedup();
+                nodes
+            }
         }
     }
 }
@@ -69,8 +81,8 @@ impl Source {
 #[derive(Debug)]
 pub(super) struct Node {
     pub source: Source,
-    /// One provisional class per channel; `None` for an input whose width is not known yet.
-    pub classes: Option<Vec<u32>>,
+    /// One provisional class per channel.
+    pub classes: Vec<u32>,
 }
 
 /// One parameter as the builder sees it.
@@ -96,12 +108,10 @@ pub(super) struct CoScaled {
     pub power: i32,
 }
 
-/// Builds a [`ScaleGraph`](super::ScaleGraph) by calls that mirror a forward pass, one for every line of it.
-///
-/// Mistakes are kept and reported by `finish`, so that the calls read like the forward pass.
+/// Builds a [`ScaleGraph`](super::ScaleGraph), one call for every operation. Widths fit: the graph of operations has seen to
+/// that, and to every parameter being used once.
 #[derive(Debug)]
-pub struct ScaleGraphBuilder {
-    id: u64,
+pub(crate) struct ScaleGraphBuilder {
     pub(super) config: ScaleGraphConfig,
     /// All parameters of the model with their names, in its order.
     pub(super) named: Vec<(ParamKey, String)>,
@@ -115,226 +125,150 @@ pub struct ScaleGraphBuilder {
     pub(super) co_scaled: Vec<CoScaled>,
     /// Parameters that are to be stepped in weight space.
     pub(super) loose: Vec<ParamKey>,
+    /// Parameters that stay as they are, and why.
+    pub(super) held: Vec<(ParamKey, String)>,
+    /// What functions that are not positively homogeneous work on: the layer it comes from, and the function.
+    pub(super) grounded: Vec<(String, String)>,
+    /// An operation, if there is one, that Eq. (1) of the paper does not hold for as it stands.
+    pub(super) inexact: Option<String>,
     pub(super) outputs: Vec<usize>,
     pub(super) classes: Union,
-    pub(super) error: Option<GraphError>,
 }
-
-static NEXT_BUILDER: AtomicU64 = AtomicU64::new(0);
 
 impl ScaleGraphBuilder {
     /// For a model with these parameters: what they are called, and which of them do not train.
     pub fn new(
         config: ScaleGraphConfig,
-        names: impl IntoIterator<Item = (ParamKey, String)>,
-        frozen: impl IntoIterator<Item = ParamKey>,
+        named: Vec<(ParamKey, String)>,
+        frozen: HashSet<ParamKey>,
     ) -> Self {
-        let named: Vec<(ParamKey, String)> = names.into_iter().collect();
         Self {
-            id: NEXT_BUILDER.fetch_add(1, Ordering::Relaxed),
             config,
             names: named.iter().cloned().collect(),
             named,
-            frozen: frozen.into_iter().collect(),
+            frozen,
             used: HashSet::new(),
             nodes: Vec::new(),
             calls: Vec::new(),
             co_scaled: Vec::new(),
             loose: Vec::new(),
+            held: Vec::new(),
+            grounded: Vec::new(),
+            inexact: None,
             outputs: Vec::new(),
             classes: Union::with_ground(),
-            error: None,
         }
     }
 
-    /// An input whose width is that of the first layer that reads it.
-    pub fn input_of_any_width(&mut self) -> Channels {
-        self.node(Source::Input, None)
+    /// Whether residual connections ground what they add.
+    pub fn grounds_skips(&self) -> bool {
+        self.config.skips == SkipTreatment::PerBlock
     }
 
     /// An input of the network, of `width` features; inputs are ground.
     pub fn input(&mut self, width: usize) -> Channels {
-        self.node(Source::Input, Some(vec![0; width]))
+        self.node(Source::Input, vec![0; width])
     }
 
-    /// ReLU: positively homogeneous, so the classes go through it.
-    pub fn relu(&mut self, x: Channels) -> Channels {
-        self.leaky_relu(x, 0.0)
-    }
-
-    /// Leaky ReLU, with its slope below zero: positively homogeneous, so the classes go through it.
-    pub fn leaky_relu(&mut self, x: Channels, negative_slope: f64) -> Channels {
-        let Some(from) = self.own(x, "relu") else {
-            return x;
-        };
-        let classes = self.nodes[from].classes.clone();
+    /// ReLU or leaky ReLU, with its slope below zero: positively homogeneous, so the classes go through it.
+    pub fn activation(&mut self, x: Channels, negative_slope: f64) -> Channels {
         let source = Source::Activation {
-            from,
+            from: x.0,
             slope: negative_slope.to_bits(),
         };
-        self.node(source, classes)
+        self.node(source, self.nodes[x.0].classes.clone())
     }
 
-    /// Dropout scales by 0 or a constant: the classes go through it.
-    pub fn dropout(&mut self, x: Channels) -> Channels {
-        x
-    }
-
-    /// Max pooling, adaptive or not: the classes go through it.
-    pub fn max_pool(&mut self, x: Channels) -> Channels {
-        x
-    }
-
-    /// Average pooling, adaptive, global or not: the classes go through it.
-    pub fn avg_pool(&mut self, x: Channels) -> Channels {
-        x
-    }
-
-    /// Padding with zeros: the classes go through it.
-    pub fn pad(&mut self, x: Channels) -> Channels {
-        x
-    }
-
-    /// A residual connection: channel by channel, the classes of `a` and `b` become one, so that a whole residual
-    /// stream is one class per channel. (In the paper's treatment of skips both are grounded instead.)
-    pub fn add(&mut self, a: Channels, b: Channels) -> Channels {
-        let (Some(a), Some(b)) = (self.own(a, "add"), self.own(b, "add")) else {
-            return self.input(0);
-        };
-        let widths = [a, b].map(|node| self.nodes[node].classes.as_ref().map(Vec::len));
-        match widths {
-            [Some(width), None] => self.widen(b, width),
-            [None, Some(width)] => self.widen(a, width),
-            _ => {}
-        }
-        let (Some(left), Some(right)) =
-            (self.nodes[a].classes.clone(), self.nodes[b].classes.clone())
-        else {
-            self.fail(GraphError::UnknownWidth { call: "add" });
-            return self.input(0);
-        };
-        if left.len() != right.len() {
-            let error = GraphError::Add {
-                left: left.len(),
-                left_from: self.origin(a),
-                right: right.len(),
-                right_from: self.origin(b),
-            };
-            self.fail(error);
-        }
-        for (&l, &r) in left.iter().zip(&right) {
-            self.classes.unite(l, r);
-            if self.config.skips == SkipTreatment::PerBlock {
-                self.classes.unite(l, 0);
-            }
-        }
-        self.node(Source::Add(a, b), Some(left))
-    }
-
-    /// Channels side by side, in the order given.
-    pub fn concat(&mut self, parts: impl IntoIterator<Item = Channels>) -> Channels {
+    /// Sums of channels; the classes of the summands become one.
+    pub fn sum(&mut self, sums: impl IntoIterator<Item = Vec<(Channels, u32)>>) -> Channels {
+        let mut parts = Parts::default();
         let mut classes = Vec::new();
-        let mut nodes = Vec::new();
-        for part in parts {
-            let Some(part) = self.own(part, "concat") else {
-                continue;
-            };
-            match &self.nodes[part].classes {
-                Some(known) => classes.extend(known),
-                None => self.fail(GraphError::UnknownWidth { call: "concat" }),
-            }
-            nodes.push(part);
+        for summands in sums {
+            let class = |&(x, channel): &(Channels, u32)| self.nodes[x.0].classes[channel as usize];
+            let all: Vec<u32> = summands.iter().map(class).collect();
+            let first = all.first().copied().unwrap_or(0);
+            all.iter()
+                .for_each(|&class| self.classes.unite(first, class));
+            classes.push(first);
+            let of = summands.into_iter();
+            parts
+                .of
+                .extend(of.map(|(x, channel)| (x.0 as u32, channel)));
+            parts.ends.push(parts.of.len() as u32);
         }
-        self.node(Source::Concat(nodes), Some(classes))
+        self.node(Source::Sum(parts), classes)
     }
 
-    /// Flattening `[C, ...]` to features, `per_channel` of them for every channel, each in its channel's class.
-    pub fn flatten(&mut self, x: Channels, per_channel: usize) -> Channels {
-        let Some(from) = self.own(x, "flatten") else {
-            return x;
-        };
-        let Some(classes) = self.nodes[from].classes.clone() else {
-            return x; // an input of any width stays one
-        };
-        let repeated = classes
-            .iter()
-            .flat_map(|&class| std::iter::repeat_n(class, per_channel))
-            .collect();
-        let source = Source::Repeat {
-            from,
-            times: per_channel,
-        };
-        self.node(source, Some(repeated))
-    }
-
-    /// A function that is not positively homogeneous (tanh, GELU, layer norm, softmax inside the network):
-    /// neither its input nor its result can be rescaled.
-    pub fn ground(&mut self, x: Channels) -> Channels {
-        let Some(from) = self.own(x, "ground") else {
-            return x;
-        };
-        let Some(classes) = self.nodes[from].classes.clone() else {
-            return x;
-        };
-        for &class in &classes {
-            self.classes.unite(class, 0);
+    /// Grounds what a function reads that is not positively homogeneous (tanh, GELU, softmax), which cannot be rescaled,
+    /// and says why.
+    pub fn ground(&mut self, x: Channels, why: &str) {
+        let grounded = (self.origin(x.0), why.to_string());
+        if !self.grounded.contains(&grounded) {
+            self.grounded.push(grounded);
         }
-        self.node(Source::Ground(from), Some(vec![0; classes.len()]))
+        self.hold(x);
     }
 
-    /// Keeps the classes of a value from being rescaled, while it stays what it is: what a weight that something else reads
-    /// too, or that must stay as it is, asks of the values before and behind it.
+    /// What such a function makes of these values: `width` channels that cannot be rescaled.
+    pub fn behind(&mut self, reads: &[Channels], width: usize) -> Channels {
+        let from = reads.iter().map(|x| x.0).collect();
+        self.node(Source::Ground(from), vec![0; width])
+    }
+
+    /// Keeps the classes of a value from being rescaled, while it stays what it is.
     pub fn hold(&mut self, x: Channels) {
-        let Some(node) = self.own(x, "hold") else {
-            return;
-        };
-        for class in self.nodes[node].classes.clone().unwrap_or_default() {
-            self.classes.unite(class, 0);
+        for channel in 0..self.width(x) {
+            self.classes.unite(self.nodes[x.0].classes[channel], 0);
         }
+    }
+
+    /// Whether none of these channels can be rescaled.
+    pub fn is_ground(&mut self, x: Channels, channels: impl IntoIterator<Item = u32>) -> bool {
+        let mut channels = channels.into_iter();
+        channels.all(|channel| self.class(x, channel) == 0)
+    }
+
+    /// The present class of a channel.
+    pub fn class(&mut self, x: Channels, channel: u32) -> u32 {
+        self.classes.find(self.nodes[x.0].classes[channel as usize])
+    }
+
+    /// Leaves a parameter as it is.
+    pub fn leave(&mut self, key: ParamKey, why: String) {
+        self.loose.push(key);
+        self.held.push((key, why));
+    }
+
+    /// Leaves a parameter to weight space.
+    pub fn loose(&mut self, key: ParamKey) {
+        self.loose.push(key);
+    }
+
+    /// Says that an operation is there which Eq. (1) of the paper does not hold for as it stands.
+    pub fn inexact(&mut self, operation: &str) {
+        self.inexact.get_or_insert_with(|| operation.to_string());
     }
 
     /// An output of the network; outputs are ground.
     pub fn output(&mut self, x: Channels) {
-        let Some(node) = self.own(x, "output") else {
-            return;
-        };
-        for class in self.nodes[node].classes.clone().unwrap_or_default() {
-            self.classes.unite(class, 0);
-        }
-        self.outputs.push(node);
+        self.hold(x);
+        self.outputs.push(x.0);
     }
 
-    pub(super) fn node(&mut self, source: Source, classes: Option<Vec<u32>>) -> Channels {
+    /// Channels of a value.
+    pub fn width(&self, x: Channels) -> usize {
+        self.nodes[x.0].classes.len()
+    }
+
+    pub(super) fn node(&mut self, source: Source, classes: Vec<u32>) -> Channels {
         self.nodes.push(Node { source, classes });
-        Channels {
-            node: self.nodes.len() - 1,
-            builder: self.id,
-        }
-    }
-
-    /// Gives an input whose width was not known its width, and what activations made of it.
-    pub(super) fn widen(&mut self, mut node: usize, width: usize) {
-        loop {
-            self.nodes[node].classes = Some(vec![0; width]);
-            match self.nodes[node].source {
-                Source::Activation { from, .. } => node = from,
-                _ => return,
-            }
-        }
+        Channels(self.nodes.len() - 1)
     }
 
     /// Takes in the edges of a parameter; its place among them. A frozen weight must not be rescaled, so that the classes
     /// of its two ends are one, and it has none.
     pub(super) fn call(&mut self, call: Call) -> Option<usize> {
-        if !self.names.contains_key(&call.key) {
-            let number = self.calls.len() + 1;
-            self.fail(GraphError::Foreign { call: number });
-        }
-        if !self.used.insert(call.key) {
-            self.fail(GraphError::Twice {
-                layer: call.name.clone(),
-            });
-        }
+        self.used.insert(call.key);
         if self.frozen.contains(&call.key) {
             let groups = call.layout.groups.max(1);
             let [tails, heads] = [&call.tails, &call.heads].map(|ends| {
@@ -353,33 +287,30 @@ impl ScaleGraphBuilder {
         Some(self.calls.len() - 1)
     }
 
-    pub(super) fn own(&mut self, x: Channels, call: &'static str) -> Option<usize> {
-        if x.builder != self.id {
-            self.fail(GraphError::WrongBuilder { call });
-            return None;
-        }
-        Some(x.node)
-    }
-
     pub(super) fn name(&self, key: ParamKey) -> String {
         self.names.get(&key).cloned().unwrap_or_default()
     }
 
     /// The layer or input whose result a node is, for messages.
-    pub(super) fn origin(&self, node: usize) -> String {
+    fn origin(&self, node: usize) -> String {
         match &self.nodes[node].source {
             Source::Input => "the input".into(),
-            Source::Layer { weight, .. } => format!("`{}`", self.calls[*weight].name),
-            Source::Add(a, _) => format!("a sum with {}", self.origin(*a)),
-            Source::Concat(_) => "a concatenation".into(),
-            Source::Repeat { from, .. } | Source::Activation { from, .. } => self.origin(*from),
-            Source::Norm { gamma, .. } => format!("`{}`", self.calls[*gamma].name),
-            Source::Ground(from) => format!("a grounded {}", self.origin(*from)),
+            Source::Layer { weight: param, .. }
+            | Source::Param(param)
+            | Source::Norm { gamma: param, .. } => format!("`{}`", self.calls[*param].name),
+            Source::Sum(parts) => match parts.of[..] {
+                [(first, _), ..] => match Source::reads(&self.nodes[node].source).len() {
+                    1 => self.origin(first as usize),
+                    _ => format!("a sum with {}", self.origin(first as usize)),
+                },
+                [] => "nothing".into(),
+            },
+            Source::Activation { from, .. } => self.origin(*from),
+            Source::Ground(from) => match from[..] {
+                [first, ..] => format!("what is behind {}", self.origin(first)),
+                [] => "a constant".into(),
+            },
             Source::Frozen(from) => format!("a frozen layer behind {}", self.origin(*from)),
         }
-    }
-
-    pub(super) fn fail(&mut self, error: GraphError) {
-        self.error.get_or_insert(error);
     }
 }

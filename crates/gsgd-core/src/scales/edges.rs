@@ -17,6 +17,7 @@ pub struct ParamKey(pub u64);
 /// | convolution | `[out, in / groups, kernel ...]` | taps of every input channel | output channels |
 /// | transposed convolution | `[in, out / groups, kernel ...]` | input channels | taps of every output channel |
 /// | bias, batch norm's gamma and beta | `[channels]` | the ground | channels |
+/// | embedding | `[entries, channels]` | the ground, by entry | channels |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamEdges {
     pub(crate) key: ParamKey,
@@ -113,6 +114,20 @@ impl ParamEdges {
     /// Whether all edges leave the ground.
     pub(crate) fn leaves_ground(&self) -> bool {
         self.tails.iter().all(|tail| tail.is_ground())
+    }
+
+    /// The head's class of every edge, where all leave the ground, in the order of the memory.
+    pub(crate) fn head_of_each(&self) -> Vec<ScaleClass> {
+        let repeats = self.tails.len();
+        match self.layout.tails {
+            Side::Rows => self.heads.repeat(repeats),
+            Side::Columns => {
+                let heads = self.heads.iter();
+                heads
+                    .flat_map(|&head| std::iter::repeat_n(head, repeats))
+                    .collect()
+            }
+        }
     }
 
     /// Whether this is a bias.

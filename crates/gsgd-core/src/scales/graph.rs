@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::builder::{ScaleGraphBuilder, Source};
 use super::{Kind, ParamEdges, ParamKey, ScaleClass};
-use crate::error::{Error, GraphError};
+use crate::error::Error;
 
 /// One end of a class: a line of heads (writer) or of tails (reader) of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,12 @@ pub struct ScaleGraph {
     pub(crate) co_scaled: Vec<CoScaled>,
     /// Where each parameter stands in `edges`, sorted by its key.
     params: Vec<(ParamKey, usize)>,
-    /// What each grounded function works on.
-    grounded: Vec<String>,
+    /// What each grounded function works on, and the function.
+    grounded: Vec<(String, String)>,
+    /// Parameters that stay as they are, and why.
+    held: Vec<(String, String)>,
+    /// An operation, if there is one, that Eq. (1) of the paper does not hold for as it stands.
+    pub(crate) inexact: Option<String>,
     /// Parameters that belong to no edge.
     outside: Vec<(ParamKey, String)>,
     /// Those of them that the graph itself leaves to weight space.
@@ -43,7 +47,7 @@ pub struct ScaleGraph {
     frozen: Vec<(ParamKey, String)>,
 }
 
-/// A tensor `[channels]` that is scaled along with its channels: multiplied by their factors to a power.
+/// A tensor that is scaled along with channels, each of its numbers multiplied by a factor to a power.
 ///
 /// Running mean (1) and variance (2) of batch norm, and biases before it (1), which have no effect on outputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +65,12 @@ impl CoScaled {
         self.key
     }
 
-    /// The class of every channel.
+    /// The power of the factors that its numbers are multiplied by: 2 for variances, 0 for what stays.
+    pub fn power(&self) -> i32 {
+        self.power
+    }
+
+    /// The class of every number.
     pub fn classes(&self) -> &[ScaleClass] {
         &self.classes
     }
@@ -69,31 +78,13 @@ impl CoScaled {
 
 impl ScaleGraphBuilder {
     /// The graph of these calls.
-    ///
-    /// # Errors
-    /// The first mistake of the calls, with the layer's name, or a layer that reaches no output.
-    pub fn finish(self) -> Result<ScaleGraph, GraphError> {
+    pub fn finish(self) -> ScaleGraph {
         ScaleGraph::from_builder(self)
     }
 }
 
 impl ScaleGraph {
-    fn from_builder(mut builder: ScaleGraphBuilder) -> Result<Self, GraphError> {
-        if let Some(error) = builder.error.take() {
-            return Err(error);
-        }
-        let grounded = builder.nodes.iter().filter_map(|node| match node.source {
-            Source::Ground(from) => Some(builder.origin(from)),
-            _ => None,
-        });
-        let grounded = grounded.collect();
-        let live = live_nodes(&builder);
-        if let Some(dead) = builder.calls.iter().find(|call| !live[call.node]) {
-            return Err(GraphError::DeadEnd {
-                layer: dead.name.clone(),
-            });
-        }
-
+    fn from_builder(mut builder: ScaleGraphBuilder) -> Self {
         let mut numbers = HashMap::from([(0, 0)]);
         let mut number = |builder: &mut ScaleGraphBuilder, class: u32| {
             let root = builder.classes.find(class);
@@ -143,7 +134,7 @@ impl ScaleGraph {
         let mut nodes: Vec<Source> = Vec::with_capacity(builder.nodes.len());
         let mut widths = Vec::with_capacity(builder.nodes.len());
         for node in builder.nodes {
-            widths.push(node.classes.as_ref().map_or(0, Vec::len));
+            widths.push(node.classes.len());
             nodes.push(node.source);
         }
         let classes = numbers.len();
@@ -177,12 +168,21 @@ impl ScaleGraph {
         });
         let frozen: Vec<(ParamKey, String)> = frozen.cloned().collect();
         let used = &builder.used | &followed;
-        Ok(Self {
+        let names: HashMap<ParamKey, &String> = builder
+            .named
+            .iter()
+            .map(|(key, name)| (*key, name))
+            .collect();
+        let held = builder.held.iter();
+        let held = held.map(|(key, why)| (names[key].clone(), why.clone()));
+        Self {
             widths,
+            held: held.collect(),
+            inexact: builder.inexact,
             nodes,
             co_scaled,
             params,
-            grounded,
+            grounded: builder.grounded,
             loose: builder.loose.into_iter().collect(),
             outputs: builder.outputs,
             edges,
@@ -197,7 +197,7 @@ impl ScaleGraph {
                 .into_iter()
                 .filter(|(key, _)| !used.contains(key))
                 .collect(),
-        })
+        }
     }
 
     /// The parameters that are edges, in the order of the forward pass.
@@ -257,13 +257,14 @@ impl ScaleGraph {
         frozen.find_map(|(frozen, name)| (*frozen == id).then_some(name.as_str()))
     }
 
-    /// Refuses a network with parameters that do not train.
+    /// Refuses a network with weights that are no edges: those that do not train, and those that stay as they are.
     ///
     /// # Errors
     /// There are some.
     pub fn refuse_frozen(&self, tool: &'static str) -> Result<(), Error> {
-        match self.frozen.first() {
-            Some((_, name)) => Err(Error::Frozen {
+        let frozen = self.frozen.iter().map(|(_, name)| name);
+        match frozen.chain(self.held.iter().map(|(name, _)| name)).next() {
+            Some(name) => Err(Error::Frozen {
                 tool,
                 name: name.clone(),
             }),
@@ -276,10 +277,17 @@ impl ScaleGraph {
         &self.co_scaled
     }
 
-    /// The values that a function which is not positively homogeneous works on, by the layer they come from: no scaling
-    /// reaches through there.
-    pub fn grounded(&self) -> impl Iterator<Item = &str> {
-        self.grounded.iter().map(String::as_str)
+    /// The values that something grounds which is not positively homogeneous: the layer they come from, and what grounds
+    /// them. No scaling reaches through there.
+    pub fn grounded(&self) -> impl Iterator<Item = (&str, &str)> {
+        let grounded = self.grounded.iter();
+        grounded.map(|(value, why)| (value.as_str(), why.as_str()))
+    }
+
+    /// The parameters whose factor is 1 by what reads them, and why.
+    pub fn held(&self) -> impl Iterator<Item = (&str, &str)> {
+        let held = self.held.iter();
+        held.map(|(name, why)| (name.as_str(), why.as_str()))
     }
 
     /// The parameters that are no edges: unused ones, and those that the graph leaves to weight space.
@@ -380,9 +388,9 @@ fn set_null_biases_aside(
         std::mem::take(edges).into_iter().partition(|e| !is_null(e));
     *edges = stay;
     co_scaled.extend(null.into_iter().map(|edges| CoScaled {
+        classes: edges.head_of_each(),
         key: edges.key,
         name: edges.name,
-        classes: edges.heads,
         power: 1,
         is_bias: true,
     }));
@@ -397,6 +405,10 @@ fn set_null_biases_aside(
                 moved(gamma);
                 moved(beta);
             }
+            Source::Param(param) => match place[*param] {
+                Some(kept) => *param = kept,
+                None => *node = Source::Ground(Vec::new()),
+            },
             _ => {}
         }
     }
@@ -416,21 +428,4 @@ fn last_readers(edges: &[ParamEdges], at: &[i64], kinds: &[Kind]) -> Vec<i64> {
     }
     last[0] = i64::MAX;
     last
-}
-
-/// Which nodes lead to an output.
-fn live_nodes(builder: &ScaleGraphBuilder) -> Vec<bool> {
-    let mut live = vec![false; builder.nodes.len()];
-    for &output in &builder.outputs {
-        live[output] = true;
-    }
-    for (index, node) in builder.nodes.iter().enumerate().rev() {
-        if live[index] {
-            node.source
-                .reads()
-                .into_iter()
-                .for_each(|from| live[from] = true);
-        }
-    }
-    live
 }

@@ -3,12 +3,11 @@
 use super::builder::{Call, Channels, CoScaled, ScaleGraphBuilder, Source};
 use super::edges::Layout;
 use super::{BatchNormTreatment, ParamKey};
-use crate::error::GraphError;
 use crate::matrix::Side;
 
 /// What the dimensions of a layer's weight mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightForm {
+pub(crate) enum WeightForm {
     /// `[inputs, outputs]`.
     Dense,
     /// `[outputs, inputs / groups, kernel ...]`, without kernel a dense layer with outputs first.
@@ -24,16 +23,16 @@ pub enum WeightForm {
 }
 
 impl WeightForm {
-    /// Input and output channels, and the matrix.
-    fn read(self, weight: &[usize]) -> ([usize; 2], Layout) {
+    /// Output channels, and the matrix.
+    fn read(self, weight: &[usize]) -> (usize, Layout) {
         let (tails, groups) = match self {
             Self::Dense => (Side::Rows, 1),
             Self::Convolution { groups } => (Side::Columns, groups),
             Self::Transposed { groups } => (Side::Rows, groups),
         };
-        let channels = match tails {
-            Side::Rows => [weight[0], weight[1] * groups],
-            Side::Columns => [weight[1] * groups, weight[0]],
+        let outputs = match tails {
+            Side::Rows => weight[1] * groups,
+            Side::Columns => weight[0],
         };
         let kernel = &weight[2..];
         let layout = Layout {
@@ -42,13 +41,13 @@ impl WeightForm {
             taps: kernel.iter().product(),
             centre: kernel.iter().fold(0, |at, size| at * size + size / 2),
         };
-        (channels, layout)
+        (outputs, layout)
     }
 }
 
 /// The tensors of a batch norm, each `[features]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchNormParams {
+pub(crate) struct BatchNormParams {
     /// What normalised values are multiplied with.
     pub gamma: ParamKey,
     /// What is added then.
@@ -57,8 +56,6 @@ pub struct BatchNormParams {
     pub mean: ParamKey,
     /// The running variance.
     pub variance: ParamKey,
-    /// Channels.
-    pub features: usize,
 }
 
 impl ScaleGraphBuilder {
@@ -76,32 +73,8 @@ impl ScaleGraphBuilder {
         bias: Option<ParamKey>,
     ) -> Channels {
         let name = self.name(weight);
-        let is_form = match form {
-            WeightForm::Dense => shape.len() == 2,
-            _ => shape.len() >= 2,
-        };
-        if !is_form {
-            let shape = shape.to_vec();
-            self.fail(GraphError::Form { layer: name, shape });
-            return self.input(0);
-        }
-        if shape.contains(&0) {
-            self.fail(GraphError::Empty { layer: name });
-            return self.input(0);
-        }
-        let ([inputs, outputs], layout) = form.read(shape);
-        let Some(from) = self.own(x, "layer") else {
-            return self.input(outputs);
-        };
-        let groups = layout.groups;
-        if groups == 0 || !shape[0].is_multiple_of(groups) {
-            self.fail(GraphError::Groups {
-                layer: name.clone(),
-                channels: shape[0],
-                groups,
-            });
-        }
-        let channels = self.channels(from, &name, inputs);
+        let (outputs, layout) = form.read(shape);
+        let channels = self.nodes[x.0].classes.clone();
         let new: Vec<u32> = (0..outputs).map(|_| self.classes.fresh()).collect();
         let repeated = |classes: &[u32]| -> Vec<u32> {
             let repeat = |&class| std::iter::repeat_n(class, layout.taps);
@@ -111,7 +84,6 @@ impl ScaleGraphBuilder {
             Side::Rows => (channels, repeated(&new)),
             Side::Columns => (repeated(&channels), new.clone()),
         };
-        let node = self.nodes.len();
         let weight = self.call(Call {
             key: weight,
             name,
@@ -121,14 +93,49 @@ impl ScaleGraphBuilder {
             layout,
             is_bias: false,
             before_norm: false,
-            node,
+            node: self.nodes.len(),
         });
         let bias = bias.and_then(|bias| self.ground_edges(bias, &new, true));
+        let from = x.0;
         let source = match weight {
             Some(weight) => Source::Layer { from, weight, bias },
             None => Source::Frozen(from),
         };
-        self.node(source, Some(new))
+        self.node(source, new)
+    }
+
+    /// A parameter as a value: edges from the ground to new classes along one of its axes, the first or the last of those
+    /// longer than 1. Its channels are those along that axis.
+    pub fn param(
+        &mut self,
+        key: ParamKey,
+        shape: &[usize],
+        axis: usize,
+        is_bias: bool,
+    ) -> Channels {
+        let new: Vec<u32> = (0..shape[axis]).map(|_| self.classes.fresh()).collect();
+        let others = shape.iter().product::<usize>() / shape[axis];
+        let is_last = shape[axis + 1..].iter().all(|&size| size == 1);
+        let name = self.name(key);
+        let param = self.call(Call {
+            key,
+            name,
+            shape: shape.to_vec(),
+            tails: vec![0; others],
+            heads: new.clone(),
+            layout: Layout {
+                tails: if is_last { Side::Rows } else { Side::Columns },
+                ..Layout::DENSE
+            },
+            is_bias,
+            before_norm: false,
+            node: self.nodes.len(),
+        });
+        let source = match param {
+            Some(param) => Source::Param(param),
+            None => Source::Ground(Vec::new()),
+        };
+        self.node(source, new)
     }
 
     /// A parameter `[channels]` of edges from the ground.
@@ -147,23 +154,6 @@ impl ScaleGraphBuilder {
         })
     }
 
-    /// The classes of a node that `layer` takes as `expected` channels.
-    fn channels(&mut self, node: usize, layer: &str, expected: usize) -> Vec<u32> {
-        match &self.nodes[node].classes {
-            Some(classes) if classes.len() == expected => return classes.clone(),
-            Some(classes) => {
-                let found = classes.len();
-                self.fail(GraphError::Width {
-                    layer: layer.into(),
-                    expected,
-                    found,
-                });
-            }
-            None => self.widen(node, expected),
-        }
-        vec![0; expected]
-    }
-
     /// A batch norm, treated as the [`ScaleGraphConfig`](super::ScaleGraphConfig) says.
     ///
     /// Exact: its input's scale has no effect, gamma and beta are edges from the ground to new classes, and the running
@@ -175,13 +165,9 @@ impl ScaleGraphBuilder {
             beta,
             mean,
             variance,
-            features,
         } = params;
-        let Some(from) = self.own(x, "batch_norm") else {
-            return self.input(features);
-        };
-        let name = self.name(gamma);
-        let inputs = self.channels(from, &name, features);
+        let from = x.0;
+        let inputs = self.nodes[from].classes.clone();
         let is_paper = self.config.batch_norm == BatchNormTreatment::Paper;
         for (key, power) in [(mean, 1), (variance, 2)] {
             let name = self.name(key);
@@ -199,13 +185,13 @@ impl ScaleGraphBuilder {
             }
             return x;
         }
-        let new: Vec<u32> = (0..features).map(|_| self.classes.fresh()).collect();
+        let new: Vec<u32> = inputs.iter().map(|_| self.classes.fresh()).collect();
         let gamma = self.ground_edges(gamma, &new, false);
         let beta = self.ground_edges(beta, &new, true);
         let source = match (gamma, beta) {
             (Some(gamma), Some(beta)) => Source::Norm { from, gamma, beta },
             _ => Source::Frozen(from),
         };
-        self.node(source, Some(new))
+        self.node(source, new)
     }
 }

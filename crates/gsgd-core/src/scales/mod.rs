@@ -6,7 +6,7 @@
 //!
 //! - `classes`, `edges`: what the graph is made of;
 //! - `graph`: the graph;
-//! - `builder`, `layers`: the calls that make one.
+//! - `builder`, `layers`: what makes one, operation by operation.
 
 mod builder;
 mod classes;
@@ -15,12 +15,11 @@ mod edges;
 mod graph;
 mod layers;
 
-pub(crate) use builder::Source;
-pub use builder::{Channels, ScaleGraphBuilder};
+pub(crate) use builder::{Channels, ScaleGraphBuilder, Source};
 pub use classes::{Kind, ScaleClass};
 pub use config::{BatchNormTreatment, ScaleGraphConfig, SkipTreatment};
 pub(crate) use edges::Taps;
 pub use edges::{ParamEdges, ParamKey};
 pub(crate) use graph::End;
 pub use graph::{CoScaled, ScaleGraph};
-pub use layers::{BatchNormParams, WeightForm};
+pub(crate) use layers::{BatchNormParams, WeightForm};
