@@ -13,7 +13,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{DType, Device, DeviceKind, Distribution, Int, Tensor, TensorData};
-use common::{Mlp, grads};
+use common::{Described, Mlp, grads};
 use gsgd::{GSpace, GSpaceConfig};
 
 const NETWORKS: [[usize; 4]; 3] = [
@@ -95,7 +95,9 @@ fn main() {
     for widths in NETWORKS {
         let model = Mlp::he(0, &widths, true, DType::F32).fork(&device);
         for (name, burns, ours) in pairs.iter().chain([&adam]) {
-            let ours = ours.init(&model).expect("the network suits");
+            let ours = ours
+                .init_graph(&model, &model.graph())
+                .expect("the network suits");
             let optims = [
                 Optimiser::Burns(burns.clone()),
                 Optimiser::Ours(Box::new(ours)),

@@ -5,7 +5,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, activation::relu};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
+use gsgd::GSpaceConfig;
 
 #[derive(Module, Debug)]
 struct Net {
@@ -16,15 +16,6 @@ struct Net {
 impl Net {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         self.output.forward(relu(self.hidden.forward(x)))
-    }
-}
-
-// The graph mirrors `forward`, line by line.
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = g.linear(x, &self.hidden);
-        let y = g.relu(y);
-        g.linear(y, &self.output)
     }
 }
 
@@ -44,7 +35,9 @@ fn main() -> Result<(), gsgd::Error> {
         output: LinearConfig::new(32, 3).init(&device),
     };
     let cross_entropy = CrossEntropyLossConfig::new().init(&device);
-    let mut optim = GSpaceConfig::momentum(0.9).init(&model)?;
+    let mut optim = GSpaceConfig::momentum(0.9).init(&model, |model, example| {
+        model.forward(example.input([1, 2]))
+    })?;
     for step in 0..300 {
         let loss = cross_entropy.forward(model.forward(x.clone()), y.clone());
         if step % 50 == 49 {

@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, activation::relu};
 use gsgd::rescale::{Scaling, apply};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder, scale_graph};
+use gsgd::{GSpaceConfig, capture};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -19,16 +19,9 @@ impl Net {
     }
 }
 
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = g.linear(x, &self.hidden);
-        let y = g.relu(y);
-        g.linear(y, &self.output)
-    }
-}
-
 fn train(mut model: Net, x: &Tensor<2>) -> Result<Vec<f32>, gsgd::Error> {
-    let mut optim = GSpaceConfig::new(AdamWConfig::new().init()).init(&model)?;
+    let config = GSpaceConfig::new(AdamWConfig::new().init());
+    let mut optim = config.init(&model, |model, x| model.forward(x.input([1, 4])))?;
     let mut losses = Vec::new();
     for _ in 0..60 {
         let loss = (model.forward(x.clone()) - x.clone().abs()).square().mean();
@@ -46,7 +39,8 @@ fn main() -> Result<(), gsgd::Error> {
         output: LinearConfig::new(16, 4).init(&device),
     };
     let x = Tensor::<2>::random([64, 4], Distribution::Normal(0.0, 1.0), &device);
-    let graph = scale_graph(&model, Default::default())?;
+    let graph = capture(&model, |model, x| model.forward(x.input([1, 4])))?;
+    let graph = graph.scales(Default::default())?;
     // every unit's incoming weights times 2^k, |k| <= 10, its outgoing ones divided by it
     let rescaled = apply(
         model.clone(),

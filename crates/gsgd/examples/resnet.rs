@@ -5,7 +5,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation::relu};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
+use gsgd::GSpaceConfig;
 
 #[derive(Module, Debug)]
 struct Net {
@@ -24,18 +24,6 @@ impl Net {
     }
 }
 
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = g.conv2d(x, &self.stem);
-        let stream = g.relu(y);
-        let y = g.conv2d(stream, &self.conv);
-        let block = g.batch_norm(y, &self.norm);
-        let y = g.add(stream, block);
-        let y = g.relu(y);
-        g.linear(y, &self.head)
-    }
-}
-
 fn main() -> Result<(), gsgd::Error> {
     let device = Device::flex().autodiff();
     let same = |from| Conv2dConfig::new([from, 8], [3, 3]).with_padding(PaddingConfig2d::Same);
@@ -47,7 +35,9 @@ fn main() -> Result<(), gsgd::Error> {
     };
     let x = Tensor::<4>::random([32, 3, 6, 6], Distribution::Normal(0.0, 1.0), &device);
     let target = x.clone().abs().flatten::<2>(1, 3).mean_dim(1);
-    let mut optim = GSpaceConfig::sgd().init(&model)?;
+    // an example of the input says what the network is
+    let mut optim =
+        GSpaceConfig::sgd().init(&model, |model, x| model.forward(x.input([1, 3, 6, 6])))?;
     for step in 1..=8 {
         let loss = (model.forward(x.clone()) - target.clone()).square().mean();
         println!("step {step}  loss {}", loss.clone().into_scalar::<f32>());

@@ -12,9 +12,19 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] gsgd_core::Error),
 
+    /// A forward pass that cannot be captured.
+    #[error(
+        "the forward pass cannot be captured: {reason}; it may not read the numbers of a tensor, and all that it returns must \
+         come from inputs of the example. A graph built by hand will do too: `gsgd::declared` and `GSpaceConfig::init_graph`"
+    )]
+    Capture {
+        /// What Burn says.
+        reason: String,
+    },
+
     /// Some parameters are outside the scale graph.
     #[error(
-        "not in the scale graph: {}; call their layers in `Homogeneous::scale_graph`, or call \
+        "not in the scale graph: {}; use their layers in the forward pass, or call \
          `.with_outside(Outside::WeightSpace)` to step them in weight space", .names.join(", ")
     )]
     Outside {

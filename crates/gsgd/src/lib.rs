@@ -20,7 +20,7 @@
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::optim::GradientsParams;
 //! use burn::tensor::{Device, Distribution, Tensor, activation::relu};
-//! use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
+//! use gsgd::GSpaceConfig;
 //!
 //! #[derive(Module, Debug)]
 //! struct Net {
@@ -34,15 +34,6 @@
 //!     }
 //! }
 //!
-//! // The scale graph mirrors `forward`, line by line.
-//! impl Homogeneous for Net {
-//!     fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-//!         let y = g.linear(x, &self.hidden);
-//!         let y = g.relu(y);
-//!         g.linear(y, &self.output)
-//!     }
-//! }
-//!
 //! # fn main() -> Result<(), gsgd::Error> {
 //! let device = Device::flex().autodiff();
 //! let mut model = Net {
@@ -52,8 +43,9 @@
 //! let x = Tensor::<2>::random([16, 4], Distribution::Normal(0.0, 1.0), &device);
 //! let loss = |model: &Net| model.forward(x.clone()).sub_scalar(1.0).square().mean();
 //!
-//! let mut optim = GSpaceConfig::momentum(0.9).init(&model)?;
-//! gsgd::verify(&model, optim.scale_graph(), |model| model.forward(x.clone()))?;
+//! // an example forward pass says what the network is
+//! let mut optim = GSpaceConfig::momentum(0.9)
+//!     .init(&model, |model, example| model.forward(example.input([1, 4])))?;
 //! let before: f32 = loss(&model).into_scalar();
 //! for _ in 0..50 {
 //!     let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
@@ -66,6 +58,7 @@
 //! ```
 //!
 //! # What else is here
+//! - [`capture`]: the graph of a module from its forward pass; [`Graph`]: by hand.
 //! - [`skeleton`] and [`Coordinates`]: which paths, and a second chart ([`Coordinates::Norm`]) without skeleton or
 //!   poles.
 //! - [`ScaleGraphConfig`]: batch norm exactly or as in the paper, invariance across residual connections or inside blocks.
@@ -78,8 +71,8 @@
 //! Reference: Q. Meng, S. Zheng, H. Zhang, W. Chen, Q. Ye, Z.-M. Ma, N. Yu, T.-Y. Liu. *G-SGD: Optimizing ReLU
 //! neural networks in its positively scale-invariant space.* ICLR 2019.
 
+mod capture;
 mod error;
-mod graph;
 mod matrix;
 mod names;
 #[doc = include_str!("../docs/networks.md")]
@@ -91,14 +84,14 @@ pub mod rescale;
 pub mod skeleton;
 mod verify;
 
+pub use capture::{AnyTensor, Example, OutputVisitor, Outputs, capture, declared};
 pub use error::{Error, Rejected};
-pub use graph::{Homogeneous, ScaleGraphBuilder, scale_graph};
 pub use gsgd_core as core;
 pub use gsgd_core::GraphError;
 pub use gsgd_core::chart::Coordinates;
+pub use gsgd_core::graph::Graph;
 pub use gsgd_core::scales::{
-    BatchNormTreatment, Channels, Kind, ParamEdges, ScaleClass, ScaleGraph, ScaleGraphConfig,
-    SkipTreatment,
+    BatchNormTreatment, Kind, ParamEdges, ScaleClass, ScaleGraph, ScaleGraphConfig, SkipTreatment,
 };
 pub use matrix::Execution;
 pub use optim::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd};

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor};
 
-/// Every float parameter with its path, in visit order.
-pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
+/// Every float parameter with its path and shape, in visit order.
+pub(crate) fn shapes<M: Module>(model: &M) -> Vec<(ParamId, String, Vec<usize>)> {
     #[derive(Default)]
     struct Names {
         path: Vec<String>,
-        found: Vec<(ParamId, String)>,
+        found: Vec<(ParamId, String, Vec<usize>)>,
     }
     impl ModuleVisitor for Names {
         fn enter_module(&mut self, name: &str, _: &str) {
@@ -20,7 +20,8 @@ pub(crate) fn names<M: Module>(model: &M) -> Vec<(ParamId, String)> {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.push((param.id, self.path.join(".")));
+            let shape = param.val().dims().to_vec();
+            self.found.push((param.id, self.path.join("."), shape));
         }
     }
     let mut names = Names::default();
@@ -42,4 +43,29 @@ pub(crate) fn frozen<M: Module>(model: &M) -> HashSet<ParamId> {
     let mut frozen = Frozen(HashSet::new());
     model.visit(&mut frozen);
     frozen.0
+}
+
+/// The device and the number type of a module's first parameter.
+fn first<M: Module>(model: &M) -> Option<(Device, DType)> {
+    struct First(Option<(Device, DType)>);
+    impl ModuleVisitor for First {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            self.0
+                .get_or_insert_with(|| (value.device(), value.dtype()));
+        }
+    }
+    let mut found = First(None);
+    model.visit(&mut found);
+    found.0
+}
+
+/// The number type of a module; f32 without parameters.
+pub(crate) fn dtype<M: Module>(model: &M) -> DType {
+    first(model).map_or(DType::F32, |(_, dtype)| dtype)
+}
+
+/// The device of a module.
+pub(crate) fn device<M: Module>(model: &M) -> Device {
+    first(model).map_or_else(Device::default, |(device, _)| device)
 }

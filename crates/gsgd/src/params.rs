@@ -224,6 +224,14 @@ fn is_autodiff<M: Module>(model: &M) -> bool {
     any.0
 }
 
+/// The model with running variances below 1 set to 1: its function with less of the epsilons.
+pub(crate) fn with_variances_from_one<M: Module>(model: M, graph: &ScaleGraph) -> M {
+    map_co_scaled(model, graph, |tensor, values| match tensor.power() {
+        2 => values.clamp_min(1.0),
+        _ => values,
+    })
+}
+
 /// The model with every tensor replaced by `change(tensor, tensor)`.
 pub(crate) fn map_co_scaled<M: Module>(
     model: M,

@@ -1,33 +1,34 @@
 //! Is a network the function that its scale graph says?
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use gsgd_core::GraphError;
 use gsgd_core::rescale::Scaling;
 use gsgd_core::scales::{ScaleClass, ScaleGraph};
 
+use crate::capture::{Example, Outputs, numbers};
 use crate::error::{Error, Rejected};
-use crate::{params, rescale};
+use crate::{names, params, rescale};
 
 /// Checks a scale graph against its model: rescales hidden units by random powers of two and compares outputs.
 ///
 /// First all units at once; where that changes the output, the units of one layer at a time, in the order of
 /// the forward pass, to name the layer at which graph and model part. `forward` must be deterministic (no
-/// dropout). Outputs may differ by 1e-4 of the largest; the epsilon of batch norms is within that as long as the
-/// variances of their inputs are well above it.
+/// dropout). Outputs may differ by 1e-4 of the largest; the epsilon of batch norms is within that, since running variances
+/// below 1 are taken as 1, in both networks that are compared.
 ///
 /// # Errors
 /// [`GraphError::Mismatch`] with the layer's name; [`GraphError::Random`] where outputs differ from one forward pass to
 /// the next; or the model does not fit the graph.
-pub fn verify<M: Module, const D: usize>(
+pub fn verify<M: Module, O: Outputs>(
     model: &M,
     graph: &ScaleGraph,
-    forward: impl Fn(&M) -> Tensor<D>,
+    forward: impl Fn(&M) -> O,
 ) -> Result<(), Error> {
     let model = &match graph.co_scaled().is_empty() {
         true => model.clone(),
-        false => params::detached(model),
+        false => params::with_variances_from_one(params::detached(model), graph),
     };
+    let values = numbers;
     let expected = values(forward(model));
     let scale = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     let agrees = |difference: f64| difference <= 1e-4 * scale.max(f64::MIN_POSITIVE);
@@ -69,20 +70,25 @@ pub fn verify<M: Module, const D: usize>(
     Err(mismatch(all[0], together))
 }
 
-/// Random powers of two for some classes, 1 for the others.
-fn some(graph: &ScaleGraph, classes: &[ScaleClass]) -> Scaling {
-    let random = Scaling::powers_of_two(graph, 3, 0x5eed);
-    let factor = |class: ScaleClass| match random.factor(class) {
-        1.0 => 2.0,
-        other => other,
-    };
-    let mut scaling = Scaling::identity(graph);
-    for &class in classes {
-        scaling.set(class, factor(class));
-    }
-    scaling
+/// As [`verify`], in evaluation, at inputs that the example makes.
+pub(crate) fn check<M: Module, O: Outputs>(
+    model: &M,
+    graph: &ScaleGraph,
+    forward: impl Fn(&M, &mut Example) -> O,
+) -> Result<(), Error> {
+    let model = model.valid();
+    let (device, dtype) = (names::device(&model), names::dtype(&model));
+    verify(&model, graph, |model| {
+        forward(model, &mut Example::on(device.clone(), dtype))
+    })
 }
 
-fn values<const D: usize>(output: Tensor<D>) -> Vec<f64> {
-    output.into_data().iter::<f64>().collect()
+/// 2, 4 or 8 for some classes, 1 for the others. Variances grow, so that epsilon weighs less.
+fn some(graph: &ScaleGraph, classes: &[ScaleClass]) -> Scaling {
+    let random = Scaling::powers_of_two(graph, 1, 0x5eed);
+    let mut scaling = Scaling::identity(graph);
+    for &class in classes {
+        scaling.set(class, 4.0 * random.factor(class));
+    }
+    scaling
 }

@@ -5,6 +5,9 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
@@ -13,7 +16,7 @@ use common::convnet::families;
 use common::{Dag, Mlp, Nudge, close, grads, normal, rng, values, weights};
 use gsgd::rescale::{Scaling, apply};
 use gsgd::skeleton::Edge;
-use gsgd::{Coordinates, Execution, GSpaceConfig, Homogeneous, ParamEdges, scale_graph};
+use gsgd::{Coordinates, Execution, GSpaceConfig, ParamEdges};
 use proptest::prelude::*;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -97,7 +100,7 @@ fn index(edges: &ParamEdges, edge: Edge) -> usize {
 }
 
 /// Compares dL/dv of some In edges, whose sums are the matter, and of other entries with numerical derivatives.
-fn check<M: Module + Homogeneous>(
+fn check<M: Described>(
     model: &M,
     coordinates: Coordinates,
     place: Where,
@@ -109,7 +112,7 @@ fn check<M: Module + Homogeneous>(
             .with_coordinates(coordinates)
             .without_floor()
     };
-    let optim = config(SgdConfig::new().init()).init(model).unwrap();
+    let optim = config(SgdConfig::new().init()).init_of(model).unwrap();
     let gradients = || grads(model, loss(model, place, seed));
     let space = optim.path_space(model, gradients()).unwrap();
     let space: Vec<(Vec<f64>, Vec<f64>)> = space
@@ -143,7 +146,7 @@ fn check<M: Module + Homogeneous>(
         let h = 1e-5 * v.abs().max(1e-2);
         let moved = |h: f64| {
             let nudge = Nudge { at, h }.in_parameter(&name);
-            let mut lifted = config(nudge).init(model).unwrap();
+            let mut lifted = config(nudge).init_of(model).unwrap();
             let stepped = lifted.step(1.0, model.clone(), gradients()).unwrap();
             values(loss(&stepped, place, seed))[0]
         };
@@ -230,7 +233,7 @@ fn fused_and_lifted_agree() {
     for place in ALL {
         for ((lifted, fused), tolerance) in lifted.iter().zip(&fused).zip(tolerances) {
             let run = |config: &GSpaceConfig| {
-                let mut optim = config.init(&model).unwrap();
+                let mut optim = config.init_of(&model).unwrap();
                 (0..4).fold(model.clone(), |model, step| {
                     let gradients = grads(&model, loss(&model, place, step));
                     optim.step(1e-4, model, gradients).unwrap()
@@ -255,7 +258,7 @@ fn powers_of_two_keep_every_bit() {
     // (w / w0) of one layer, by its weights at the start: the same number in both networks
     let run = |model: Mlp| {
         let at_start = model.layers[1].weight.val().detach();
-        let mut optim = GSpaceConfig::momentum(0.9).init(&model).unwrap();
+        let mut optim = GSpaceConfig::momentum(0.9).init_of(&model).unwrap();
         let mut losses = Vec::new();
         let mut model = model;
         for _ in 0..30 {

@@ -3,6 +3,9 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -13,7 +16,7 @@ use common::{Batch, close, device, grads, linear, tensor, values};
 use gsgd::skeleton::{Edge, SkeletonTree};
 use gsgd::{
     BatchNormTreatment, Coordinates, Execution, GSpaceConfig, Kind, Outside, ScaleGraph,
-    ScaleGraphConfig, Skeleton, scale_graph,
+    ScaleGraphConfig, Skeleton,
 };
 use serde_json::Value;
 
@@ -340,7 +343,7 @@ fn path_values_and_their_gradients() {
         let model = golden.model();
         for execution in [Execution::Fused, Execution::Reference] {
             let config = golden.config(GSpaceConfig::sgd()).with_execution(execution);
-            let optim = config.init(&model).unwrap();
+            let optim = config.init_of(&model).unwrap();
             let gradients = grads(&model, golden.loss(&model));
             let space = optim.path_space(&model, gradients).unwrap();
             for (edges, (v, g)) in optim.scale_graph().edges().iter().zip(space) {
@@ -370,7 +373,7 @@ fn weights_after_steps() {
         ];
         for config in configs {
             let mut model = golden.model();
-            let mut optim = golden.config(config).init(&model).unwrap();
+            let mut optim = golden.config(config).init_of(&model).unwrap();
             for step in 1..=5 {
                 let gradients = grads(&model, golden.loss(&model));
                 model = optim.step(golden.number("lr"), model, gradients).unwrap();

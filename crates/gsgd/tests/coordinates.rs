@@ -2,6 +2,9 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::Module;
 use burn::optim::SgdConfig;
 use burn::tensor::{DType, Tensor};
@@ -9,7 +12,7 @@ use common::{Batch, Dag, Mlp, Nudge, close, grads, rng, values, weights};
 use gsgd::paths::{Power, basis_path_norm, enumerate, path_norm};
 use gsgd::rescale::{Balance, Scaling, apply, balance};
 use gsgd::skeleton::SkeletonTree;
-use gsgd::{Coordinates, Execution, GSpace, GSpaceConfig, Homogeneous, Skeleton, scale_graph};
+use gsgd::{Coordinates, Execution, GSpace, GSpaceConfig, Skeleton};
 use proptest::prelude::*;
 use rand::Rng;
 
@@ -21,7 +24,7 @@ fn bare(skeleton: Skeleton) -> GSpaceConfig {
         .without_floor()
 }
 
-fn skeletons<M: Module + Homogeneous>(model: &M) -> Vec<Skeleton> {
+fn skeletons<M: Described>(model: &M) -> Vec<Skeleton> {
     let graph = scale_graph(model, Default::default()).unwrap();
     vec![
         Skeleton::Largest,
@@ -53,7 +56,7 @@ fn the_inverse_chain_rule_is_the_derivative() {
         let model = Dag::random(seed, seed % 2 == 0, DType::F64);
         let batch = batch(&model, seed);
         for skeleton in skeletons(&model) {
-            let optim = bare(skeleton.clone()).init(&model).unwrap();
+            let optim = bare(skeleton.clone()).init_of(&model).unwrap();
             let space = path_space(&optim, &model, probe(&model, &batch));
             let mut random = rng(seed);
             for _ in 0..8 {
@@ -70,7 +73,7 @@ fn the_inverse_chain_rule_is_the_derivative() {
                         .with_skeleton(skeleton.clone())
                         .with_coordinates(Coordinates::Plain)
                         .without_floor();
-                    let mut lifted = nudge.init(&model).unwrap();
+                    let mut lifted = nudge.init_of(&model).unwrap();
                     let grads = grads(&model, probe(&model, &batch));
                     let model = lifted.step(1.0, model.clone(), grads).unwrap();
                     values(probe(&model, &batch))[0]
@@ -93,7 +96,7 @@ fn values_after_step_are_the_inner_optimisers(seed: u64, bias: bool) {
     for skeleton in skeletons(&model) {
         for execution in [Execution::Fused, Execution::Reference] {
             let config = bare(skeleton.clone()).with_execution(execution);
-            let mut optim = config.init(&model).unwrap();
+            let mut optim = config.init_of(&model).unwrap();
             let before = path_space(&optim, &model, probe(&model, &batch));
             let size =
                 before
@@ -118,7 +121,7 @@ fn values_after_step_are_the_inner_optimisers(seed: u64, bias: bool) {
     }
 }
 
-fn rank_is_m_minus_h<M: Module + Homogeneous>(model: &M) {
+fn rank_is_m_minus_h<M: Described>(model: &M) {
     let graph = scale_graph(model, Default::default()).unwrap();
     let paths = enumerate(model, &graph).unwrap();
     assert_eq!(paths.rank(), graph.basis_paths());
@@ -167,14 +170,14 @@ proptest! {
         let model = Dag::random(seed, bias, DType::F64);
         let graph = scale_graph(&model, Default::default()).unwrap();
         let batch = batch(&model, seed);
-        let optim = bare(Skeleton::Largest).init(&model).unwrap();
+        let optim = bare(Skeleton::Largest).init_of(&model).unwrap();
         let tree: SkeletonTree = optim.skeleton().unwrap().clone();
         let space = path_space(&optim, &model, probe(&model, &batch));
         let squares: f64 = space.iter().flat_map(|(v, _)| v).map(|v| v * v).sum();
         close(&[basis_path_norm(&model, &graph, &tree).unwrap()], &[squares], 1e-10);
 
         let twin = apply(model.clone(), &graph, &Scaling::random(&graph, 2.0, seed).unwrap()).unwrap();
-        let optim = bare(Skeleton::Largest).init(&twin).unwrap();
+        let optim = bare(Skeleton::Largest).init_of(&twin).unwrap();
         prop_assert_eq!(optim.skeleton().unwrap(), &tree);
         for (a, b) in space.iter().zip(path_space(&optim, &twin, probe(&twin, &batch))) {
             close(&b.0, &a.0, 1e-9);
@@ -256,7 +259,7 @@ fn norm_coordinates_lie_on_spheres_and_the_gradient_is_their_tangent() {
         let graph = scale_graph(&model, Default::default()).unwrap();
         let batch = batch(&model, seed);
         let config = GSpaceConfig::sgd().with_coordinates(Coordinates::Norm);
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let space = path_space(&optim, &model, probe(&model, &batch));
         let (mut size, mut slope) = (vec![0.0; graph.hidden() + 1], vec![0.0; graph.hidden() + 1]);
         for (edges, (v, g)) in graph.edges().iter().zip(&space) {
@@ -292,7 +295,7 @@ fn norm_coordinates_lie_on_spheres_and_the_gradient_is_their_tangent() {
         // The fused step and a lifted optimiser agree.
         let mut lifted = GSpaceConfig::new(SgdConfig::new().init())
             .with_coordinates(Coordinates::Norm)
-            .init(&model)
+            .init_of(&model)
             .unwrap();
         for lr in [0.01, 0.5] {
             let gradients = || grads(&model, probe(&model, &batch));
@@ -317,7 +320,7 @@ fn fused_and_lifted_agree_with_floor_and_normalisation() {
                 GSpaceConfig::new(SgdConfig::new().init()).with_execution(Execution::Reference),
             ]
             .map(|config| {
-                let mut optim = config.init(&model).unwrap();
+                let mut optim = config.init_of(&model).unwrap();
                 (0..3).fold(model.clone(), |model, _| {
                     let gradients = gradients(&model);
                     optim.step(lr, model, gradients).unwrap()
@@ -342,7 +345,7 @@ fn weight_decay_in_path_space_is_the_gradient_of_the_basis_path_norm() {
             .with_skeleton(Skeleton::Largest)
             .with_coordinates(Coordinates::Plain)
             .without_floor();
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let stepped = optim
             .step(1e-3, model.clone(), grads(&model, probe(&model, &batch)))
             .unwrap();
@@ -355,7 +358,7 @@ fn weight_decay_in_path_space_is_the_gradient_of_the_basis_path_norm() {
     let (plain_norm, plain) = with(GSpaceConfig::sgd());
     let (decayed_norm, decayed) = with(GSpaceConfig::new(optim));
     assert!(decayed_norm < plain_norm);
-    let start = bare(Skeleton::Largest).init(&model).unwrap();
+    let start = bare(Skeleton::Largest).init_of(&model).unwrap();
     let start = path_space(&start, &model, probe(&model, &batch));
     for ((v, _), ((plain, _), (decayed, _))) in start.iter().zip(plain.iter().zip(&decayed)) {
         let expected: Vec<f64> = v
@@ -372,7 +375,7 @@ fn the_clip_norm_bounds_the_step_in_path_space() {
     let model = Dag::random(7, true, DType::F64);
     let batch = batch(&model, 7);
     let config = bare(Skeleton::Largest).with_clip_norm(0.01);
-    let mut optim = config.init(&model).unwrap();
+    let mut optim = config.init_of(&model).unwrap();
     let before = path_space(&optim, &model, probe(&model, &batch));
     let stepped = optim
         .step(1.0, model.clone(), grads(&model, probe(&model, &batch)))
@@ -397,7 +400,7 @@ fn normalised_values_are_the_weights_of_the_balanced_network() {
         let rescaled = apply(model.clone(), &graph, &scaling).unwrap();
         let (balanced, _) = balance(rescaled.clone(), &graph, Balance::default()).unwrap();
         let balanced = by_name(&balanced);
-        let optim = GSpaceConfig::sgd().init(&rescaled).unwrap();
+        let optim = GSpaceConfig::sgd().init_of(&rescaled).unwrap();
         let space = path_space(&optim, &rescaled, probe(&rescaled, &batch(&model, seed)));
         for (edges, (v, _)) in graph.edges().iter().zip(space) {
             for (v, w) in v.iter().zip(&balanced[edges.name()]) {

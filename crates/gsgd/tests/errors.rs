@@ -2,18 +2,21 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, device, grads, tensor, values, weights};
+use gsgd::core::graph::Op;
 use gsgd::paths::enumerate;
 use gsgd::rescale::{Equivalence, Scaling, apply, equivalent};
 use gsgd::skeleton::{self, SkeletonTree};
 use gsgd::{
-    Channels, Coordinates, Error, Execution, GSpaceConfig, GraphError, Homogeneous, Outside,
-    ScaleGraphBuilder, Skeleton, scale_graph, verify,
+    Coordinates, Error, Execution, GSpaceConfig, Graph, GraphError, Outside, Skeleton, verify,
 };
 
 const WIDTHS: [usize; 4] = [4, 6, 5, 3];
@@ -31,7 +34,7 @@ fn gradients(model: &Mlp) -> GradientsParams {
     grads(model, batch.loss(model.forward(batch.x.clone())))
 }
 
-/// A model with a skip connection and an extra parameter, in the graph as `how` says.
+/// A model with a skip connection and, perhaps, parameters that it does not use, in the graph as `how` says.
 #[derive(Module, Debug)]
 struct Skip {
     first: Linear,
@@ -47,12 +50,6 @@ enum How {
     Right,
     ForgottenSkip,
     ForgottenTanh,
-    WrongWidth,
-    WrongAdd,
-    Twice,
-    DeadEnd,
-    Foreign,
-    ConcatWithInput,
 }
 
 impl Skip {
@@ -77,60 +74,99 @@ impl Skip {
         };
         self.last.forward(y + z)
     }
+
+    /// What is recorded.
+    fn described(&self, x: Tensor<2>) -> Tensor<2> {
+        let y = relu(self.first.forward(x));
+        let z = relu(self.inner.forward(y.clone()));
+        self.last.forward(match self.how {
+            How::ForgottenSkip => z,
+            How::Right | How::ForgottenTanh => y + z,
+        })
+    }
 }
 
-impl Homogeneous for Skip {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let first = g.linear(x, &self.first);
-        let y = g.relu(first);
-        let z = g.linear(y, &self.inner);
-        let z = g.relu(z);
-        let sum = match self.how {
-            How::ForgottenSkip => z,
-            How::WrongWidth => g.concat([y, z]),
-            How::WrongAdd => {
-                let wide = g.concat([y, z]);
-                g.add(wide, z)
-            }
-            How::Twice => g.linear(z, &self.inner),
-            How::DeadEnd => y,
-            How::Foreign => g.linear(z, &LinearConfig::new(6, 6).init(&device())),
-            How::ConcatWithInput => g.concat([x, z]),
-            How::Right | How::ForgottenTanh => g.add(y, z),
-        };
-        g.linear(sum, &self.last)
+impl Described for Skip {
+    fn graph(&self) -> Graph {
+        gsgd::capture(self, |model, example| {
+            model.described(example.input([1, 4]))
+        })
+        .unwrap()
     }
 }
 
 #[test]
-fn wrong_scale_graphs_are_named() {
-    let error = |how| scale_graph(&Skip::new(how), Default::default()).unwrap_err();
-    let graph = |how| match error(how) {
-        Error::Core(gsgd::core::Error::Graph(error)) => error,
-        other => panic!("{other}"),
+fn forward_passes_that_cannot_be_captured_say_why() {
+    let model = Skip::new(How::Right);
+    let refused = |forward: &dyn Fn(&Skip, &mut gsgd::Example) -> Tensor<2>| {
+        let error = gsgd::capture(&model, forward).err().unwrap();
+        assert!(matches!(error, Error::Capture { .. }), "{error}");
+        error.to_string()
     };
-    assert!(
-        matches!(graph(How::WrongWidth), GraphError::Width { layer, expected: 6, found: 12 } if layer == "last.weight")
-    );
-    assert!(matches!(
-        graph(How::WrongAdd),
-        GraphError::Add {
-            left: 12,
-            right: 6,
-            ..
+    // numbers are read
+    refused(&|model, example| {
+        let y = model.forward(example.input([1, 4]));
+        let sum: f32 = y.clone().sum().into_scalar();
+        y * sum
+    });
+    // an input of the wrong width
+    assert!(refused(&|model, example| model.forward(example.input([1, 5]))).contains('5'));
+    // and the next one is captured
+    let graph = model.graph().scales(Default::default()).unwrap();
+    assert_eq!(graph.hidden(), 6);
+}
+
+#[test]
+fn a_graph_by_hand_is_that_of_the_forward_pass() {
+    let model = mlp();
+    let mut graph = gsgd::declared(&model).unwrap();
+    let keys: Vec<_> = graph.params().iter().map(|param| param.key).collect();
+    let mut y = graph.input(&[1, WIDTHS[0]]).unwrap();
+    for (at, key) in keys.into_iter().enumerate() {
+        if at > 0 {
+            y = graph.relu(y).unwrap();
         }
-    ));
-    assert!(matches!(graph(How::Twice), GraphError::Twice { layer } if layer == "inner.weight"));
+        let weight = graph.push("", Op::Param(key), &[]).unwrap();
+        y = graph.dense(y, weight, None).unwrap();
+    }
+    graph.output(y);
+    let by_hand = GSpaceConfig::momentum(0.9)
+        .init_graph(&model, &graph)
+        .unwrap();
+    let captured = GSpaceConfig::momentum(0.9)
+        .init(&model, |model, example| {
+            model.forward(example.input([1, WIDTHS[0]]))
+        })
+        .unwrap();
+    let step = |mut optim: gsgd::GSpace| {
+        let moved = optim.step(0.1, model.clone(), gradients(&model)).unwrap();
+        weights(&moved)
+    };
+    assert_eq!(by_hand.scale_graph().hidden(), 11);
+    assert_eq!(step(by_hand), step(captured));
+}
+
+#[test]
+fn an_optimiser_is_refused_where_its_graph_is_not_the_forward_pass() {
+    let model = Skip::new(How::ForgottenTanh);
+    let calls = std::cell::Cell::new(0);
+    // recorded as one function, carried out as another
+    let error = GSpaceConfig::sgd().init(&model, |model, example| {
+        calls.set(calls.get() + 1);
+        let x = example.input([8, 4]);
+        match calls.get() {
+            1 => model.described(x),
+            _ => model.forward(x),
+        }
+    });
+    let error = error.err().unwrap();
     assert!(
-        matches!(graph(How::DeadEnd), GraphError::DeadEnd { layer } if layer == "inner.weight")
+        matches!(
+            error,
+            Error::Core(gsgd::core::Error::Graph(GraphError::Mismatch { .. }))
+        ),
+        "{error}"
     );
-    assert!(matches!(graph(How::Foreign), GraphError::Foreign { .. }));
-    // The input's width is known once a layer has read it.
-    assert!(matches!(
-        graph(How::ConcatWithInput),
-        GraphError::Width { .. }
-    ));
-    assert!(scale_graph(&Skip::new(How::Right), Default::default()).is_ok());
 }
 
 #[test]
@@ -152,60 +188,11 @@ fn verify_names_the_layer_where_graph_and_model_part() {
     }
 }
 
-#[derive(Module, Debug)]
-struct UnknownWidth {
-    layer: Linear,
-}
-
-impl Homogeneous for UnknownWidth {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let both = g.concat([x, x]);
-        g.linear(both, &self.layer)
-    }
-}
-
-#[test]
-fn unknown_widths_and_other_builders() {
-    let model = UnknownWidth {
-        layer: LinearConfig::new(8, 2).init(&device()),
-    };
-    let error = scale_graph(&model, Default::default()).unwrap_err();
-    assert!(matches!(
-        error,
-        Error::Core(gsgd::core::Error::Graph(GraphError::UnknownWidth {
-            call: "concat"
-        }))
-    ));
-
-    #[derive(Module, Debug)]
-    struct Leaky {
-        layer: Linear,
-    }
-    thread_local!(static OLD: std::cell::Cell<Option<Channels>> = const { std::cell::Cell::new(None) });
-    impl Homogeneous for Leaky {
-        fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-            let from = OLD.replace(Some(x)).unwrap_or(x);
-            g.linear(from, &self.layer)
-        }
-    }
-    let model = Leaky {
-        layer: LinearConfig::new(3, 2).init(&device()),
-    };
-    assert!(scale_graph(&model, Default::default()).is_ok());
-    let error = scale_graph(&model, Default::default()).unwrap_err();
-    assert!(matches!(
-        error,
-        Error::Core(gsgd::core::Error::Graph(GraphError::WrongBuilder {
-            call: "layer"
-        }))
-    ));
-}
-
 #[test]
 fn parameters_outside_the_graph_are_refused_or_stepped_in_weight_space() {
     let mut model = Skip::new(How::Right);
     model.extra = Some(LinearConfig::new(3, 3).init(&device()));
-    let error = GSpaceConfig::sgd().init(&model).err().unwrap();
+    let error = GSpaceConfig::sgd().init_of(&model).err().unwrap();
     assert_eq!(
         error,
         Error::Outside {
@@ -216,7 +203,7 @@ fn parameters_outside_the_graph_are_refused_or_stepped_in_weight_space() {
     for config in [GSpaceConfig::sgd(), GSpaceConfig::momentum(0.0)] {
         let mut optim = config
             .with_outside(Outside::WeightSpace)
-            .init(&model)
+            .init_of(&model)
             .unwrap();
         let extra = model.extra.as_ref().unwrap();
         let loss = |model: &Skip| {
@@ -255,7 +242,7 @@ fn refused_steps_give_the_model_back() {
     ] {
         let model = mlp();
         let before = weights(&model);
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
 
         let missing = optim
             .step(0.1, model.clone(), GradientsParams::new())
@@ -325,7 +312,7 @@ fn what_is_not_finite_is_found_wherever_it_is() {
         GSpaceConfig::adam(),
         GSpaceConfig::sgd().with_clip_norm(1.0),
     ] {
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         for layer in 0..3 {
             let mut grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
             let weight = &model.layers[layer].weight;
@@ -366,7 +353,7 @@ fn weights_the_coordinates_cannot_hold() {
     let paper = GSpaceConfig::sgd().with_skeleton(Skeleton::Paper);
     let zero = with_weight(&mlp(), 0, 0, 0.0);
     assert!(matches!(
-        paper.init(&zero).err(),
+        paper.init_of(&zero).err(),
         Some(Error::Core(gsgd::core::Error::ZeroSkeleton {
             tail: 0,
             head: 0,
@@ -375,13 +362,13 @@ fn weights_the_coordinates_cannot_hold() {
     ));
     let tiny = with_weight(&mlp(), 0, 0, 1e-5);
     assert!(matches!(
-        paper.init(&tiny).err(),
+        paper.init_of(&tiny).err(),
         Some(Error::Core(gsgd::core::Error::TinySkeleton { .. }))
     ));
-    assert!(GSpaceConfig::sgd().init(&tiny).is_ok());
+    assert!(GSpaceConfig::sgd().init_of(&tiny).is_ok());
     let broken = with_weight(&mlp(), 1, 3, f64::NAN);
     assert!(matches!(
-        GSpaceConfig::sgd().init(&broken).err(),
+        GSpaceConfig::sgd().init_of(&broken).err(),
         Some(Error::Core(gsgd::core::Error::NonFiniteWeight { .. }))
     ));
 
@@ -391,7 +378,7 @@ fn weights_the_coordinates_cannot_hold() {
     }
     let norm = GSpaceConfig::sgd().with_coordinates(Coordinates::Norm);
     assert!(
-        matches!(norm.init(&dead).err(), Some(Error::Core(gsgd::core::Error::DeadUnit { unit })) if unit == "layers.0.weight[2]")
+        matches!(norm.init_of(&dead).err(), Some(Error::Core(gsgd::core::Error::DeadUnit { unit })) if unit == "layers.0.weight[2]")
     );
 
     let model = mlp();
@@ -411,7 +398,7 @@ fn layers_without_features() {
             common::linear(tensor(Vec::new(), [0, 3], DType::F32), None),
         ],
     };
-    let error = scale_graph(&model, Default::default()).unwrap_err();
+    let error = gsgd::declared(&model).unwrap_err();
     assert!(
         matches!(&error, Error::Core(gsgd::core::Error::Graph(GraphError::Empty { layer })) if layer == "layers.0.weight"),
         "{error}"
@@ -433,7 +420,7 @@ fn skeletons_of_another_network() {
             Error::Core(gsgd::core::Error::Skeleton { .. })
         ));
         matches!(
-            config.init(&model).err(),
+            config.init_of(&model).err(),
             Some(Error::Core(gsgd::core::Error::Skeleton { .. }))
         )
     };
@@ -452,7 +439,7 @@ fn a_step_into_a_pole_is_refused_without_the_floor() {
         let g = huge.remove::<2>(layer.weight.id).unwrap();
         huge.register::<2>(layer.weight.id, g * 1e20);
     }
-    let mut optim = GSpaceConfig::sgd().without_floor().init(&model).unwrap();
+    let mut optim = GSpaceConfig::sgd().without_floor().init_of(&model).unwrap();
     let refused = optim.step(f64::MAX, model.clone(), huge).unwrap_err();
     assert!(
         matches!(
@@ -465,7 +452,7 @@ fn a_step_into_a_pole_is_refused_without_the_floor() {
     assert_eq!(weights(&refused.model), weights(&model));
     let mut lifted = GSpaceConfig::momentum(0.9)
         .without_floor()
-        .init(&model)
+        .init_of(&model)
         .unwrap();
     let refused = lifted
         .step(1e300, model.clone(), gradients(&model))
@@ -475,7 +462,7 @@ fn a_step_into_a_pole_is_refused_without_the_floor() {
 
 #[test]
 fn settings_out_of_range() {
-    let setting = |config: GSpaceConfig| config.init(&mlp()).err();
+    let setting = |config: GSpaceConfig| config.init_of(&mlp()).err();
     for tau in [-0.1, 1.0, f64::NAN] {
         assert!(matches!(
             setting(GSpaceConfig::sgd().with_floor(tau)),
@@ -535,11 +522,13 @@ fn networks_too_large_or_with_a_ground_inside_for_exact_paths() {
         first: Linear,
         last: Linear,
     }
-    impl Homogeneous for Tanh {
-        fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-            let y = g.linear(x, &self.first);
-            let y = g.ground(y);
-            g.linear(y, &self.last)
+    impl Described for Tanh {
+        fn graph(&self) -> Graph {
+            gsgd::capture(self, |model, example| {
+                let y = tanh(model.first.forward(example.input([1, 2])));
+                model.last.forward(y)
+            })
+            .unwrap()
         }
     }
     let model = Tanh {
@@ -548,13 +537,16 @@ fn networks_too_large_or_with_a_ground_inside_for_exact_paths() {
     };
     let graph = scale_graph(&model, Default::default()).unwrap();
     assert_eq!(graph.hidden(), 0);
-    assert_eq!(graph.grounded().collect::<Vec<_>>(), ["`first.weight`"]);
+    assert_eq!(
+        graph.grounded().collect::<Vec<_>>(),
+        [("a sum with `first.weight`", "tanh")]
+    );
     assert!(matches!(
         enumerate(&model, &graph),
         Err(Error::Core(gsgd::core::Error::Grounded))
     ));
     // Without hidden classes G-SGD is SGD.
-    assert!(GSpaceConfig::sgd().init(&model).is_ok());
+    assert!(GSpaceConfig::sgd().init_of(&model).is_ok());
 }
 
 #[test]
@@ -595,11 +587,13 @@ fn a_parameter_in_two_places_is_rescaled_in_both() {
         second: Linear,
         copy: Linear,
     }
-    impl Homogeneous for Twin {
-        fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-            let y = g.linear(x, &self.first);
-            let y = g.relu(y);
-            g.linear(y, &self.second)
+    impl Described for Twin {
+        fn graph(&self) -> Graph {
+            gsgd::capture(self, |model, example| {
+                let y = relu(model.first.forward(example.input([1, 3])));
+                model.second.forward(y)
+            })
+            .unwrap()
         }
     }
     let first = LinearConfig::new(3, 4).init(&device());

@@ -2,6 +2,9 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
@@ -11,10 +14,7 @@ use burn::tensor::{DType, Tensor};
 use common::{Batch, Mlp, device, grads, values, weights};
 use gsgd::paths::{Power, enumerate, path_norm};
 use gsgd::rescale::{Balance, Scaling, apply};
-use gsgd::{
-    BalancedSgd, Channels, Coordinates, Error, Execution, GSpaceConfig, Homogeneous, Outside,
-    PathSgd, ScaleGraphBuilder, scale_graph,
-};
+use gsgd::{BalancedSgd, Coordinates, Error, Execution, GSpaceConfig, Graph, Outside, PathSgd};
 
 const WIDTHS: [usize; 4] = [3, 5, 4, 2];
 
@@ -143,7 +143,7 @@ fn frozen_weights_stay_and_the_others_train() {
         let batch = Batch::random(3, 16, WIDTHS[0], WIDTHS[3], DType::F32);
         let loss = |model: &Mlp| values(batch.loss(model.forward(batch.x.clone())))[0];
         for config in optimisers() {
-            let mut optim = config.init(&start).unwrap();
+            let mut optim = config.init_of(&start).unwrap();
             let end = (0..20).fold(start.clone(), |model, _| {
                 let gradients = gradients(&model, DType::F32);
                 optim.step(0.01, model, gradients).unwrap()
@@ -175,7 +175,7 @@ fn powers_of_two_leave_every_bit() {
         assert_eq!(moved, graph.hidden() > 0, "{frozen:?}");
         for config in optimisers() {
             let run = |model: &Mlp| {
-                let mut optim = config.init(model).unwrap();
+                let mut optim = config.init_of(model).unwrap();
                 let end = (0..30).fold(model.clone(), |model, _| {
                     let gradients = gradients(&model, DType::F32);
                     optim.step(0.01, model, gradients).unwrap()
@@ -186,7 +186,7 @@ fn powers_of_two_leave_every_bit() {
             assert_eq!(run(&start), run(&other), "{frozen:?}");
         }
         let until = Balance::default();
-        let mut balanced = BalancedSgd::init(&start, until, Outside::Refuse).unwrap();
+        let mut balanced = BalancedSgd::init(&start.graph(), until, Outside::Refuse).unwrap();
         let gradients = gradients(&start, DType::F32);
         assert!(balanced.step(0.01, start, gradients).is_ok());
     }
@@ -195,7 +195,7 @@ fn powers_of_two_leave_every_bit() {
 #[test]
 fn what_is_frozen_is_known_from_the_start() {
     let start = model(CASES[3], DType::F32);
-    let mut optim = GSpaceConfig::momentum(0.9).init(&start).unwrap();
+    let mut optim = GSpaceConfig::momentum(0.9).init_of(&start).unwrap();
     let mut thawed = start.clone();
     let weight = thawed.layers[1].weight.clone();
     thawed.layers[1].weight = weight.set_require_grad(true);
@@ -204,7 +204,7 @@ fn what_is_frozen_is_known_from_the_start() {
     let name = "layers.1.weight".to_string();
     assert_eq!(error, Error::Unfrozen { name: name.clone() });
 
-    let mut optim = GSpaceConfig::momentum(0.9).init(&thawed).unwrap();
+    let mut optim = GSpaceConfig::momentum(0.9).init_of(&thawed).unwrap();
     let fewer = gradients(&start, DType::F32);
     let error = optim.step(0.01, start.clone(), fewer).unwrap_err().error;
     assert_eq!(error, Error::MissingGradient { name: name.clone() });
@@ -227,7 +227,7 @@ fn what_is_frozen_is_known_from_the_start() {
     refused("enumerating paths", enumerate(&start, &graph).unwrap_err());
     refused(
         "Path-SGD",
-        PathSgd::init(&start, Outside::Refuse).unwrap_err(),
+        PathSgd::init(&start.graph(), Outside::Refuse).unwrap_err(),
     );
     let valid = start.valid();
     let graph = scale_graph(&valid, Default::default()).unwrap();
@@ -263,14 +263,12 @@ impl Net {
     }
 }
 
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = g.conv2d(x, &self.first);
-        let y = g.relu(y);
-        let y = g.conv2d(y, &self.depthwise);
-        let y = g.batch_norm(y, &self.norm);
-        let y = g.relu(y);
-        g.linear(y, &self.head)
+impl Described for Net {
+    fn graph(&self) -> Graph {
+        gsgd::capture(self, |net, example| {
+            net.forward(example.input([1, 2, 8, 8]))
+        })
+        .unwrap()
     }
 }
 
@@ -287,7 +285,7 @@ fn groups_are_tied_apart_and_gamma_grounds_its_channel() {
     let x = Tensor::<4>::random([6, 2, 8, 8], burn::tensor::Distribution::Default, &device());
     let loss = |model: &Net| model.forward(x.clone()).square().mean();
     for config in optimisers() {
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let before = values(loss(&model))[0];
         let end = (0..20).fold(model.clone(), |model, _| {
             let gradients = grads(&model, loss(&model));

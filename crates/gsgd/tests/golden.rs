@@ -4,12 +4,15 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::optim::{LearningRate, Optimizer};
 use burn::tensor::{DType, Device, Tensor};
 use common::{Batch, Mlp, close, grads, linear, tensor, values, weights};
 use gsgd::paths::enumerate;
 use gsgd::skeleton::{Edge, SkeletonTree};
-use gsgd::{Coordinates, Execution, GSpaceConfig, ScaleGraph, Skeleton, scale_graph};
+use gsgd::{Coordinates, Execution, GSpaceConfig, ScaleGraph, Skeleton};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -150,7 +153,7 @@ impl Golden {
     /// Weights after steps of an optimiser on the same full batch.
     fn train(&self, config: &GSpaceConfig, model: Mlp, lr: f64, steps: usize) -> Mlp {
         let batch = self.batch();
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         (0..steps).fold(model, |model, _| {
             let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
             optim.step(lr, model, grads).unwrap()
@@ -202,7 +205,7 @@ fn path_values_and_the_inverse_chain_rule() {
         for execution in [Execution::Fused, Execution::Reference] {
             let (model, batch) = (golden.model(), golden.batch());
             let config = golden.config(GSpaceConfig::sgd()).with_execution(execution);
-            let optim = config.init(&model).unwrap();
+            let optim = config.init_of(&model).unwrap();
             let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
             let space = optim.path_space(&model, grads).unwrap();
             let (v, g): (Vec<_>, Vec<_>) = space

@@ -2,6 +2,9 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::nn::Linear;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
@@ -11,7 +14,6 @@ use gsgd::rescale::{Balance, Norm, Scaling, apply, balance};
 use gsgd::skeleton::{self, SkeletonTree, largest};
 use gsgd::{
     BalancedSgd, Coordinates, Execution, GSpaceConfig, Outside, PathSgd, Rejected, Skeleton,
-    scale_graph,
 };
 
 const WIDTHS: [usize; 5] = [6, 16, 9, 20, 3];
@@ -21,7 +23,7 @@ type Stepper = Box<dyn FnMut(Mlp, GradientsParams) -> Mlp>;
 
 fn stepper(config: GSpaceConfig, lr: f64) -> impl Fn(&Mlp) -> Stepper {
     move |model| {
-        let mut optim = config.init(model).unwrap();
+        let mut optim = config.init_of(model).unwrap();
         Box::new(move |model, grads| optim.step(lr, model, grads).unwrap())
     }
 }
@@ -124,7 +126,7 @@ fn plain_coordinates_are_invariant_too() {
         let mut optim = GSpaceConfig::momentum(0.5)
             .with_coordinates(Coordinates::Plain)
             .with_skeleton(Skeleton::Largest)
-            .init(model)
+            .init_of(model)
             .unwrap();
         Box::new(move |model, grads| optim.step(1e-3, model, grads).unwrap())
     };
@@ -145,7 +147,7 @@ fn the_paper_skeleton_is_invariant_from_its_own_start() {
 #[test]
 fn path_sgd_is_invariant() {
     let make = |model: &Mlp| -> Stepper {
-        let mut optim = PathSgd::init(model, Outside::Refuse).unwrap();
+        let mut optim = PathSgd::init(&model.graph(), Outside::Refuse).unwrap();
         Box::new(move |model, grads| optim.step(0.5, model, grads).unwrap())
     };
     assert_eq!(differ(&make, true), 0);
@@ -154,7 +156,7 @@ fn path_sgd_is_invariant() {
 #[test]
 fn balanced_sgd_is_invariant() {
     let make = |model: &Mlp| -> Stepper {
-        let mut optim = BalancedSgd::init(model, Balance::default(), Outside::Refuse).unwrap();
+        let mut optim = BalancedSgd::init(&model.graph(), Balance::default(), Outside::Refuse).unwrap();
         Box::new(move |model, grads| optim.step(0.05, model, grads).unwrap())
     };
     let (model, twin) = twins(4, true);
@@ -168,7 +170,7 @@ fn balanced_sgd_is_sgd_from_the_balanced_representative() {
     let graph = scale_graph(&model, Default::default()).unwrap();
     let batch = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64);
     let gradients = |model: &Mlp| grads(model, batch.loss(model.forward(batch.x.clone())));
-    let mut optim = BalancedSgd::init(&model, Balance::default(), Outside::Refuse).unwrap();
+    let mut optim = BalancedSgd::init(&model.graph(), Balance::default(), Outside::Refuse).unwrap();
     let found = optim.step(0.1, model.clone(), gradients(&model)).unwrap();
     let (balanced, report) = balance(model, &graph, Balance::default()).unwrap();
     assert!(report.imbalance <= 1e-6 && report.sweeps > 1);
@@ -209,7 +211,7 @@ fn the_largest_skeleton_is_that_of_the_optimiser() {
     let model = Mlp::he(4, &WIDTHS, true, DType::F64);
     let graph = scale_graph(&model, Default::default()).unwrap();
     let tree = largest(&model, &graph).unwrap();
-    let optim = GSpaceConfig::sgd().init(&model).unwrap();
+    let optim = GSpaceConfig::sgd().init_of(&model).unwrap();
     assert_eq!(Some(&tree), optim.skeleton());
     let weights = skeleton::weights(&model, &graph, &tree).unwrap();
     assert_eq!(weights.len(), 2 * graph.hidden());
@@ -244,7 +246,7 @@ fn fused_moments_are_those_of_the_lifted_optimiser() {
         for execution in [Execution::Fused, Execution::Reference] {
             let run = |config: GSpaceConfig| {
                 let model = Mlp::he(4, &WIDTHS, true, DType::F64);
-                let mut optim = config.with_execution(execution).init(&model).unwrap();
+                let mut optim = config.with_execution(execution).init_of(&model).unwrap();
                 let model = (0..10).fold(model, |model, at| {
                     let batch = Batch::random(at, 16, WIDTHS[0], WIDTHS[4], DType::F64);
                     let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
@@ -282,7 +284,7 @@ fn arbitrary_factors_agree_to_rounding_over_a_short_run() {
     )
     .unwrap();
     let run = |model: Mlp, config: GSpaceConfig| {
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let batch = Batch::random(1, 16, WIDTHS[0], WIDTHS[4], DType::F64);
         let model = (0..50).fold(model, |model, _| {
             let grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
@@ -307,7 +309,7 @@ fn arbitrary_factors_agree_to_rounding_over_a_short_run() {
 #[test]
 fn a_large_lr_stays_finite_with_the_floor() {
     let run = |model: Mlp, config: GSpaceConfig| {
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let mut model = model;
         for at in 0..2000 {
             let batch = Batch::random(at % 50, 16, 8, 3, DType::F32);
@@ -337,7 +339,7 @@ fn a_large_lr_stays_finite_with_the_floor() {
 fn no_memory_is_shared_between_a_model_and_its_past() {
     let (model, _) = twins(6, true);
     let before = common::weights(&model);
-    let mut optim = GSpaceConfig::sgd().init(&model).unwrap();
+    let mut optim = GSpaceConfig::sgd().init_of(&model).unwrap();
     let batch = Batch::random(1, 4, WIDTHS[0], WIDTHS[4], DType::F32);
     let loss: Tensor<1> = batch.loss(model.forward(batch.x.clone()));
     let stepped = optim.step(0.1, model.clone(), grads(&model, loss)).unwrap();

@@ -2,12 +2,15 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamConfig, AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Tensor};
 use common::convnet::families;
 use common::{Batch, Mlp, grads, normal, rng, tensor, values, weights};
-use gsgd::{Coordinates, Error, Execution, GSpace, GSpaceConfig, Homogeneous};
+use gsgd::{Coordinates, Error, Execution, GSpace, GSpaceConfig};
 
 fn optimisers() -> Vec<GSpaceConfig> {
     let moments = [
@@ -59,7 +62,7 @@ fn spoil<M: Module>(model: &M, grads: &mut GradientsParams, place: usize, value:
 }
 
 /// Steps three times, is refused in many ways, and goes on as an optimiser that was never refused.
-fn check<M: Module + Homogeneous>(
+fn check<M: Described>(
     model: &M,
     config: &GSpaceConfig,
     parameters: usize,
@@ -70,9 +73,9 @@ fn check<M: Module + Homogeneous>(
         let gradients = gradients(&model);
         optim.step(1e-3, model, gradients).unwrap()
     };
-    let mut optim = config.init(model).unwrap();
+    let mut optim = config.init_of(model).unwrap();
     let first = refused(&mut optim, model, parameters, &gradients);
-    let fresh = config.init(model).unwrap();
+    let fresh = config.init_of(model).unwrap();
     assert_eq!(first, fresh.to_bytes().unwrap().to_vec());
 
     let model = (0..3).fold(model.clone(), |model, _| step(&mut optim, model));
@@ -148,7 +151,7 @@ fn a_step_out_of_range_is_refused_before_moments_move() {
         lifted.clone(),
         lifted.with_execution(Execution::Reference),
     ] {
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let state = optim.to_bytes().unwrap().to_vec();
         let mut grads = gradients();
         spoil(&model, &mut grads, 0, -3e38);

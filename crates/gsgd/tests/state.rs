@@ -2,6 +2,9 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::Module;
 use burn::optim::{AdamWConfig, SgdConfig};
 use burn::tensor::{Bytes, DType};
@@ -48,13 +51,13 @@ fn a_resumed_run_continues_bit_for_bit() {
     for config in configs() {
         for bias in [false, true] {
             let model = Mlp::he(3, &WIDTHS, bias, DType::F32);
-            let mut optim = config.init(&model).unwrap();
+            let mut optim = config.init_of(&model).unwrap();
             let model = (0..20).fold(model, |model, at| step(&mut optim, model, at));
 
             let file = tempfile::NamedTempFile::new().unwrap();
             optim.save(file.path()).unwrap();
             let twin = rebuilt(&model);
-            let mut resumed = config.load(file.path(), &twin).unwrap();
+            let mut resumed = config.load(file.path(), &twin, &twin.graph()).unwrap();
 
             let model = (20..60).fold(model, |model, at| step(&mut optim, model, at));
             let twin = (20..60).fold(twin, |model, at| step(&mut resumed, model, at));
@@ -67,10 +70,10 @@ fn a_resumed_run_continues_bit_for_bit() {
 fn without_its_state_a_run_would_not_continue_the_same() {
     let config = GSpaceConfig::momentum(0.9);
     let model = Mlp::he(3, &WIDTHS, false, DType::F32);
-    let mut optim = config.init(&model).unwrap();
+    let mut optim = config.init_of(&model).unwrap();
     let model = (0..20).fold(model, |model, at| step(&mut optim, model, at));
     let twin = rebuilt(&model);
-    let mut fresh = config.init(&twin).unwrap();
+    let mut fresh = config.init_of(&twin).unwrap();
     let a = step(&mut optim, model, 20);
     let b = step(&mut fresh, twin, 20);
     assert_ne!(weights(&a), weights(&b));
@@ -78,7 +81,7 @@ fn without_its_state_a_run_would_not_continue_the_same() {
 
 fn refused(config: &GSpaceConfig, bytes: Bytes, model: &Mlp) -> Error {
     config
-        .from_bytes(bytes, model)
+        .from_bytes(bytes, model, &model.graph())
         .err()
         .expect("this state must be refused")
 }
@@ -87,7 +90,7 @@ fn refused(config: &GSpaceConfig, bytes: Bytes, model: &Mlp) -> Error {
 fn states_that_do_not_fit_are_refused() {
     let model = Mlp::he(3, &WIDTHS, false, DType::F32);
     let config = GSpaceConfig::momentum(0.9);
-    let mut optim = config.init(&model).unwrap();
+    let mut optim = config.init_of(&model).unwrap();
     let model = step(&mut optim, model, 0);
 
     let other = Mlp::he(3, &[5, 12, 6, 3], false, DType::F32);
@@ -104,7 +107,7 @@ fn states_that_do_not_fit_are_refused() {
     ));
 
     let plain = GSpaceConfig::sgd()
-        .init(&model)
+        .init_of(&model)
         .unwrap()
         .to_bytes()
         .unwrap();
@@ -113,7 +116,10 @@ fn states_that_do_not_fit_are_refused() {
         Error::State { .. }
     ));
 
-    let missing = config.load("no/such/file", &model).err().unwrap();
+    let missing = config
+        .load("no/such/file", &model, &model.graph())
+        .err()
+        .unwrap();
     assert!(matches!(missing, Error::File { .. }));
     let unwritable = optim.save("no/such/folder/file").unwrap_err();
     assert!(matches!(unwritable, Error::File { .. }));
@@ -127,7 +133,7 @@ fn states_of_other_coordinates_are_refused() {
         (GSpaceConfig::sgd(), &norm),
         (norm.clone(), &GSpaceConfig::sgd()),
     ] {
-        let bytes = saved.init(&model).unwrap().to_bytes().unwrap();
+        let bytes = saved.init_of(&model).unwrap().to_bytes().unwrap();
         let error = refused(loaded, bytes, &model).to_string();
         assert!(error.contains("other coordinates"), "{error}");
     }
@@ -138,7 +144,7 @@ fn states_of_other_coordinates_are_refused() {
 fn states_that_burn_would_restore_in_another_type_are_refused() {
     let model = Mlp::he(3, &WIDTHS, false, DType::F64);
     let config = GSpaceConfig::new(AdamWConfig::new().init());
-    let mut optim = config.init(&model).unwrap();
+    let mut optim = config.init_of(&model).unwrap();
     let batch = Batch::random(0, 8, WIDTHS[0], WIDTHS[3], DType::F64);
     let gradients = grads(&model, batch.loss(model.forward(batch.x.clone())));
     let model = optim.step(0.02, model, gradients).unwrap();
@@ -150,16 +156,20 @@ fn states_that_burn_would_restore_in_another_type_are_refused() {
 fn damaged_states_never_panic() {
     let model = Mlp::he(3, &WIDTHS, false, DType::F32);
     let config = GSpaceConfig::momentum(0.9);
-    let mut optim = config.init(&model).unwrap();
+    let mut optim = config.init_of(&model).unwrap();
     let model = step(&mut optim, model, 0);
     let whole = optim.to_bytes().unwrap().to_vec();
     for cut in (0..whole.len()).step_by(97) {
-        let _ = config.from_bytes(Bytes::from_bytes_vec(whole[..cut].to_vec()), &model);
+        let _ = config.from_bytes(
+            Bytes::from_bytes_vec(whole[..cut].to_vec()),
+            &model,
+            &model.graph(),
+        );
     }
     for at in (0..whole.len().min(4000)).step_by(7) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x41;
-        let _ = config.from_bytes(Bytes::from_bytes_vec(damaged), &model);
+        let _ = config.from_bytes(Bytes::from_bytes_vec(damaged), &model, &model.graph());
     }
 }
 
@@ -167,8 +177,12 @@ fn damaged_states_never_panic() {
 fn states_go_with_the_inner_optimiser() {
     let model = Mlp::he(3, &WIDTHS, false, DType::F32).no_grad();
     let config = GSpaceConfig::new(SgdConfig::new().init());
-    let optim = config.init(&model).unwrap();
-    assert!(config.from_bytes(optim.to_bytes().unwrap(), &model).is_ok());
+    let optim = config.init_of(&model).unwrap();
+    assert!(
+        config
+            .from_bytes(optim.to_bytes().unwrap(), &model, &model.graph())
+            .is_ok()
+    );
 }
 
 /// Wherever a byte is another, and wherever the file ends.
@@ -177,11 +191,11 @@ fn a_flipped_byte_is_found() {
     for config in [GSpaceConfig::sgd(), GSpaceConfig::adam()] {
         let model = Mlp::he(3, &[3, 4, 2], true, DType::F32);
         let batch = Batch::random(0, 8, 3, 2, DType::F32);
-        let mut optim = config.init(&model).unwrap();
+        let mut optim = config.init_of(&model).unwrap();
         let gradients = grads(&model, batch.loss(model.forward(batch.x.clone())));
         let model = optim.step(0.02, model, gradients).unwrap();
         let state = optim.to_bytes().unwrap().to_vec();
-        let load = |bytes| config.from_bytes(Bytes::from_bytes_vec(bytes), &model);
+        let load = |bytes| config.from_bytes(Bytes::from_bytes_vec(bytes), &model, &model.graph());
         assert!(load(state.clone()).is_ok());
         for at in 0..state.len() {
             let mut flipped = state.clone();

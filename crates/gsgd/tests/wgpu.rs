@@ -4,11 +4,14 @@
 
 mod common;
 
+#[allow(unused_imports)]
+use common::{Described, InitOf, scale_graph};
+
 use burn::module::Module;
 use burn::tensor::{DType, Device, DeviceKind};
 use common::{Batch, Mlp, close, grads, values};
 use gsgd::rescale::{Scaling, apply};
-use gsgd::{Coordinates, Error, GSpaceConfig, scale_graph};
+use gsgd::{Coordinates, Error, GSpaceConfig};
 
 /// Of the second, the first layer's pass gives the sums of its heads.
 const WIDTHS: [[usize; 4]; 2] = [[6, 16, 9, 3], [6, 300, 280, 3]];
@@ -24,7 +27,7 @@ fn batch(seed: u64, device: &Device) -> Batch {
 /// Logits after every tenth of 40 steps on a device.
 fn trajectory(model: Mlp, config: &GSpaceConfig, lr: f64, device: &Device) -> Vec<f64> {
     let mut model = model.fork(device);
-    let mut optim = config.init(&model).unwrap();
+    let mut optim = config.init_of(&model).unwrap();
     let mut logits = Vec::new();
     for at in 0..40 {
         let batch = batch(at % 20, device);
@@ -88,7 +91,7 @@ fn a_gradient_that_is_not_finite_is_refused_on_a_gpu() {
         let batch = batch(0, &gpu);
         for (config, lr) in configs() {
             for wrong in [f32::NAN, f32::INFINITY] {
-                let mut optim = config.init(&model).unwrap();
+                let mut optim = config.init_of(&model).unwrap();
                 let mut grads = grads(&model, batch.loss(model.forward(batch.x.clone())));
                 let gradient = grads.remove::<2>(weight.id).unwrap();
                 grads.register(weight.id, gradient.slice_fill([2..3, 3..4], wrong));

@@ -38,11 +38,18 @@ pub(super) fn scales(graph: &Graph, config: ScaleGraphConfig) -> Result<ScaleGra
     let roles = roles(graph, &views, &live);
     let named = graph.params.iter();
     let named = named.map(|param| (param.key, param.name.clone()));
+    let shapes = graph.params.iter();
+    let shapes = shapes.map(|param| (param.key, param.shape.clone()));
     let frozen = graph.params.iter().filter(|param| !param.trains);
     let frozen = frozen.map(|param| param.key);
     let mut walk = Walk {
         graph,
-        builder: ScaleGraphBuilder::new(config, named.collect(), frozen.collect()),
+        builder: ScaleGraphBuilder::new(
+            config,
+            named.collect(),
+            shapes.collect(),
+            frozen.collect(),
+        ),
         views,
         roles,
         values: vec![None; graph.nodes.len()],

@@ -116,6 +116,8 @@ pub(crate) struct ScaleGraphBuilder {
     /// All parameters of the model with their names, in its order.
     pub(super) named: Vec<(ParamKey, String)>,
     names: HashMap<ParamKey, String>,
+    /// Their shapes.
+    pub(super) shapes: HashMap<ParamKey, Vec<usize>>,
     /// Parameters that do not train.
     pub(super) frozen: HashSet<ParamKey>,
     /// Parameters of layers that were called.
@@ -136,14 +138,16 @@ pub(crate) struct ScaleGraphBuilder {
 }
 
 impl ScaleGraphBuilder {
-    /// For a model with these parameters: what they are called, and which of them do not train.
+    /// For a model with these parameters: what they are called, their shapes, and which of them do not train.
     pub fn new(
         config: ScaleGraphConfig,
         named: Vec<(ParamKey, String)>,
+        shapes: HashMap<ParamKey, Vec<usize>>,
         frozen: HashSet<ParamKey>,
     ) -> Self {
         Self {
             config,
+            shapes,
             names: named.iter().cloned().collect(),
             named,
             frozen,

@@ -36,6 +36,11 @@ impl ScaleGraphConfig {
         Self::default()
     }
 
+    /// Whether the classes are exact: rescaling leaves the function as it is.
+    pub fn is_exact(&self) -> bool {
+        self.batch_norm == BatchNormTreatment::Exact
+    }
+
     /// What batch norms do.
     pub fn with_batch_norm(mut self, treatment: BatchNormTreatment) -> Self {
         self.batch_norm = treatment;

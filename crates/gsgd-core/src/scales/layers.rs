@@ -144,7 +144,7 @@ impl ScaleGraphBuilder {
         self.call(Call {
             key: param,
             name,
-            shape: vec![heads.len()],
+            shape: self.shapes[&param].clone(),
             tails: vec![0],
             heads: heads.to_vec(),
             layout: Layout::DENSE,
@@ -152,6 +152,23 @@ impl ScaleGraphBuilder {
             before_norm: false,
             node: self.nodes.len(),
         })
+    }
+
+    /// The weight of the layer whose result a node is, with or without a bias that is added behind it.
+    fn layer_of(&self, node: usize) -> Option<usize> {
+        match &self.nodes[node].source {
+            Source::Layer { weight, .. } => Some(*weight),
+            source @ Source::Sum(_) => {
+                let is_param = |&node: &usize| matches!(self.nodes[node].source, Source::Param(_));
+                let (params, others): (Vec<usize>, Vec<usize>) =
+                    source.reads().into_iter().partition(is_param);
+                match (&params[..], &others[..]) {
+                    (_, &[layer]) => self.layer_of(layer),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
     }
 
     /// A batch norm, treated as the [`ScaleGraphConfig`](super::ScaleGraphConfig) says.
@@ -180,7 +197,7 @@ impl ScaleGraphBuilder {
         }
         if is_paper {
             self.loose.extend([gamma, beta]);
-            if let Source::Layer { weight, .. } = self.nodes[from].source {
+            if let Some(weight) = self.layer_of(from) {
                 self.calls[weight].before_norm = true;
             }
             return x;

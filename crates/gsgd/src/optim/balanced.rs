@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use gsgd_core::graph::Graph;
 use gsgd_core::rescale::{Balance, balanced_sgd};
 use gsgd_core::scales::ScaleGraph;
 
 use super::Outside;
 use super::weight_space::WeightSpace;
 use crate::error::{Error, Rejected};
-use crate::graph::Homogeneous;
 
 /// SGD on the balanced representative: every step balances the network, then descends from there; see
 /// [`balanced_sgd`]. Balancing once and then using any optimiser is [`balance`](crate::rescale::balance) alone.
@@ -20,16 +20,12 @@ pub struct BalancedSgd {
 }
 
 impl BalancedSgd {
-    /// Balanced SGD on `model`; `until` says how well it is balanced at every step.
+    /// Balanced SGD on the network of this graph (see [`capture`](crate::capture)); `until` says how well it is balanced at every step.
     ///
     /// # Errors
     /// The scale graph does not fit, or leaves parameters out and `outside` refuses that.
-    pub fn init<M: Module + Homogeneous>(
-        model: &M,
-        until: Balance,
-        outside: Outside,
-    ) -> Result<Self, Error> {
-        let space = WeightSpace::init(model, outside)?;
+    pub fn init(graph: &Graph, until: Balance, outside: Outside) -> Result<Self, Error> {
+        let space = WeightSpace::init(graph, outside)?;
         Ok(Self { space, until })
     }
 

@@ -4,16 +4,21 @@ use burn::module::Module;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use gsgd_core::chart::{Chart, ChartConfig, Coordinates};
+use gsgd_core::graph::Graph;
 use gsgd_core::matrix::Rule;
 use gsgd_core::scales::{ScaleGraph, ScaleGraphConfig};
 use gsgd_core::{Moments, Network, PathSpace};
 
 use super::gspace::{GSpace, Inner};
+use crate::capture::{self, Example, Outputs};
 use crate::error::Error;
-use crate::graph::{self, Homogeneous};
 use crate::matrix::Execution;
 use crate::params;
 use crate::skeleton::Skeleton;
+use crate::verify;
+
+/// Weights of a network that is checked when its optimiser is made, at most.
+const VERIFIED: usize = 1_000_000;
 
 /// What happens to parameters outside the scale graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,20 +31,20 @@ pub enum Outside {
 }
 
 impl Outside {
-    /// The model's scale graph, if it is as complete as this asks for.
-    pub(super) fn graph<M: Module + Homogeneous>(
+    /// The scale graph, if it is as complete as this asks for.
+    pub(super) fn scales(
         self,
         config: ScaleGraphConfig,
-        model: &M,
+        graph: &Graph,
     ) -> Result<ScaleGraph, Error> {
-        let (graph, miscomputed) = graph::described(model, config)?;
-        if let Some(name) = miscomputed.into_iter().next() {
+        if let Some(name) = capture::miscomputed(graph).into_iter().next() {
             return Err(Error::WrongGradient { name });
         }
-        let names: Vec<String> = graph.unused().map(String::from).collect();
+        let scales = graph.scales(config)?;
+        let names: Vec<String> = scales.unused().map(String::from).collect();
         match self {
             Self::Refuse if !names.is_empty() => Err(Error::Outside { names }),
-            _ => Ok(graph),
+            _ => Ok(scales),
         }
     }
 }
@@ -180,11 +185,44 @@ impl GSpaceConfig {
 
     /// An optimiser for `model`, with skeleton, floor and normalisation taken from its present weights.
     ///
+    /// `forward` is an example forward pass. It says what the network is ([`capture`](crate::capture)); for networks of
+    /// up to a million weights it is also carried out, to check that ([`verify`](crate::verify)).
+    ///
+    /// ```
+    /// # use burn::{nn::LinearConfig, tensor::{Device, Tensor}};
+    /// # use gsgd::GSpaceConfig;
+    /// let model = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
+    /// let optim = GSpaceConfig::sgd()
+    ///     .init(&model, |model, example| model.forward(example.input([1, 3])))?;
+    /// println!("{} basis paths", optim.scale_graph().basis_paths());
+    /// assert_eq!(optim.scale_graph().basis_paths(), 8);
+    /// # Ok::<(), gsgd::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// A setting out of range, a scale graph that does not fit, parameters outside it, weights that are not
-    /// finite, a skeleton weight that is zero or, for [`Skeleton::Paper`], tiny.
-    pub fn init<M: Module + Homogeneous>(&self, model: &M) -> Result<GSpace, Error> {
-        let graph = self.graph(model)?;
+    /// A setting out of range, a forward pass that cannot be captured or is another function than its graph, parameters
+    /// outside the graph, weights that are not finite, a skeleton weight that is zero or, for [`Skeleton::Paper`], tiny.
+    pub fn init<M: Module, O: Outputs>(
+        &self,
+        model: &M,
+        forward: impl Fn(&M, &mut Example) -> O,
+    ) -> Result<GSpace, Error> {
+        let graph = capture::capture(model, &forward)?;
+        let optim = self.init_graph(model, &graph)?;
+        let scales = optim.scale_graph();
+        let is_exact = self.graph.is_exact();
+        if is_exact && scales.weights() <= VERIFIED {
+            verify::check(model, scales, forward)?;
+        }
+        Ok(optim)
+    }
+
+    /// As [`init`](Self::init), for a graph that was captured before or built by hand.
+    ///
+    /// # Errors
+    /// As for [`init`](Self::init).
+    pub fn init_graph<M: Module>(&self, model: &M, graph: &Graph) -> Result<GSpace, Error> {
+        let graph = self.scales(graph)?;
         let weights = &params::read(model, &graph, self.execution)?;
         let chart = self.chart.at(Network {
             graph: &graph,
@@ -193,7 +231,7 @@ impl GSpaceConfig {
         Ok(self.assemble(graph, chart, self.inner.clone()))
     }
 
-    pub(super) fn graph<M: Module + Homogeneous>(&self, model: &M) -> Result<ScaleGraph, Error> {
+    pub(super) fn scales(&self, graph: &Graph) -> Result<ScaleGraph, Error> {
         self.chart.check()?;
         let setting = |name, found: f64, allowed| {
             let found = found.to_string();
@@ -214,7 +252,7 @@ impl GSpaceConfig {
         {
             return Err(setting("momentum", momentum, "a number in [0, 1)").into());
         }
-        self.outside.graph(self.graph, model)
+        self.outside.scales(self.graph, graph)
     }
 
     pub(super) fn has_norm_coordinates(&self) -> bool {

@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use gsgd_core::graph::Graph;
 use gsgd_core::paths::{path_sgd, path_sgd_takes};
 use gsgd_core::scales::ScaleGraph;
 
 use super::Outside;
 use super::weight_space::WeightSpace;
 use crate::error::{Error, Rejected};
-use crate::graph::Homogeneous;
 
 /// Path-SGD with p = 2 (Neyshabur, Salakhutdinov and Srebro 2015): `w <- w - lr g / kappa`; see [`path_sgd`].
 ///
@@ -21,13 +21,13 @@ pub struct PathSgd {
 }
 
 impl PathSgd {
-    /// Path-SGD on `model`.
+    /// Path-SGD on the network of this graph (see [`capture`](crate::capture)).
     ///
     /// # Errors
     /// The scale graph does not fit, has a batch norm or frozen parameters, or leaves parameters out and `outside` refuses
     /// that.
-    pub fn init<M: Module + Homogeneous>(model: &M, outside: Outside) -> Result<Self, Error> {
-        let space = WeightSpace::init(model, outside)?;
+    pub fn init(graph: &Graph, outside: Outside) -> Result<Self, Error> {
+        let space = WeightSpace::init(graph, outside)?;
         path_sgd_takes(&space.graph)?;
         Ok(Self { space })
     }

@@ -10,6 +10,7 @@ use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use burn_pack::{Reader, Writer};
 use gsgd_core::Moments;
 use gsgd_core::chart::{Chart, NormChart, PathChart, PathChartState};
+use gsgd_core::graph::Graph;
 use gsgd_core::matrix::Rule;
 use gsgd_core::scales::{ParamEdges, ScaleGraph};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use tempfile::NamedTempFile;
 use super::GSpaceConfig;
 use super::gspace::{GSpace, Inner};
 use crate::error::Error;
-use crate::graph::Homogeneous;
 use crate::matrix::BurnMatrix;
 use crate::params;
 
@@ -110,18 +110,20 @@ impl GSpace {
 }
 
 impl GSpaceConfig {
-    /// The optimiser as it was saved, for the model it was saved with (or one built anew with the same weights).
+    /// The optimiser as it was saved, for the model it was saved with (or one built anew with the same weights), and the
+    /// model's graph ([`capture`](crate::capture)).
     ///
     /// # Errors
     /// The file is not such a state, or was made for another scale graph or with other coordinates.
-    pub fn load<M: Module + Homogeneous>(
+    pub fn load<M: Module>(
         &self,
         path: impl AsRef<Path>,
         model: &M,
+        graph: &Graph,
     ) -> Result<GSpace, Error> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|error| file(path, error))?;
-        self.from_bytes(Bytes::from_bytes_vec(bytes), model)
+        self.from_bytes(Bytes::from_bytes_vec(bytes), model, graph)
             .map_err(|error| match error {
                 Error::State { reason } => file(path, reason),
                 other => other,
@@ -133,12 +135,13 @@ impl GSpaceConfig {
     /// # Errors
     /// The bytes are not such a state, or were made for another scale graph or with other coordinates.
     #[allow(clippy::wrong_self_convention)]
-    pub fn from_bytes<M: Module + Homogeneous>(
+    pub fn from_bytes<M: Module>(
         &self,
         bytes: Bytes,
         model: &M,
+        graph: &Graph,
     ) -> Result<GSpace, Error> {
-        let graph = self.graph(model)?;
+        let graph = self.scales(graph)?;
         let weights = params::read(model, &graph, self.execution())?;
         let state = State::read(&bytes)?;
         if state.parameters != signature(&graph) {

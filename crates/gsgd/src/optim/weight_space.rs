@@ -4,12 +4,12 @@ use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, SgdConfig};
 use gsgd_core::Network;
+use gsgd_core::graph::Graph;
 use gsgd_core::scales::{ScaleGraph, ScaleGraphConfig};
 
 use super::Outside;
 use super::gradients::{self, Matrices};
 use crate::error::{Error, Rejected};
-use crate::graph::Homogeneous;
 use crate::matrix::{BurnMatrix, Execution};
 use crate::params;
 
@@ -20,8 +20,8 @@ pub(super) struct WeightSpace {
 }
 
 impl WeightSpace {
-    pub fn init<M: Module + Homogeneous>(model: &M, outside: Outside) -> Result<Self, Error> {
-        let graph = outside.graph(ScaleGraphConfig::default(), model)?;
+    pub fn init(graph: &Graph, outside: Outside) -> Result<Self, Error> {
+        let graph = outside.scales(ScaleGraphConfig::default(), graph)?;
         Ok(Self { graph })
     }
 

@@ -8,10 +8,10 @@ use burn::nn::pool::MaxPool2dConfig;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Tensor};
-use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
+use gsgd::Graph;
 use rand_chacha::ChaCha8Rng;
 
-use super::{device, linear, normal, tensor};
+use super::{Described, device, linear, normal, tensor};
 
 /// One operation; values are numbered from 0, the input, in the order in which they are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,26 +97,6 @@ impl ConvNet {
             });
         }
         values.pop().expect("there is an input").features()
-    }
-}
-
-impl Homogeneous for ConvNet {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let mut values = vec![x];
-        for op in &self.ops {
-            values.push(match *op {
-                Op::Conv { from, layer } => g.conv2d(values[from], &self.convs[layer]),
-                Op::Norm { from, layer } => g.batch_norm(values[from], &self.norms[layer]),
-                Op::Relu(from) => g.relu(values[from]),
-                Op::MaxPool { from, .. } => g.max_pool(values[from]),
-                Op::Mean(from) => g.avg_pool(values[from]),
-                Op::Flatten(from) => g.flatten(values[from], self.areas[from]),
-                Op::Add(a, b) => g.add(values[a], values[b]),
-                Op::Concat(a, b) => g.concat([values[a], values[b]]),
-                Op::Linear { from, layer } => g.linear(values[from], &self.linears[layer]),
-            });
-        }
-        values.pop().expect("there is an input")
     }
 }
 
@@ -354,4 +334,14 @@ pub fn families(dtype: DType, epsilon: f64) -> HashMap<&'static str, ConvNet> {
         ("plain with batch norm", plain_norm()),
         ("pre-activation", preactivation()),
     ])
+}
+
+impl Described for ConvNet {
+    fn graph(&self) -> Graph {
+        let conv = &self.convs[0];
+        let channels = conv.weight.dims()[1] * conv.groups;
+        let side = self.areas[0].isqrt();
+        let shape = [1, channels, side, side];
+        gsgd::capture(self, |net, example| net.forward(example.input(shape))).unwrap()
+    }
 }

@@ -8,7 +8,7 @@ use burn::nn::Linear;
 use burn::optim::{GradientsParams, ModuleOptimizer, Optimizer};
 use burn::tensor::activation::{leaky_relu, log_softmax, relu};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
+use gsgd::{Error, GSpace, GSpaceConfig, Graph, ScaleGraph, ScaleGraphConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -46,6 +46,27 @@ pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
+/// A network whose graph is known.
+pub trait Described: Module {
+    fn graph(&self) -> Graph;
+}
+
+/// The scale graph of a network.
+pub fn scale_graph<M: Described>(model: &M, config: ScaleGraphConfig) -> Result<ScaleGraph, Error> {
+    Ok(model.graph().scales(config)?)
+}
+
+/// Makes optimisers for networks whose graph is known.
+pub trait InitOf {
+    fn init_of<M: Described>(&self, model: &M) -> Result<GSpace, Error>;
+}
+
+impl InitOf for GSpaceConfig {
+    fn init_of<M: Described>(&self, model: &M) -> Result<GSpace, Error> {
+        self.init_graph(model, &model.graph())
+    }
+}
+
 /// Multi-layer perceptron with ReLUs.
 #[derive(Module, Debug)]
 pub struct Mlp {
@@ -74,15 +95,10 @@ impl Mlp {
     }
 }
 
-impl Homogeneous for Mlp {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index > 0 {
-                x = g.relu(x);
-            }
-            x = g.linear(x, layer);
-        }
-        x
+impl Described for Mlp {
+    fn graph(&self) -> Graph {
+        let [inputs, _] = self.layers[0].weight.dims();
+        gsgd::capture(self, |mlp, example| mlp.forward(example.input([1, inputs]))).unwrap()
     }
 }
 
@@ -176,20 +192,10 @@ impl Dag {
     }
 }
 
-impl Homogeneous for Dag {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let mut values = vec![x];
-        for op in &self.ops {
-            values.push(match op {
-                Op::Dense { from, layer, slope } => {
-                    let y = g.linear(values[*from], &self.layers[*layer]);
-                    g.leaky_relu(y, *slope)
-                }
-                Op::Add(a, b) => g.add(values[*a], values[*b]),
-                Op::Concat(a, b) => g.concat([values[*a], values[*b]]),
-            });
-        }
-        g.linear(values.pop().unwrap(), &self.head)
+impl Described for Dag {
+    fn graph(&self) -> Graph {
+        let inputs = self.inputs();
+        gsgd::capture(self, |dag, example| dag.forward(example.input([1, inputs]))).unwrap()
     }
 }
 
