@@ -131,7 +131,7 @@ impl Report {
             least_balanced,
             shared: shared(network, &scales),
             null_biases: named(&mut scales.null_biases()),
-            grounded: named(&mut scales.grounded()),
+            grounded: named(&mut scales.grounded().map(|(value, _)| value)),
             held: network
                 .held()
                 .map(|(name, why)| (name.into(), why.into()))

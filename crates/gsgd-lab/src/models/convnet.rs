@@ -6,7 +6,6 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use flex_kernels::{add_relu, batch_norm, batch_norm_relu, conv2d};
-use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::arch::Conv;
 use super::init::Draw;
@@ -40,16 +39,6 @@ impl ConvNorm {
     }
 }
 
-impl Homogeneous for ConvNorm {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = g.conv2d(x, &self.conv);
-        match &self.norm {
-            Some(norm) => g.batch_norm(y, norm),
-            None => y,
-        }
-    }
-}
-
 /// Two convolutions, with or without a residual connection around them.
 #[derive(Module, Debug)]
 pub struct Block {
@@ -78,23 +67,6 @@ impl Block {
     }
 }
 
-impl Homogeneous for Block {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = self.first.scale_graph(g, x);
-        let y = g.relu(y);
-        let y = self.second.scale_graph(g, y);
-        if !self.residual {
-            return g.relu(y);
-        }
-        let skip = match &self.downsample {
-            Some(downsample) => downsample.scale_graph(g, x),
-            None => x,
-        };
-        let sum = g.add(y, skip);
-        g.relu(sum)
-    }
-}
-
 /// A stem, stages of blocks, the mean over positions, a dense layer.
 #[derive(Module, Debug)]
 pub struct ConvNet {
@@ -105,7 +77,7 @@ pub struct ConvNet {
     /// The dense layer.
     pub head: Linear,
     #[module(skip)]
-    shape: ImageShape,
+    pub(super) shape: ImageShape,
 }
 
 impl ConvNet {
@@ -164,17 +136,5 @@ impl ConvNet {
         let [batch, channels, height, width] = y.dims();
         let means = y.reshape([batch, channels, height * width]).mean_dim(2);
         self.head.forward(means.reshape([batch, channels]))
-    }
-}
-
-impl Homogeneous for ConvNet {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = self.stem.scale_graph(g, x);
-        let mut y = g.relu(y);
-        for block in self.stages.iter().flatten() {
-            y = block.scale_graph(g, y);
-        }
-        let y = g.avg_pool(y);
-        g.linear(y, &self.head)
     }
 }

@@ -5,7 +5,6 @@ use burn::nn::Linear;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use flex_kernels::linear;
-use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
 
 use super::init::Draw;
 
@@ -34,18 +33,6 @@ impl Mlp {
                 x = relu(x);
             }
             x = linear(layer, x);
-        }
-        x
-    }
-}
-
-impl Homogeneous for Mlp {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, mut x: Channels) -> Channels {
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index > 0 {
-                x = g.relu(x);
-            }
-            x = g.linear(x, layer);
         }
         x
     }

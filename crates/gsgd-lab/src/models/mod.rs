@@ -9,7 +9,7 @@ mod mlp;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gsgd::skeleton::{self, SkeletonTree};
-use gsgd::{Channels, Homogeneous, ScaleGraphBuilder, ScaleGraphConfig, scale_graph};
+use gsgd::{Graph, ScaleGraphConfig, capture};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -89,7 +89,7 @@ impl Model {
                 magnitude,
                 random_signs,
             } => {
-                let scales = scale_graph(&model, scales)?;
+                let scales = model.graph()?.scales(scales)?;
                 let mut rng = ChaCha8Rng::seed_from_u64(seed);
                 rng.set_stream(SIGNS);
                 let sign = |_| match random_signs && rng.random() {
@@ -106,20 +106,23 @@ impl Model {
         }
     }
 
+    /// Its operations.
+    ///
+    /// # Errors
+    /// They cannot be captured.
+    pub fn graph(&self) -> Result<Graph, gsgd::Error> {
+        let features = match self {
+            Self::Mlp(mlp) => mlp.layers[0].weight.dims()[0],
+            Self::Conv(conv) => conv.shape.features(),
+        };
+        capture(self, |model, example| model.forward(example.input([1, features])))
+    }
+
     /// Logits `[batch, outputs]` of inputs `[batch, features]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Mlp(mlp) => mlp.forward(x),
             Self::Conv(conv) => conv.forward(x),
-        }
-    }
-}
-
-impl Homogeneous for Model {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        match self {
-            Self::Mlp(mlp) => mlp.scale_graph(g, x),
-            Self::Conv(conv) => conv.scale_graph(g, x),
         }
     }
 }

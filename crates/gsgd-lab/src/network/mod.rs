@@ -29,7 +29,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use gsgd::rescale::{Scaling, apply};
-use gsgd::{Rejected, ScaleGraph, scale_graph};
+use gsgd::{Rejected, ScaleGraph};
 
 pub use entry::Number;
 pub use net::Net;
@@ -117,8 +117,7 @@ impl NetworkFile {
     /// # Errors
     /// The layers do not fit together, by the names of the file.
     pub fn scale_graph(&self) -> Result<ScaleGraph> {
-        scale_graph(&self.net, Default::default())
-            .map_err(|error| anyhow::anyhow!("{}", self.named(&error.to_string())))
+        self.net.scale_graph()
     }
 
     /// The tensor's name in the file for a parameter's, or that of a unit `parameter[index]`.

@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AvgPool2dConfig, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, PaddingConfig2d};
 use burn::tensor::activation::{self, relu};
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
-use gsgd::{Channels, Homogeneous, ScaleGraphBuilder};
+use gsgd::ScaleGraph;
+use gsgd::core::graph::{Activation, Op as Operation, Pooling, Value, Window as Moving};
+use gsgd::core::scales::ParamKey;
 
 use super::entry::Number;
 use super::graph::{Graph, Node};
@@ -47,7 +49,7 @@ pub struct Net {
 
 /// A value: features, or maps of channels.
 #[derive(Clone)]
-enum Value {
+enum Computed {
     Flat(Tensor<2>),
     Maps(Tensor<4>),
 }
@@ -181,7 +183,7 @@ impl Net {
     /// # Errors
     /// An operation that cannot be computed here.
     pub fn outputs(&self, inputs: &[Tensor<2>]) -> Result<Vec<Tensor<2>>> {
-        let mut values: Vec<Option<Value>> = Vec::with_capacity(self.graph.nodes.len());
+        let mut values: Vec<Option<Computed>> = Vec::with_capacity(self.graph.nodes.len());
         let mut inputs = inputs.iter();
         let mut left = self.uses();
         for (node, weights) in self.graph.nodes.iter().zip(&self.weights) {
@@ -209,7 +211,7 @@ impl Net {
         }
         let outputs = self.compared().map(|at| {
             let value = values[at].clone();
-            value.map(Value::flat).context("an output is not there")
+            value.map(Computed::flat).context("an output is not there")
         });
         outputs.collect()
     }
@@ -251,77 +253,146 @@ impl Net {
         outputs.iter().copied().chain(before)
     }
 
-    /// Keeps a layer's classes as they are where its tensors must stay.
-    fn hold(&self, op: &Op, g: &mut ScaleGraphBuilder, [x, y]: [Channels; 2]) {
-        let held = |name: &String| self.held.contains(name);
-        let [reads, gives] = match op {
-            Op::Linear { weight, bias, .. } | Op::Conv { weight, bias, .. } => [
-                held(weight),
-                held(weight) || bias.as_ref().is_some_and(held),
-            ],
-            Op::BatchNorm {
-                weight,
-                bias,
-                mean,
-                variance,
-                ..
-            } => [held(mean) || held(variance), held(weight) || held(bias)],
-            _ => return,
-        };
-        if reads {
-            g.hold(x);
-        }
-        if gives {
-            g.hold(y);
-        }
-    }
 }
 
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let mut values: Vec<Channels> = Vec::with_capacity(self.weights.len());
-        let mut first = Some(x);
+impl Net {
+    /// The scaling classes.
+    ///
+    /// # Errors
+    /// The operations do not fit together.
+    pub fn scale_graph(&self) -> Result<ScaleGraph> {
+        let mut graph = gsgd::declared(self)?;
+        let mut values: Vec<Value> = Vec::with_capacity(self.weights.len());
         for (node, weights) in self.graph.nodes.iter().zip(&self.weights) {
-            let mut read = node.from.iter().map(|&at| values[at]);
-            let from = read.next();
-            let value = match (&node.op, weights, from) {
-                (Op::Input { .. }, ..) => first.take().unwrap_or_else(|| g.input(node.shape[0])),
-                (_, Some(Weights::Linear(layer)), Some(x)) => g.linear(x, layer),
-                (_, Some(Weights::Conv(layer)), Some(x)) => g.conv2d(x, layer),
-                (_, Some(Weights::Norm(layer)), Some(x)) => g.batch_norm(x, layer),
-                (Op::Relu {} | Op::Prelu { .. }, _, Some(x)) => g.relu(x),
-                (Op::LeakyRelu { slope }, _, Some(x)) => g.leaky_relu(x, *slope),
-                (Op::Add {}, _, Some(x)) => read.fold(x, |sum, next| g.add(sum, next)),
-                (Op::Concat {}, _, Some(x)) => g.concat(std::iter::once(x).chain(read)),
-                (Op::Flatten {}, _, Some(x)) => {
-                    let channels = self.graph.nodes[node.from[0]].shape[0];
-                    g.flatten(x, node.shape[0] / channels)
+            let mut reads: Vec<Value> = node.from.iter().map(|&at| values[at]).collect();
+            let shape = [&[1], &node.shape[..]].concat();
+            let mut param = |name: &String, id: ParamId| {
+                let key = ParamKey(id.val());
+                if self.held.contains(name) {
+                    graph.hold(key, "something else reads it");
                 }
-                (Op::Function { .. }, _, Some(x)) => g.ground(x),
-                (Op::Opaque { .. }, _, from) => {
-                    from.into_iter().chain(read).for_each(|x| g.output(x));
-                    g.input(node.shape.first().copied().unwrap_or(1))
-                }
-                // pooling, dropout and the like
-                (_, _, Some(x)) => x,
-                (_, _, None) => g.input(0),
+                graph.push(name, Operation::Param(key), &[])
             };
-            if let Some(x) = from {
-                self.hold(&node.op, g, [x, value]);
-            }
-            values.push(value);
+            let op = match (&node.op, weights) {
+                (Op::Input { .. }, _) => Operation::Input { shape },
+                (Op::Linear { weight, bias, .. }, Some(Weights::Linear(layer))) => {
+                    reads.push(param(weight, layer.weight.id)?);
+                    if let (Some(name), Some(bias)) = (bias, &layer.bias) {
+                        reads.push(param(name, bias.id)?);
+                    }
+                    Operation::MatMul { transposed: false }
+                }
+                (
+                    Op::Conv {
+                        weight,
+                        bias,
+                        window,
+                        groups,
+                    },
+                    Some(Weights::Conv(layer)),
+                ) => {
+                    reads.push(param(weight, layer.weight.id)?);
+                    if let (Some(name), Some(bias)) = (bias, &layer.bias) {
+                        reads.push(param(name, bias.id)?);
+                    }
+                    let (window, groups) = (window.moving(), *groups);
+                    Operation::Conv { window, groups }
+                }
+                (
+                    Op::BatchNorm {
+                        weight,
+                        bias,
+                        mean,
+                        variance,
+                        epsilon,
+                    },
+                    Some(Weights::Norm(layer)),
+                ) => {
+                    let mut ids = names_of(layer);
+                    for (name, leaf) in [
+                        (weight, "gamma"),
+                        (bias, "beta"),
+                        (mean, "running_mean"),
+                        (variance, "running_var"),
+                    ] {
+                        let id = ids.remove(leaf).context("a batch norm of four tensors")?;
+                        reads.push(param(name, id)?);
+                    }
+                    Operation::BatchNorm { epsilon: *epsilon }
+                }
+                (Op::Prelu { slopes }, Some(Weights::Slopes(param_of))) => {
+                    reads.push(param(slopes, param_of.id)?);
+                    Operation::Prelu
+                }
+                (Op::Relu {}, _) => Operation::Activation(Activation::Relu),
+                (Op::LeakyRelu { slope }, _) => {
+                    Operation::Activation(Activation::LeakyRelu(*slope))
+                }
+                (Op::MaxPool { window }, _) => Operation::Pool {
+                    pooling: Pooling::Max,
+                    window: window.moving(),
+                },
+                (
+                    Op::AvgPool {
+                        window,
+                        counts_padding,
+                    },
+                    _,
+                ) => Operation::Pool {
+                    pooling: Pooling::Mean {
+                        counts_padding: *counts_padding,
+                    },
+                    window: window.moving(),
+                },
+                (Op::GlobalAvgPool {}, _) => Operation::Resample {
+                    kind: "mean".into(),
+                    shape,
+                },
+                (Op::Add {}, _) => Operation::Add,
+                (Op::Concat {}, _) => Operation::Concat { axis: 1 },
+                (Op::Flatten {}, _) => Operation::Reshape { shape },
+                (Op::Identity {}, _) => Operation::Identity,
+                (Op::Function { .. }, _) => Operation::Opaque {
+                    kind: "function".into(),
+                    shape,
+                },
+                (Op::Opaque { kind, .. }, _) => Operation::Opaque {
+                    kind: kind.clone(),
+                    shape,
+                },
+                (op, _) => bail!("{op:?} has no weights"),
+            };
+            let value = graph.push(&node.name, op, &reads);
+            values.push(value.with_context(|| format!("layer `{}`", node.name))?);
         }
-        let (last, others) = match self.graph.outputs.split_last() {
-            Some((last, others)) => (*last, others),
-            None => return x,
-        };
-        others.iter().for_each(|&at| g.output(values[at]));
-        values[last]
+        let outputs = self.graph.outputs.iter();
+        outputs.for_each(|&at| graph.output(values[at]));
+        Ok(graph.scales(Default::default())?)
     }
 }
 
-fn compute(node: &Node, weights: Option<&Weights>, mut read: Vec<Value>) -> Result<Value> {
-    use Value::{Flat, Maps};
+/// The ids of a batch norm's tensors, by their names in the module.
+fn names_of(layer: &BatchNorm) -> HashMap<String, ParamId> {
+    #[derive(Default)]
+    struct Names(Vec<String>, HashMap<String, ParamId>);
+    impl ModuleVisitor for Names {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(self.0.join("."), param.id);
+        }
+    }
+    let mut names = Names::default();
+    layer.visit(&mut names);
+    names.1
+}
+
+fn compute(node: &Node, weights: Option<&Weights>, mut read: Vec<Computed>) -> Result<Computed> {
+    use Computed::{Flat, Maps};
     let first = match read.is_empty() {
         true => bail!("it reads nothing"),
         false => read.remove(0),
@@ -373,7 +444,7 @@ fn compute(node: &Node, weights: Option<&Weights>, mut read: Vec<Value>) -> Resu
             })?,
         (Op::Concat {}, _, Flat(x)) => {
             let mut all = vec![x];
-            all.extend(read.into_iter().map(Value::flat));
+            all.extend(read.into_iter().map(Computed::flat));
             Flat(Tensor::cat(all, 1))
         }
         (Op::Concat {}, _, Maps(x)) => {
@@ -395,7 +466,7 @@ fn compute(node: &Node, weights: Option<&Weights>, mut read: Vec<Value>) -> Resu
     })
 }
 
-impl Value {
+impl Computed {
     fn flat(self) -> Tensor<2> {
         match self {
             Self::Flat(x) => x,
@@ -418,17 +489,28 @@ impl Value {
     }
 }
 
-fn shaped(x: Tensor<2>, shape: &[usize]) -> Value {
+fn shaped(x: Tensor<2>, shape: &[usize]) -> Computed {
     match *shape {
         [channels, height, width] => {
             let batch = x.dims()[0];
-            Value::Maps(x.reshape([batch, channels, height, width]))
+            Computed::Maps(x.reshape([batch, channels, height, width]))
         }
-        _ => Value::Flat(x),
+        _ => Computed::Flat(x),
     }
 }
 
 impl Window {
+    fn moving(&self) -> Moving {
+        let [top, left, bottom, right] = self.padding;
+        Moving {
+            kernel: self.kernel.to_vec(),
+            stride: self.stride.to_vec(),
+            padding: vec![[top, bottom], [left, right]],
+            dilation: self.dilation.to_vec(),
+            ceil: self.ceil,
+        }
+    }
+
     fn explicit_padding(&self) -> PaddingConfig2d {
         let [top, left, bottom, right] = self.padding;
         PaddingConfig2d::Explicit(top, left, bottom, right)

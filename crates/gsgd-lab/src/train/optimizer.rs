@@ -103,7 +103,7 @@ impl Stepper {
         let optim = match settings.optimizer {
             Sgd | Momentum | Adam => AnyOptimizer::WeightSpace(inner(settings)),
             PathSgd => {
-                AnyOptimizer::PathSgd(Box::new(gsgd::PathSgd::init(model, Outside::Refuse)?))
+                AnyOptimizer::PathSgd(Box::new(gsgd::PathSgd::init(&model.graph()?, Outside::Refuse)?))
             }
             BalancedSgd => {
                 let until = Balance {
@@ -112,13 +112,13 @@ impl Stepper {
                     max_sweeps: 20,
                 };
                 AnyOptimizer::Balanced(Box::new(gsgd::BalancedSgd::init(
-                    model,
+                    &model.graph()?,
                     until,
                     Outside::Refuse,
                 )?))
             }
             GSgd | GMomentum | GAdam => {
-                AnyOptimizer::PathSpace(Box::new(lifted(settings).init(model)?))
+                AnyOptimizer::PathSpace(Box::new(lifted(settings).init_graph(model, &model.graph()?)?))
             }
         };
         Ok(Self {
@@ -158,7 +158,7 @@ impl Stepper {
                 AnyOptimizer::WeightSpace(optim)
             }
             GSgd | GMomentum | GAdam => {
-                AnyOptimizer::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model)?))
+                AnyOptimizer::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model, &model.graph()?)?))
             }
             PathSgd | BalancedSgd => return Ok(Self::new(settings, model)?),
         };

@@ -10,7 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use gsgd::paths::{Power, path_norm};
 use gsgd::rescale::{Balance, Scaling, apply, balance, imbalances};
-use gsgd::{Rejected, scale_graph};
+use gsgd::Rejected;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::batches::{self, Batch, Varied};
@@ -163,7 +163,7 @@ pub fn start(settings: &Settings, config: &ModelConfig, device: &Device) -> Resu
         }
     };
     // rescaling and balancing keep the function: batch norm and skips as they are
-    let scales = scale_graph(&model, Default::default())?;
+    let scales = model.graph()?.scales(Default::default())?;
     if settings.unbalance > 0.0 {
         let scaling =
             Scaling::random(&scales, settings.unbalance, settings.seed).context("--unbalance")?;
@@ -348,7 +348,7 @@ pub fn run(
 /// Imbalance by layer, and path norm, of frozen layers too: without gradients nothing is frozen.
 fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
     let model = &model.valid();
-    let scales = scale_graph(model, Default::default())?;
+    let scales = model.graph()?.scales(Default::default())?;
     let mut layers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (class, ratio) in scales.hidden_classes().zip(imbalances(model, &scales)?) {
         let unit = scales.unit(class);
