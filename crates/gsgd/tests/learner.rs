@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
 use burn::data::dataset::InMemDataset;
-use burn::lr_scheduler::linear::{LinearLrScheduler, LinearLrSchedulerConfig};
+use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear};
@@ -161,7 +161,7 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn schedule() -> LinearLrScheduler {
+fn schedule() -> ModuleLrScheduler {
     LinearLrSchedulerConfig::new(0.05, 0.005, 14)
         .init()
         .unwrap()
@@ -178,14 +178,14 @@ fn configs() -> Vec<GSpaceConfig> {
 }
 
 /// What training without a trainer gives: batches as they are, so many to a step.
-fn by_hand<E: std::fmt::Debug>(
+fn by_hand(
     model: Net,
     batches: &[Vec<Row>],
     to_a_step: usize,
-    mut step: impl FnMut(ModuleLearningRate, Net, GradientsParams) -> Result<Net, E>,
+    mut step: impl FnMut(ModuleLearningRate, Net, GradientsParams) -> Net,
     epochs: usize,
 ) -> Net {
-    let mut lr = ModuleLrScheduler::new(schedule());
+    let mut lr = schedule();
     let epochs = (0..epochs).flat_map(|_| batches.chunks(to_a_step));
     epochs.fold(model, |model, batches| {
         let mut sum = GradientsAccumulator::new();
@@ -193,7 +193,7 @@ fn by_hand<E: std::fmt::Debug>(
             let batch = Rows::default().batch(batch.clone(), &device());
             sum.accumulate(&model, TrainStep::step(&model, batch).grads);
         }
-        step(lr.step(), model, sum.grads()).unwrap()
+        step(lr.step(), model, sum.grads())
     })
 }
 
@@ -218,7 +218,7 @@ fn the_trainer_gives_what_a_loop_by_hand_gives() {
             assert!(result.error.is_none() && result.interrupted.is_none());
 
             let mut optim = config.init(&twin).unwrap();
-            let step = |lr, model, grads| optim.step::<Net>(lr, model, grads);
+            let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
             let twin = by_hand(twin, &batches(&rows, 5), to_a_step, step, 3);
             assert_eq!(weights(&result.model), weights(&twin.valid()));
         }
@@ -233,12 +233,12 @@ fn every_method_can_be_trained_with() {
     let model = Net::new(1, false);
     let by_path_sgd = {
         let mut optim = PathSgd::init(&model, outside).unwrap();
-        let step = |lr, model, grads| optim.step::<Net>(lr, model, grads);
+        let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
         by_hand(model.clone(), &batches(&rows, 5), 1, step, 2)
     };
     let by_balanced = {
         let mut optim = BalancedSgd::init(&model, until, outside).unwrap();
-        let step = |lr, model, grads| optim.step::<Net>(lr, model, grads);
+        let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
         by_hand(model.clone(), &batches(&rows, 5), 1, step, 2)
     };
     for (method, expected) in [
@@ -372,7 +372,7 @@ fn a_refused_step_ends_the_run_with_the_model_before_it() {
     data[9][0] = f32::NAN;
     let (folder, model) = (folder(), Net::new(1, false));
     let mut optim = GSpaceConfig::sgd().init(&model).unwrap();
-    let step = |lr, model, grads| optim.step::<Net>(lr, model, grads);
+    let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
     let expected = by_hand(model.clone(), &good, 1, step, 1);
     let training = training(folder.path(), loader(data, 4, None), 3);
     let result = Strategy::new(GSpaceConfig::sgd()).launch(training, model, schedule());
@@ -422,7 +422,7 @@ fn an_interrupted_run_ends_after_its_step() {
     data[5][3] = STOPS;
     let (folder, model) = (folder(), Net::new(1, false));
     let mut optim = GSpaceConfig::adam().init(&model).unwrap();
-    let step = |lr, model, grads| optim.step::<Net>(lr, model, grads);
+    let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
     let expected = by_hand(model.clone(), &batches(&data, 4)[..2], 1, step, 1);
     let interrupter = Interrupter::new();
     let batcher = Rows(interrupter.clone());
@@ -449,7 +449,8 @@ fn metrics_are_told_of_every_batch() {
             for epoch in 1..=2 {
                 let file = format!("{split}/epoch-{epoch}/Loss.log");
                 let text = std::fs::read_to_string(folder.path().join(&file)).unwrap();
-                assert_eq!(text.lines().count(), lines, "{file}");
+                let batches = text.lines().filter(|line| !line.ends_with("final"));
+                assert_eq!(batches.count(), lines, "{file}");
             }
         }
     }

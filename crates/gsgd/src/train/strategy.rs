@@ -23,7 +23,7 @@ use crate::graph::Homogeneous;
 /// A strategy for Burn's trainer that trains in the scale-invariant space, on one device or on several.
 ///
 /// It goes through data, events, schedules, gradient accumulation, checkpoints, early stopping and interruptions as Burn's
-/// own strategies do. So metrics, loggers and dashboard work as usual.
+/// own strategies do. So metrics, loggers and dashboard work as usual. (The dashboard is Burn's feature `tui`.)
 ///
 /// **Several devices.** Each has a copy of the model and a share of the data. Its gradient counts by its number of rows, so
 /// that the mean of a loss over a batch has the gradient that one device finds for all batches together. The optimiser works
@@ -261,7 +261,7 @@ impl<M: LearnerModel + Homogeneous> SupervisedLearningStrategy<M> for Strategy {
             }
         };
         let (items, valid_items) = (train.num_items(), valid.num_items());
-        let passed = starting_epoch - 1;
+        let passed = starting_epoch.saturating_sub(1);
         let valid = valid.to_device(&devices[0].clone().inner());
         skip(&*valid, passed);
         let devices = Devices::new(&devices, train, passed);
