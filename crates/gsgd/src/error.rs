@@ -101,6 +101,13 @@ pub enum Error {
         name: String,
     },
 
+    /// The learner of Burn's trainer was not made by the strategy that it is trained with.
+    #[error(
+        "this learner has an optimiser that the strategy would not use: let the strategy make it, by \
+         `Strategy::launch` or `Strategy::learner`"
+    )]
+    Learner,
+
     /// A state file cannot be read or written.
     #[error("{path}: {reason}", path = .path.display())]
     File {

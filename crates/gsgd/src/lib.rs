@@ -66,6 +66,7 @@
 //! - [`rescale`]: the group of positive scalings: draw, apply, balance, compare.
 //! - [`paths`]: exact tools and norms.
 //! - [`Execution`]: passes over CPU memory, or the readable reference in tensor operations.
+//! - `train`, behind a feature of that name: a strategy for Burn's trainer, on one device or on several.
 //! - [`core`]: the method without Burn.
 //!
 //! Reference: Q. Meng, S. Zheng, H. Zhang, W. Chen, Q. Ye, Z.-M. Ma, N. Yu, T.-Y. Liu. *G-SGD: Optimizing ReLU
@@ -82,6 +83,8 @@ mod params;
 pub mod paths;
 pub mod rescale;
 pub mod skeleton;
+#[cfg(feature = "train")]
+pub mod train;
 mod verify;
 
 pub use capture::{AnyTensor, Example, OutputVisitor, Outputs, capture, declared};
