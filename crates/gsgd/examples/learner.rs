@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, activation::relu};
 use burn::train::{InferenceStep, RegressionOutput, SupervisedTraining, TrainOutput, TrainStep};
-use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder, train::Strategy};
+use gsgd::{GSpaceConfig, train::Strategy};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -14,11 +14,9 @@ struct Net {
     output: Linear,
 }
 
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let y = g.linear(x, &self.hidden);
-        let y = g.relu(y);
-        g.linear(y, &self.output)
+impl Net {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.output.forward(relu(self.hidden.forward(x)))
     }
 }
 
@@ -26,7 +24,7 @@ impl InferenceStep for Net {
     type Input = Tensor<2>;
     type Output = RegressionOutput;
     fn step(&self, x: Tensor<2>) -> RegressionOutput {
-        let y = self.output.forward(relu(self.hidden.forward(x.clone())));
+        let y = self.forward(x.clone());
         RegressionOutput::new((y.clone() - x.clone().abs()).square().mean(), y, x.abs())
     }
 }
@@ -63,6 +61,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .metrics((burn::train::metric::LossMetric::new(),))
         .num_epochs(3)
         .summary();
-    Strategy::new(GSpaceConfig::momentum(0.9)).launch(training, Net { hidden, output }, 0.1)?;
+    let strategy = Strategy::new(GSpaceConfig::momentum(0.9), |net: &Net, x| {
+        net.forward(x.input([1, 2]))
+    });
+    strategy.launch(training, Net { hidden, output }, 0.1)?;
     Ok(())
 }

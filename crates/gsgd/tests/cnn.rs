@@ -366,7 +366,8 @@ fn siblings_on_convolutions() {
             }
         }
         let balanced = |model: &ConvNet| {
-            let mut optim = BalancedSgd::init(&model.graph(), Balance::default(), Outside::Refuse).unwrap();
+            let mut optim =
+                BalancedSgd::init(&model.graph(), Balance::default(), Outside::Refuse).unwrap();
             let stepped = optim
                 .step(0.01, model.valid().train(), gradients(model))
                 .unwrap();

@@ -156,7 +156,8 @@ fn path_sgd_is_invariant() {
 #[test]
 fn balanced_sgd_is_invariant() {
     let make = |model: &Mlp| -> Stepper {
-        let mut optim = BalancedSgd::init(&model.graph(), Balance::default(), Outside::Refuse).unwrap();
+        let mut optim =
+            BalancedSgd::init(&model.graph(), Balance::default(), Outside::Refuse).unwrap();
         Box::new(move |model, grads| optim.step(0.05, model, grads).unwrap())
     };
     let (model, twin) = twins(4, true);

@@ -22,13 +22,10 @@ use burn::train::{
     InferenceStep, Interrupter, Learner, RegressionOutput, SupervisedTraining, TrainOutput,
     TrainStep, TrainingError, TrainingStrategy,
 };
-use common::{device, he, rng, weights};
+use common::{Described, InitOf, device, he, rng, weights};
 use gsgd::rescale::Balance;
 use gsgd::train::{Method, Strategy};
-use gsgd::{
-    BalancedSgd, Channels, Coordinates, Error, GSpaceConfig, Homogeneous, Outside, PathSgd,
-    ScaleGraphBuilder,
-};
+use gsgd::{BalancedSgd, Coordinates, Error, GSpaceConfig, Outside, PathSgd};
 use rand::Rng;
 
 #[derive(Module, Debug)]
@@ -59,17 +56,14 @@ impl Net {
     }
 }
 
-impl Homogeneous for Net {
-    fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-        let mut x = g.linear(x, &self.first);
-        if let Some(norm) = &self.norm {
-            x = g.batch_norm(x, norm);
-        }
-        x = g.relu(x);
-        x = g.linear(x, &self.second);
-        x = g.relu(x);
-        g.linear(x, &self.output)
+impl Described for Net {
+    fn graph(&self) -> gsgd::Graph {
+        gsgd::capture(self, example).unwrap()
     }
+}
+
+fn example(net: &Net, example: &mut gsgd::Example) -> Tensor<2> {
+    net.forward(example.input([1, 3]))
 }
 
 impl InferenceStep for Net {
@@ -213,11 +207,11 @@ fn the_trainer_gives_what_a_loop_by_hand_gives() {
             if to_a_step > 1 {
                 training = training.grads_accumulation(to_a_step);
             }
-            let strategy = Strategy::new(config.clone());
+            let strategy = Strategy::new(config.clone(), example);
             let result = strategy.launch(training, model, schedule()).unwrap();
             assert!(result.error.is_none() && result.interrupted.is_none());
 
-            let mut optim = config.init(&twin).unwrap();
+            let mut optim = config.init_of(&twin).unwrap();
             let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
             let twin = by_hand(twin, &batches(&rows, 5), to_a_step, step, 3);
             assert_eq!(weights(&result.model), weights(&twin.valid()));
@@ -232,12 +226,12 @@ fn every_method_can_be_trained_with() {
     let outside = Outside::Refuse;
     let model = Net::new(1, false);
     let by_path_sgd = {
-        let mut optim = PathSgd::init(&model, outside).unwrap();
+        let mut optim = PathSgd::init(&model.graph(), outside).unwrap();
         let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
         by_hand(model.clone(), &batches(&rows, 5), 1, step, 2)
     };
     let by_balanced = {
-        let mut optim = BalancedSgd::init(&model, until, outside).unwrap();
+        let mut optim = BalancedSgd::init(&model.graph(), until, outside).unwrap();
         let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
         by_hand(model.clone(), &batches(&rows, 5), 1, step, 2)
     };
@@ -247,7 +241,7 @@ fn every_method_can_be_trained_with() {
     ] {
         let folder = folder();
         let training = training(folder.path(), loader(rows.clone(), 5, None), 2);
-        let result = Strategy::new(method).launch(training, model.clone(), schedule());
+        let result = Strategy::new(method, example).launch(training, model.clone(), schedule());
         assert_eq!(weights(&result.unwrap().model), weights(&expected));
     }
 }
@@ -266,7 +260,7 @@ fn two_devices_give_the_numbers_of_one() {
                 let folder = folder();
                 let training = training(folder.path(), loader(rows.to_vec(), batch, None), 3)
                     .grads_accumulation(to_a_step);
-                let strategy = Strategy::new(config.clone());
+                let strategy = Strategy::new(config.clone(), example);
                 let strategy = strategy.with_devices(vec![Device::flex(); devices]);
                 let result = strategy.launch(training, Net::new(1, false), schedule());
                 weights(&result.unwrap().model)
@@ -293,7 +287,7 @@ fn a_resumed_run_goes_on_bit_for_bit() {
                 if let Some(epoch) = from {
                     training = training.checkpoint(epoch);
                 }
-                let strategy = Strategy::new(method.clone());
+                let strategy = Strategy::new(method.clone(), example);
                 let strategy = strategy.with_devices(vec![Device::flex(); devices]);
                 let result = strategy.launch(training, Net::new(seed, true), schedule());
                 let result = result.unwrap();
@@ -316,7 +310,7 @@ fn checkpoints_of_other_optimisers_are_refused() {
     let start = || training(folder.path(), data(), 1).with_default_checkpointers();
     let resumed = |method: Method| {
         let training = training(folder.path(), data(), 2).with_default_checkpointers();
-        let strategy = Strategy::new(method);
+        let strategy = Strategy::new(method, example);
         let result = strategy.launch(training.checkpoint(1), Net::new(1, false), 0.01);
         match result {
             Err(rejected) => rejected.error,
@@ -324,7 +318,7 @@ fn checkpoints_of_other_optimisers_are_refused() {
         }
     };
     let model = Net::new(1, false);
-    let g_sgd = Strategy::new(GSpaceConfig::sgd());
+    let g_sgd = Strategy::new(GSpaceConfig::sgd(), example);
     g_sgd.launch(start(), model.clone(), 0.01).unwrap();
     let error = resumed(Method::PathSgd(Outside::Refuse));
     assert!(
@@ -345,7 +339,7 @@ fn checkpoints_of_other_optimisers_are_refused() {
 #[test]
 fn learners_with_another_optimiser_are_refused() {
     let folder = folder();
-    let strategy = Arc::new(Strategy::new(GSpaceConfig::sgd()));
+    let strategy = Arc::new(Strategy::new(GSpaceConfig::sgd(), example));
     let launch = |learner| {
         let custom = TrainingStrategy::Custom(strategy.clone());
         let training = training(folder.path(), loader(rows(0, 8), 4, None), 1);
@@ -371,11 +365,11 @@ fn a_refused_step_ends_the_run_with_the_model_before_it() {
     let good = batches(&data, 4)[..2].to_vec();
     data[9][0] = f32::NAN;
     let (folder, model) = (folder(), Net::new(1, false));
-    let mut optim = GSpaceConfig::sgd().init(&model).unwrap();
+    let mut optim = GSpaceConfig::sgd().init_of(&model).unwrap();
     let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
     let expected = by_hand(model.clone(), &good, 1, step, 1);
     let training = training(folder.path(), loader(data, 4, None), 3);
-    let result = Strategy::new(GSpaceConfig::sgd()).launch(training, model, schedule());
+    let result = Strategy::new(GSpaceConfig::sgd(), example).launch(training, model, schedule());
     let Err(rejected) = result else {
         panic!("this step must be refused");
     };
@@ -390,9 +384,9 @@ fn a_refused_step_ends_the_run_with_the_model_before_it() {
 fn settings_out_of_range_end_the_run_before_its_first_step() {
     let (folder, model) = (folder(), Net::new(1, false));
     let config = GSpaceConfig::sgd().with_floor(2.0);
-    let expected = config.init(&model).err().unwrap();
+    let expected = config.init_of(&model).err().unwrap();
     let training = training(folder.path(), loader(rows(0, 8), 4, None), 1);
-    let result = Strategy::new(config).launch(training, model.clone(), 0.01);
+    let result = Strategy::new(config, example).launch(training, model.clone(), 0.01);
     let rejected = result.err().expect("a floor above 1");
     assert_eq!(rejected.error, expected);
     assert_eq!(weights(&rejected.model), weights(&model));
@@ -404,7 +398,8 @@ fn a_worker_that_panics_is_an_error_with_its_device() {
     data[13][3] = PANICS;
     let folder = folder();
     let training = training(folder.path(), loader(data, 4, None), 1);
-    let strategy = Strategy::new(GSpaceConfig::sgd()).with_devices(vec![Device::flex(); 2]);
+    let strategy =
+        Strategy::new(GSpaceConfig::sgd(), example).with_devices(vec![Device::flex(); 2]);
     let result = strategy.launch(training, Net::new(1, false), 0.01).unwrap();
     match &*result.error.expect("a worker panicked") {
         TrainingError::Workers(failures) => {
@@ -421,7 +416,7 @@ fn an_interrupted_run_ends_after_its_step() {
     let mut data = rows(0, 12);
     data[5][3] = STOPS;
     let (folder, model) = (folder(), Net::new(1, false));
-    let mut optim = GSpaceConfig::adam().init(&model).unwrap();
+    let mut optim = GSpaceConfig::adam().init_of(&model).unwrap();
     let step = |lr, model, grads| optim.step::<Net>(lr, model, grads).unwrap();
     let expected = by_hand(model.clone(), &batches(&data, 4)[..2], 1, step, 1);
     let interrupter = Interrupter::new();
@@ -429,7 +424,7 @@ fn an_interrupted_run_ends_after_its_step() {
     let loader = DataLoaderBuilder::new(batcher).batch_size(4);
     let training = training(folder.path(), loader.build(InMemDataset::new(data)), 3)
         .with_interrupter(interrupter);
-    let result = Strategy::new(GSpaceConfig::adam()).launch(training, model, schedule());
+    let result = Strategy::new(GSpaceConfig::adam(), example).launch(training, model, schedule());
     let result = result.unwrap();
     let reason = result.interrupted.expect("it was told to stop").reason;
     assert_eq!(reason.as_deref(), Some("enough"));
@@ -441,7 +436,7 @@ fn metrics_are_told_of_every_batch() {
     for (devices, per_epoch) in [(1, 6), (2, 6)] {
         let folder = folder();
         let training = training(folder.path(), loader(rows(0, 21), 4, None), 2);
-        let strategy = Strategy::new(GSpaceConfig::sgd());
+        let strategy = Strategy::new(GSpaceConfig::sgd(), example);
         let strategy = strategy.with_devices(vec![Device::flex(); devices]);
         let result = strategy.launch(training, Net::new(1, false), schedule());
         assert!(result.unwrap().error.is_none());

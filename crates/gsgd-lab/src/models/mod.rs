@@ -115,7 +115,9 @@ impl Model {
             Self::Mlp(mlp) => mlp.layers[0].weight.dims()[0],
             Self::Conv(conv) => conv.shape.features(),
         };
-        capture(self, |model, example| model.forward(example.input([1, features])))
+        capture(self, |model, example| {
+            model.forward(example.input([1, features]))
+        })
     }
 
     /// Logits `[batch, outputs]` of inputs `[batch, features]`.

@@ -252,7 +252,6 @@ impl Net {
             .filter_map(|&at| self.graph.before_levelling(at));
         outputs.iter().copied().chain(before)
     }
-
 }
 
 impl Net {

@@ -102,9 +102,10 @@ impl Stepper {
         use OptimizerName::*;
         let optim = match settings.optimizer {
             Sgd | Momentum | Adam => AnyOptimizer::WeightSpace(inner(settings)),
-            PathSgd => {
-                AnyOptimizer::PathSgd(Box::new(gsgd::PathSgd::init(&model.graph()?, Outside::Refuse)?))
-            }
+            PathSgd => AnyOptimizer::PathSgd(Box::new(gsgd::PathSgd::init(
+                &model.graph()?,
+                Outside::Refuse,
+            )?)),
             BalancedSgd => {
                 let until = Balance {
                     norm: Norm::L2,
@@ -117,9 +118,9 @@ impl Stepper {
                     Outside::Refuse,
                 )?))
             }
-            GSgd | GMomentum | GAdam => {
-                AnyOptimizer::PathSpace(Box::new(lifted(settings).init_graph(model, &model.graph()?)?))
-            }
+            GSgd | GMomentum | GAdam => AnyOptimizer::PathSpace(Box::new(
+                lifted(settings).init_graph(model, &model.graph()?)?,
+            )),
         };
         Ok(Self {
             optim,
@@ -157,9 +158,9 @@ impl Stepper {
                 }
                 AnyOptimizer::WeightSpace(optim)
             }
-            GSgd | GMomentum | GAdam => {
-                AnyOptimizer::PathSpace(Box::new(lifted(settings).from_bytes(bytes, model, &model.graph()?)?))
-            }
+            GSgd | GMomentum | GAdam => AnyOptimizer::PathSpace(Box::new(
+                lifted(settings).from_bytes(bytes, model, &model.graph()?)?,
+            )),
             PathSgd | BalancedSgd => return Ok(Self::new(settings, model)?),
         };
         Ok(Self {

@@ -8,9 +8,9 @@ use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
+use gsgd::Rejected;
 use gsgd::paths::{Power, path_norm};
 use gsgd::rescale::{Balance, Scaling, apply, balance, imbalances};
-use gsgd::Rejected;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::batches::{self, Batch, Varied};

@@ -4,10 +4,10 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Bytes;
+use gsgd_core::graph::Graph;
 use gsgd_core::rescale::Balance;
 
 use crate::error::{Error, Rejected};
-use crate::graph::Homogeneous;
 use crate::optim::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd};
 
 /// What a [`Strategy`](super::Strategy) trains with.
@@ -30,27 +30,28 @@ impl From<GSpaceConfig> for Method {
 
 impl Method {
     /// The optimiser at its start.
-    pub(super) fn init<M: Module + Homogeneous>(&self, model: &M) -> Result<Optimiser, Error> {
+    pub(super) fn init<M: Module>(&self, model: &M, graph: &Graph) -> Result<Optimiser, Error> {
         Ok(match self {
-            Self::GSpace(config) => Optimiser::GSpace(config.init(model)?),
-            &Self::PathSgd(outside) => Optimiser::PathSgd(PathSgd::init(model, outside)?),
+            Self::GSpace(config) => Optimiser::GSpace(config.init_graph(model, graph)?),
+            &Self::PathSgd(outside) => Optimiser::PathSgd(PathSgd::init(graph, outside)?),
             &Self::BalancedSgd(until, outside) => {
-                Optimiser::BalancedSgd(BalancedSgd::init(model, until, outside)?)
+                Optimiser::BalancedSgd(BalancedSgd::init(graph, until, outside)?)
             }
         })
     }
 
     /// The optimiser as it was when its [state](Optimiser::state) was taken.
-    pub(super) fn resume<M: Module + Homogeneous>(
+    pub(super) fn resume<M: Module>(
         &self,
         model: &M,
+        graph: &Graph,
         state: Vec<u8>,
     ) -> Result<Optimiser, Error> {
         if let Self::GSpace(config) = self {
             let state = Bytes::from_bytes_vec(state);
-            return Ok(Optimiser::GSpace(config.from_bytes(state, model)?));
+            return Ok(Optimiser::GSpace(config.from_bytes(state, model, graph)?));
         }
-        let optimiser = self.init(model)?;
+        let optimiser = self.init(model, graph)?;
         match optimiser.state()? == state {
             true => Ok(optimiser),
             false => Err(Error::State {

@@ -13,12 +13,14 @@ use burn::train::{
     TrainingItem, TrainingStrategy, ValidLoader,
 };
 
+use gsgd_core::graph::Graph;
+
 use super::Method;
 use super::carrier::{self, Loaded};
 use super::devices::{Devices, Round, skip};
 use super::method::Optimiser;
+use crate::capture::{Example, Outputs, capture};
 use crate::error::{Error, Rejected};
-use crate::graph::Homogeneous;
 
 /// A strategy for Burn's trainer that trains in the scale-invariant space, on one device or on several.
 ///
@@ -45,21 +47,19 @@ use crate::graph::Homogeneous;
 /// # use burn::train::{InferenceStep, RegressionOutput, TrainOutput, TrainStep};
 /// use burn::train::{SupervisedTraining, metric::LossMetric};
 /// use gsgd::train::Strategy;
-/// use gsgd::{Channels, GSpaceConfig, Homogeneous, ScaleGraphBuilder};
+/// use gsgd::GSpaceConfig;
 /// # #[derive(Module, Debug)]
 /// # struct Net { hidden: Linear, output: Linear }
-/// # impl Homogeneous for Net {
-/// #     fn scale_graph(&self, g: &mut ScaleGraphBuilder, x: Channels) -> Channels {
-/// #         let y = g.linear(x, &self.hidden);
-/// #         let y = g.relu(y);
-/// #         g.linear(y, &self.output)
+/// # impl Net {
+/// #     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+/// #         self.output.forward(relu(self.hidden.forward(x)))
 /// #     }
 /// # }
 /// # impl InferenceStep for Net {
 /// #     type Input = Tensor<2>;
 /// #     type Output = RegressionOutput;
 /// #     fn step(&self, x: Tensor<2>) -> RegressionOutput {
-/// #         let y = self.output.forward(relu(self.hidden.forward(x.clone())));
+/// #         let y = self.forward(x.clone());
 /// #         RegressionOutput::new((y.clone() - x.clone()).square().mean(), y, x)
 /// #     }
 /// # }
@@ -91,13 +91,15 @@ use crate::graph::Homogeneous;
 /// # };
 /// # let (train, valid) = (data(), data());
 /// # let directory = tempfile::tempdir().unwrap();
-/// // model: Homogeneous + TrainStep + InferenceStep; train, valid: data loaders
+/// // model: TrainStep + InferenceStep; train, valid: data loaders
 /// let training = SupervisedTraining::new(&directory, train, valid)
 ///     .metrics((LossMetric::new(),))
 ///     .with_default_checkpointers()
 /// #   .with_application_logger(None)
 ///     .num_epochs(2);
-/// let result = Strategy::new(GSpaceConfig::momentum(0.9)).launch(training, model, 0.05)?;
+/// let forward = |model: &Net, example: &mut gsgd::Example| model.forward(example.input([1, 2]));
+/// let strategy = Strategy::new(GSpaceConfig::momentum(0.9), forward);
+/// let result = strategy.launch(training, model, 0.05)?;
 /// assert!(result.error.is_none());
 /// # Ok(())
 /// # }
@@ -117,18 +119,24 @@ use crate::graph::Homogeneous;
 ///   strategy is asked.
 /// - Checkpoints have no random numbers other than by drawing shuffles again. Dropout goes on with others. So does the order
 ///   of batches from a loader with several threads. The best value of an early stopping begins anew.
-pub struct Strategy {
+pub struct Strategy<M> {
     method: Method,
+    graph: Box<dyn Fn(&M) -> Result<Graph, Error> + Send + Sync>,
     devices: Vec<Device>,
     loaded: Loaded,
     error: Mutex<Option<Error>>,
 }
 
-impl Strategy {
-    /// A strategy on the model's own device: `Strategy::new(GSpaceConfig::sgd())`.
-    pub fn new(method: impl Into<Method>) -> Self {
+impl<M: LearnerModel> Strategy<M> {
+    /// A strategy on the model's own device. `forward` is an example forward pass, which says what the network is
+    /// ([`capture`]).
+    pub fn new<O: Outputs>(
+        method: impl Into<Method>,
+        forward: impl Fn(&M, &mut Example) -> O + Send + Sync + 'static,
+    ) -> Self {
         Self {
             method: method.into(),
+            graph: Box::new(move |model| capture(model, &forward)),
             devices: Vec::new(),
             loaded: Loaded::default(),
             error: Mutex::default(),
@@ -147,7 +155,7 @@ impl Strategy {
     /// # Errors
     /// The optimiser does not fit the model, refuses a step, or a checkpoint is not its own. The model is the one before the
     /// refused step, as Burn returns it, without autodiff. Errors of Burn and interruptions are in the result.
-    pub fn launch<M: LearnerModel + Homogeneous>(
+    pub fn launch(
         self,
         training: SupervisedTraining<M>,
         model: M,
@@ -211,11 +219,7 @@ impl Strategy {
     }
 
     /// The optimiser for the learner's model, at its start or from the checkpoint that the learner was loaded from.
-    fn optimiser<M: LearnerModel + Homogeneous>(
-        &self,
-        learner: &mut Learner<M>,
-        resumes: bool,
-    ) -> Result<Optimiser, Error> {
+    fn optimiser(&self, learner: &mut Learner<M>, resumes: bool) -> Result<Optimiser, Error> {
         let loaded = self.loaded.take();
         learner.load_optim(carrier::record(vec![0])?);
         if self.loaded.take().is_none() {
@@ -223,8 +227,8 @@ impl Strategy {
         }
         let model = learner.model();
         match (resumes, loaded) {
-            (false, _) => self.method.init(&model),
-            (true, Some(state)) => self.method.resume(&model, state),
+            (false, _) => self.method.init(&model, &(self.graph)(&model)?),
+            (true, Some(state)) => self.method.resume(&model, &(self.graph)(&model)?, state),
             (true, None) => Err(Error::State {
                 reason: "the checkpoint is one of another optimiser".into(),
             }),
@@ -232,7 +236,7 @@ impl Strategy {
     }
 }
 
-impl<M: LearnerModel + Homogeneous> SupervisedLearningStrategy<M> for Strategy {
+impl<M: LearnerModel> SupervisedLearningStrategy<M> for Strategy<M> {
     fn fit(
         &self,
         components: TrainingComponents<M>,
