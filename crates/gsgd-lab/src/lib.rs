@@ -11,7 +11,6 @@ mod folders;
 mod fuzz;
 mod inspect;
 pub mod models;
-mod network;
 pub mod report;
 pub mod reproduce;
 pub mod text;

@@ -26,11 +26,11 @@ const LARGEST: u64 = 100 << 20;
 /// Dictionaries within dictionaries at most.
 const DEEPEST: usize = 64;
 
-/// The tensors of a file of `torch.save` in its order.
+/// The tensors of a file of `torch.save` in its order: those under a key, or where state dicts usually lie.
 ///
 /// # Errors
 /// The file is none, or made in a way that is not followed here.
-pub fn stored(file: &[u8]) -> Result<Vec<Stored>> {
+pub fn stored(file: &[u8], key: Option<&str>) -> Result<Vec<Stored>> {
     let mut machine = Machine::default();
     let root = if file.starts_with(b"PK\x03\x04") {
         machine.run(&mut pickle_in_zip(file)?.as_slice())?
@@ -42,7 +42,10 @@ pub fn stored(file: &[u8]) -> Result<Vec<Stored>> {
         }
         machine.run(&mut rest)?
     };
-    let (root, above) = machine.state_dict(root);
+    let (root, above) = match key {
+        Some(key) => machine.under(root, key)?,
+        None => machine.state_dict(root),
+    };
     let mut walk = Walk {
         left: 16 * machine.objects.len(),
         found: Vec::new(),
@@ -551,6 +554,34 @@ impl Machine {
             }
         }
         (root, above)
+    }
+
+    /// The dictionary under a key, or under keys with dots between them.
+    fn under(&self, mut root: Place, key: &str) -> Result<(Place, String)> {
+        for part in key.split('.') {
+            root = match self.get(root, part) {
+                Some(inner) if matches!(self.objects[inner], Object::Dict(_)) => inner,
+                _ => bail!(
+                    "there is no dictionary under `{key}`; the file has {}",
+                    self.keys(root).join(", ")
+                ),
+            };
+        }
+        Ok((root, format!("{key}.")))
+    }
+
+    /// The keys of a dictionary under which there are others.
+    fn keys(&self, place: Place) -> Vec<String> {
+        let Object::Dict(pairs) = &self.objects[place] else {
+            return Vec::new();
+        };
+        let inner = pairs.iter().filter_map(|&(key, value)| {
+            match (&self.objects[key], &self.objects[value]) {
+                (Object::Text(key), Object::Dict(_)) => Some(format!("`{key}`")),
+                _ => None,
+            }
+        });
+        inner.collect()
     }
 
     /// The tensors within an object, in its order.

@@ -17,8 +17,8 @@ mod stages;
 mod train;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use gsgd_net::runtime;
 
-use crate::network::runtime;
 use crate::text::{print_raw, say, written_to_output};
 
 /// Train ReLU networks in their positively scale-invariant space

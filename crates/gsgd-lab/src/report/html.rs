@@ -8,7 +8,7 @@ use super::text::{against, around_with_deviation, notes};
 use crate::compare::Results;
 use crate::compare::stats::Summary;
 use crate::inspect::svg;
-use crate::network::NetworkFile;
+use gsgd_net::file::{Hints, NetworkFile};
 
 /// What all pages look like.
 const STYLE: &str = "
@@ -92,7 +92,7 @@ fn networks(results: &Results) -> Markup {
             let run = runs.find(|run| run.is_done());
             let drawing = run.and_then(|run| {
                 let network =
-                    NetworkFile::open(&run.folder.join("final.safetensors"), None).ok()?;
+                    NetworkFile::open(&run.folder.join("final.safetensors"), &Hints::default()).ok()?;
                 svg(&network).ok()
             });
             drawings.extend(drawing.map(|drawing| (name, drawing)));

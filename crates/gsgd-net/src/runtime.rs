@@ -11,41 +11,56 @@ use rten_tensor::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
-use super::onnx;
-
 /// The program's command of a process that computes; not for a user.
 pub const COMMAND: &str = "onnx-outputs";
 
+/// The numbers of an input, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    /// Of floating point.
+    Float(Vec<f32>),
+    /// Whole ones, such as places in an embedding.
+    Whole(Vec<i32>),
+}
+
 /// An input for all examples.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// `[examples, ...]`.
     pub shape: Vec<usize>,
-    /// Row-major.
-    pub values: Vec<f32>,
+    /// Its numbers.
+    pub numbers: Numbers,
 }
 
 impl Input {
     /// The examples of a batch.
-    fn batch(&self, at: usize, batch: usize) -> rten_tensor::Tensor<f32> {
-        let each = self.values.len() / self.shape[0].max(1);
-        let values = &self.values[at * batch * each..(at + 1) * batch * each];
+    fn batch(&self, at: usize, batch: usize) -> rten::ValueOrView<'static> {
         let shape = [&[batch], &self.shape[1..]].concat();
-        rten_tensor::Tensor::from_data(shape.as_slice(), values.to_vec())
+        let each: usize = self.shape[1..].iter().product();
+        let place = at * batch * each..(at + 1) * batch * each;
+        match &self.numbers {
+            Numbers::Float(values) => {
+                let some = values[place].to_vec();
+                rten_tensor::Tensor::from_data(shape.as_slice(), some).into()
+            }
+            Numbers::Whole(values) => {
+                let some = values[place].to_vec();
+                rten_tensor::Tensor::from_data(shape.as_slice(), some).into()
+            }
+        }
     }
 }
 
-/// The outputs of a file for these inputs, each of all examples in a row; behind them what functions that level out at the
-/// end read.
+/// The outputs of a model for these inputs, each of all examples in a row.
 ///
 /// # Errors
 /// The file asks for too much memory, or cannot be computed.
 pub fn outputs(model: &[u8], inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
-    onnx::check_sizes(model)?;
     // the library's own tests are no program that could be called again
     if cfg!(test) {
         return computed(model, inputs);
     }
-    let asked = packed(model, inputs)?;
+    let asked = listed(inputs, Some(model))?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut child = Command::new(program)
         .arg(COMMAND)
@@ -86,15 +101,18 @@ pub fn answer() -> Result<()> {
         let view = asked.tensor(&at.to_string())?;
         Ok(Input {
             shape: view.shape().to_vec(),
-            values: numbers(view.data()),
+            numbers: match view.dtype() {
+                Dtype::I32 => Numbers::Whole(whole(view.data())),
+                _ => Numbers::Float(numbers(view.data())),
+            },
         })
     });
     let outputs = computed(model, &inputs.collect::<Result<Vec<_>>>()?)?;
-    let outputs = outputs.iter().map(|values| (vec![values.len()], values));
-    let bytes = listed(
-        outputs.map(|(shape, values)| (shape, values.as_slice())),
-        None,
-    )?;
+    let outputs = outputs.into_iter().map(|values| Input {
+        shape: vec![values.len()],
+        numbers: Numbers::Float(values),
+    });
+    let bytes = listed(&outputs.collect::<Vec<_>>(), None)?;
     Ok(std::io::stdout().write_all(&bytes)?)
 }
 
@@ -131,23 +149,22 @@ fn why(status: ExitStatus, said: &[u8]) -> String {
     }
 }
 
-fn packed(model: &[u8], inputs: &[Input]) -> Result<Vec<u8>> {
-    let tensors = inputs
-        .iter()
-        .map(|input| (input.shape.clone(), input.values.as_slice()));
-    listed(tensors, Some(model))
-}
-
 /// Tensors named by their place, and the model's bytes.
-fn listed<'a>(
-    tensors: impl Iterator<Item = (Vec<usize>, &'a [f32])>,
-    model: Option<&'a [u8]>,
-) -> Result<Vec<u8>> {
-    let tensors: Vec<(Vec<usize>, Vec<u8>)> = tensors
-        .map(|(shape, values)| (shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let views = tensors.iter().enumerate().map(|(at, (shape, bytes))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+fn listed(tensors: &[Input], model: Option<&[u8]>) -> Result<Vec<u8>> {
+    let bytes = tensors.iter().map(|tensor| match &tensor.numbers {
+        Numbers::Float(values) => {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (Dtype::F32, bytes)
+        }
+        Numbers::Whole(values) => {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            (Dtype::I32, bytes)
+        }
+    });
+    let bytes: Vec<(Dtype, Vec<u8>)> = bytes.collect();
+    let views = tensors.iter().zip(&bytes).enumerate();
+    let views = views.map(|(at, (tensor, (dtype, bytes)))| {
+        let view = TensorView::new(*dtype, tensor.shape.clone(), bytes);
         Ok((at.to_string(), view?))
     });
     let model = model.map(|bytes| {
@@ -166,19 +183,22 @@ fn numbers(bytes: &[u8]) -> Vec<f32> {
         .collect()
 }
 
+fn whole(bytes: &[u8]) -> Vec<i32> {
+    let (numbers, _) = bytes.as_chunks();
+    numbers
+        .iter()
+        .map(|&four| i32::from_le_bytes(four))
+        .collect()
+}
+
 /// The outputs, computed in this process.
 fn computed(model: &[u8], inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
-    let within = onnx::before_levelling(model)?;
-    let mut options = rten::ModelOptions::with_all_ops();
-    // an optimised graph does not have all values
-    options.enable_optimization(within.is_empty());
+    let options = rten::ModelOptions::with_all_ops();
     let model = options
         .load(model.to_vec())
         .map_err(|e| anyhow!("the ONNX runtime cannot load it: {e}"))?;
     let failed = |e: rten::RunError| anyhow!("the ONNX runtime cannot compute it: {e}");
-    let within = within.iter().map(|name| model.node_id(name));
-    let within = within.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let wanted = [model.output_ids(), &within].concat();
+    let wanted = model.output_ids();
     let examples = inputs.first().map_or(0, |input| input.shape[0]);
     let batch = fixed_batch(&model).unwrap_or(examples).max(1);
     if batch > examples {
@@ -187,8 +207,8 @@ fn computed(model: &[u8], inputs: &[Input]) -> Result<Vec<Vec<f32>>> {
     let mut results: Vec<Vec<f32>> = vec![Vec::new(); wanted.len()];
     for at in 0..examples / batch {
         let fed = model.input_ids().iter().zip(inputs);
-        let fed = fed.map(|(&id, input)| (id, input.batch(at, batch).into()));
-        let outputs = model.run(fed.collect(), &wanted, None).map_err(failed)?;
+        let fed = fed.map(|(&id, input)| (id, input.batch(at, batch)));
+        let outputs = model.run(fed.collect(), wanted, None).map_err(failed)?;
         for (result, output) in results.iter_mut().zip(outputs) {
             let output: rten_tensor::Tensor<f32> = output
                 .try_into()

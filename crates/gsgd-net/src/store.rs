@@ -1,0 +1,159 @@
+//! The file that a network's tensors stand in.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gsgd_core::graph::Graph;
+use gsgd_core::scales::ParamKey;
+
+use crate::fold::{Folded, Pair};
+use crate::number::Number;
+use crate::onnx::{OnnxFile, OnnxNetwork};
+use crate::tensors::{Added, Tensors};
+
+/// A file with its tensors, and which of them each parameter of the graph is.
+#[derive(Debug, Clone)]
+pub(crate) enum Store {
+    /// Safetensors, or PyTorch's tensors as such.
+    Tensors {
+        file: Tensors,
+        /// The full names, by key.
+        names: Vec<String>,
+    },
+    /// ONNX, which has the graph too.
+    Onnx {
+        file: Box<OnnxFile>,
+        network: Box<OnnxNetwork>,
+    },
+}
+
+/// What kind of file a network is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Safetensors.
+    Safetensors,
+    /// ONNX.
+    Onnx,
+}
+
+impl Store {
+    /// The tensors of a file that a graph names.
+    pub fn from_tensors(file: Tensors, graph: &Graph) -> Self {
+        let params = graph.params().iter();
+        let names = params.map(|param| file.full_name(&param.name).to_string());
+        Self::Tensors {
+            names: names.collect(),
+            file,
+        }
+    }
+
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Tensors { .. } => Format::Safetensors,
+            Self::Onnx { .. } => Format::Onnx,
+        }
+    }
+
+    /// How a parameter's numbers are stored.
+    pub fn number(&self, key: ParamKey) -> Number {
+        match self {
+            Self::Tensors { file, names } => match names.get(key.0 as usize) {
+                Some(name) => file.number(name),
+                None => Number::Other,
+            },
+            Self::Onnx { file, network } => file.number(network, key),
+        }
+    }
+
+    /// A parameter's values.
+    ///
+    /// # Errors
+    /// They are no floating point numbers.
+    pub fn values(&self, key: ParamKey) -> Result<Vec<f64>> {
+        match self {
+            Self::Tensors { file, names } => {
+                let name = names.get(key.0 as usize).context("there is no such tensor")?;
+                file.values(name)
+            }
+            Self::Onnx { file, network } => Ok(file.values(network, key)?),
+        }
+    }
+
+    /// Puts other values in a parameter's place.
+    ///
+    /// # Errors
+    /// Another number of values, or one that is too large for the type.
+    pub fn replace(&mut self, key: ParamKey, values: &[f64]) -> Result<()> {
+        match self {
+            Self::Tensors { file, names } => {
+                let name = names.get(key.0 as usize).context("there is no such tensor")?;
+                file.replace(name, values)
+            }
+            Self::Onnx { file, network } => Ok(file.replace(network, key, values)?),
+        }
+    }
+
+    /// The file with batch norms in the layers before them; `names` has those of new biases.
+    ///
+    /// # Errors
+    /// A number does not fit into its tensor.
+    pub fn fold(
+        &mut self,
+        pairs: &[Pair],
+        names: &BTreeMap<ParamKey, String>,
+        folded: &[Folded],
+    ) -> Result<()> {
+        match self {
+            Self::Tensors { file, names: of } => {
+                let full = |key: ParamKey| of[key.0 as usize].as_str();
+                let removed = pairs.iter().flat_map(|pair| pair.tensors());
+                let removed: HashSet<&str> = removed.map(full).collect();
+                let added = pairs.iter().zip(folded).filter_map(|(pair, folded)| {
+                    let like = full(pair.weight).to_string();
+                    // beside the weight, whatever all names begin with
+                    let name = names.get(&pair.bias)?;
+                    let short = file.short_name(&like);
+                    let prefix = like.strip_suffix(short).unwrap_or("");
+                    Some(Added {
+                        name: format!("{prefix}{name}"),
+                        length: folded.biases.len(),
+                        like: like.clone(),
+                    })
+                });
+                let added: Vec<Added> = added.collect();
+                *file = file.edited(&removed, &added)?;
+                let mut added = added.into_iter();
+                for pair in pairs.iter().filter(|pair| names.contains_key(&pair.bias)) {
+                    let at = pair.bias.0 as usize;
+                    if of.len() <= at {
+                        of.resize(at + 1, String::new());
+                    }
+                    of[at] = added.next().map(|bias| bias.name).unwrap_or_default();
+                }
+                for (pair, folded) in pairs.iter().zip(folded) {
+                    self.replace(pair.weight, &folded.weights)?;
+                    self.replace(pair.bias, &folded.biases)?;
+                }
+            }
+            Self::Onnx { file, network } => {
+                for (pair, folded) in pairs.iter().zip(folded) {
+                    let Folded { weights, biases } = folded;
+                    file.fold(network, pair.norm, pair.weight, pair.bias, weights, biases)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// The folder is not writable, or the disk full.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        match self {
+            Self::Tensors { file, .. } => crate::write::write_whole(path, file.bytes()),
+            Self::Onnx { file, .. } => Ok(file.write(path)?),
+        }
+    }
+}
