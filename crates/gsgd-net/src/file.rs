@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use gsgd_core::Network;
 use gsgd_core::graph::{Graph, Op};
 use gsgd_core::matrix::{Dense, Matrix};
 use gsgd_core::rescale::{self, Balance, Balanced, Scaling};
 use gsgd_core::scales::{ParamKey, ScaleGraph};
-use gsgd_core::Network;
 
 use crate::arch::Arch;
 use crate::fold::{self, FoldedNorms};
@@ -52,7 +52,10 @@ impl NetworkFile {
     /// The file cannot be read, its tensors are missing, additional, misshapen or not finite.
     pub fn open(path: &Path, hints: &Hints) -> Result<Self> {
         let inside = || format!("in {}", path.display());
-        if path.extension().is_some_and(|extension| extension == "onnx") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "onnx")
+        {
             if let Some(arch) = &hints.arch {
                 bail!("--arch {arch}: an ONNX file says itself what its layers are");
             }
@@ -74,7 +77,9 @@ impl NetworkFile {
         let mut network = file.read(&options)?;
         let graph = std::mem::take(&mut network.graph);
         let operations = graph.nodes().iter();
-        let operations = operations.filter(|node| !matches!(node.op, Op::Param(_))).count();
+        let operations = operations
+            .filter(|node| !matches!(node.op, Op::Param(_)))
+            .count();
         Ok(Self {
             about: format!("ONNX graph of {operations} operations"),
             guess: None,
@@ -243,12 +248,16 @@ impl NetworkFile {
         })?;
         let scaled = weights.into_iter().zip(&factors).zip(scales.edges());
         for ((weight, factors), edges) in scaled {
-            self.store.replace(edges.key(), weight.scale(factors).entries())?;
+            self.store
+                .replace(edges.key(), weight.scale(factors).entries())?;
         }
         for tensor in scales.co_scaled() {
             let mut values = self.values(tensor.key())?;
             let factors = scaling.of_co_scaled(tensor);
-            values.iter_mut().zip(factors).for_each(|(value, c)| *value *= c);
+            values
+                .iter_mut()
+                .zip(factors)
+                .for_each(|(value, c)| *value *= c);
             self.store.replace(tensor.key(), &values)?;
         }
         Ok(self)

@@ -132,7 +132,10 @@ impl Pair {
             .map_err(|_| anyhow::anyhow!("it has not four tensors"))?;
         let unknown = || {
             let name = before.op.name();
-            format!("`{}` before it, a {name}, is no layer with weights", before.name)
+            format!(
+                "`{}` before it, a {name}, is no layer with weights",
+                before.name
+            )
         };
         let (weight, channels) = weight_of(graph, layer).with_context(unknown)?;
         let own = before.reads.get(2).map(|&bias| at(bias)).transpose()?;
@@ -249,10 +252,7 @@ fn param_axis(graph: &Graph, value: Value, axis: usize) -> Option<(ParamKey, usi
 }
 
 /// The graph without these norms, and the names of new biases by their keys.
-fn without_norms(
-    graph: &Graph,
-    pairs: &[Pair],
-) -> Result<(Graph, BTreeMap<ParamKey, String>)> {
+fn without_norms(graph: &Graph, pairs: &[Pair]) -> Result<(Graph, BTreeMap<ParamKey, String>)> {
     let by_norm: HashMap<Value, &Pair> = pairs.iter().map(|pair| (pair.norm, pair)).collect();
     let by_layer: HashMap<Value, &Pair> = pairs.iter().map(|pair| (pair.layer, pair)).collect();
     let removed: HashSet<ParamKey> = pairs.iter().flat_map(|pair| pair.tensors).collect();
@@ -274,7 +274,9 @@ fn without_norms(
         while !taken.insert(name.clone()) {
             name.push('_');
         }
-        let channels = &graph.tensor(pair.tensors[0]).map(|param| param.shape.clone());
+        let channels = &graph
+            .tensor(pair.tensors[0])
+            .map(|param| param.shape.clone());
         new.declare(Param {
             key: pair.bias,
             name: name.clone(),
@@ -375,15 +377,27 @@ impl FoldedNorms {
             let scaled = Dense::new(edges.dims(), values).scale(factors);
             changed.push((key, scaled.entries().to_vec()));
         }
-        for tensor in scales.co_scaled().iter().filter(|t| !biases.contains(&t.key())) {
+        for tensor in scales
+            .co_scaled()
+            .iter()
+            .filter(|t| !biases.contains(&t.key()))
+        {
             let mut values = file.values(tensor.key())?;
             let factors = scaling.of_co_scaled(tensor);
-            values.iter_mut().zip(factors).for_each(|(value, c)| *value *= c);
+            values
+                .iter_mut()
+                .zip(factors)
+                .for_each(|(value, c)| *value *= c);
             changed.push((tensor.key(), values));
         }
         let mut new = file.clone();
         for pair in &pairs {
-            pair.put_back(&file, &mut new, &by_channel(pair, scales, scaling), &mut changed)?;
+            pair.put_back(
+                &file,
+                &mut new,
+                &by_channel(pair, scales, scaling),
+                &mut changed,
+            )?;
         }
         for (key, values) in &changed {
             new.store.replace(*key, values)?;

@@ -175,7 +175,11 @@ impl Difference {
             let pairs = before.iter().zip(after);
             let largest = pairs.fold(0.0f64, |most, (&a, &b)| {
                 let difference = (f64::from(a) - f64::from(b)).abs();
-                if difference.is_nan() { f64::INFINITY } else { most.max(difference) }
+                if difference.is_nan() {
+                    f64::INFINITY
+                } else {
+                    most.max(difference)
+                }
             });
             let share = match largest {
                 0.0 => 0.0,

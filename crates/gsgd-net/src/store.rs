@@ -73,7 +73,9 @@ impl Store {
     pub fn values(&self, key: ParamKey) -> Result<Vec<f64>> {
         match self {
             Self::Tensors { file, names } => {
-                let name = names.get(key.0 as usize).context("there is no such tensor")?;
+                let name = names
+                    .get(key.0 as usize)
+                    .context("there is no such tensor")?;
                 file.values(name)
             }
             Self::Onnx { file, network } => Ok(file.values(network, key)?),
@@ -87,7 +89,9 @@ impl Store {
     pub fn replace(&mut self, key: ParamKey, values: &[f64]) -> Result<()> {
         match self {
             Self::Tensors { file, names } => {
-                let name = names.get(key.0 as usize).context("there is no such tensor")?;
+                let name = names
+                    .get(key.0 as usize)
+                    .context("there is no such tensor")?;
                 file.replace(name, values)
             }
             Self::Onnx { file, network } => Ok(file.replace(network, key, values)?),

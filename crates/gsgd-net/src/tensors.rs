@@ -97,13 +97,19 @@ impl Tensors {
         let folder = index.parent().unwrap_or(Path::new(""));
         let mut shards = Vec::new();
         for name in names {
-            let plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+            let plain = Path::new(name)
+                .file_name()
+                .is_some_and(|file| file == name.as_str());
             ensure!(plain, "`{name}` is no file in the folder of the index");
             let bytes = std::fs::read(folder.join(name));
-            shards.push((name, bytes.with_context(|| format!("cannot read `{name}`"))?));
+            shards.push((
+                name,
+                bytes.with_context(|| format!("cannot read `{name}`"))?,
+            ));
         }
         let files = shards.iter().map(|(name, bytes)| {
-            SafeTensors::deserialize(bytes).with_context(|| format!("`{name}` is no safetensors file"))
+            SafeTensors::deserialize(bytes)
+                .with_context(|| format!("`{name}` is no safetensors file"))
         });
         let files = files.collect::<Result<Vec<_>>>()?;
         let views = files.iter().flat_map(|file| file.tensors());

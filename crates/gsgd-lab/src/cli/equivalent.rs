@@ -47,10 +47,7 @@ struct Answer {
 }
 
 /// Compares two networks up to positive scaling.
-fn compare(
-    networks: [(&NetworkFile, &ScaleGraph); 2],
-    tolerance: f64,
-) -> Result<Equivalence> {
+fn compare(networks: [(&NetworkFile, &ScaleGraph); 2], tolerance: f64) -> Result<Equivalence> {
     let [a, b] = networks.map(|(file, scales)| file.weights(scales));
     let [(file_a, of_a), (file_b, of_b)] = networks;
     let (a, b) = (a?, b?);

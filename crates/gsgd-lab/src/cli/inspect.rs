@@ -8,8 +8,8 @@ use clap::Args;
 use super::network::NetworkArgs;
 use super::stages::Stages;
 use crate::inspect::{Report, page, svg, text};
-use gsgd_net::write::write_whole;
 use crate::text::print;
+use gsgd_net::write::write_whole;
 
 #[derive(Debug, Args)]
 #[command(
@@ -51,7 +51,10 @@ impl Inspect {
             write_whole(path, drawing.as_bytes())?;
         }
         if let Some(path) = &self.html {
-            write_whole(path, page(&report, &file, &drawing).into_string().as_bytes())?;
+            write_whole(
+                path,
+                page(&report, &file, &drawing).into_string().as_bytes(),
+            )?;
         }
         Ok(())
     }

@@ -34,14 +34,18 @@ fn input_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let wrong = || format!("`{text}` is no input's name and sizes, such as x=3,224,224");
     let (name, sizes) = text.split_once('=').ok_or_else(wrong)?;
     let sizes: Option<Vec<usize>> = sizes.split(',').map(|size| size.parse().ok()).collect();
-    let sizes = sizes.filter(|sizes| !sizes.contains(&0)).ok_or_else(wrong)?;
+    let sizes = sizes
+        .filter(|sizes| !sizes.contains(&0))
+        .ok_or_else(wrong)?;
     Ok((name.into(), sizes))
 }
 
 impl HintFlags {
     /// For a file of this name: an ONNX file says itself what its layers are.
     pub fn of(&self, file: &Path) -> Hints {
-        let onnx = file.extension().is_some_and(|extension| extension == "onnx");
+        let onnx = file
+            .extension()
+            .is_some_and(|extension| extension == "onnx");
         Hints {
             arch: self.arch.clone().filter(|_| !onnx),
             input_shapes: match onnx {

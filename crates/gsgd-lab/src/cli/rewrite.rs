@@ -112,9 +112,8 @@ impl Files {
                 .flatten()
                 .max_by(|a, b| a.share.total_cmp(&b.share));
         }
-        let worst = worst.context(
-            "its outputs are not finite: give inputs that it is made for with --inputs",
-        )?;
+        let worst = worst
+            .context("its outputs are not finite: give inputs that it is made for with --inputs")?;
         self.check(&worst, number)?;
         stages.next("writing");
         network.write(&self.out)?;

@@ -227,7 +227,10 @@ fn layers(net: Network<Dense<f64>>, ratios: &[Option<f64>]) -> Vec<Layer> {
         }
     };
     let layers = scales.edges().iter().zip(net.weights);
-    layers.filter(|(edges, _)| !edges.is_bias()).map(layer).collect()
+    layers
+        .filter(|(edges, _)| !edges.is_bias())
+        .map(layer)
+        .collect()
 }
 
 /// The relative error of rounding to the whole multiples, -127 to 127, of the largest value's 127th part.

@@ -121,7 +121,9 @@ fn unescaped(report: &Report) -> Vec<(&'static str, String)> {
     }
     if !report.grounded.is_empty() {
         let places = report.grounded.iter();
-        let places: Vec<String> = places.map(|(value, by)| format!("{value} ({by})")).collect();
+        let places: Vec<String> = places
+            .map(|(value, by)| format!("{value} ({by})"))
+            .collect();
         let places = places.iter().map(String::as_str);
         all.push(("no scaling through", listed(places)));
     }
