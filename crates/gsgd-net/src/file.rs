@@ -148,9 +148,9 @@ impl NetworkFile {
         &self.graph
     }
 
-    /// What kind of file it is written as.
-    pub fn format(&self) -> Format {
-        self.store.format()
+    /// What kinds of file it can be written as.
+    pub fn formats(&self) -> &'static [Format] {
+        self.store.formats()
     }
 
     /// The scaling classes.

@@ -1,7 +1,7 @@
 //! Networks from files as graphs of operations: read, rescaled, folded, written back.
 //!
 //! - [`arch`], [`architecture`]: networks that have a name;
-//! - [`tensors`], `pickle`, `layers`, [`known`], [`layout`]: files of tensors, and what says their layers;
+//! - [`tensors`], `pickle`, `pytorch`, `layers`, [`known`], [`layout`]: files of tensors, and what says their layers;
 //! - [`onnx`]: files that have the graph themselves;
 //! - [`file`], [`store`], [`fold`]: a network and its file, rescaled and with its batch norms folded;
 //! - [`runtime`], [`outputs`]: what a network computes, by an ONNX runtime, whatever its file;
@@ -19,6 +19,7 @@ pub mod number;
 pub mod onnx;
 pub mod outputs;
 mod pickle;
+mod pytorch;
 pub mod runtime;
 pub mod store;
 pub mod tensors;

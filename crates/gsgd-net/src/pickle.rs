@@ -17,6 +17,10 @@ pub struct Stored {
     pub name: String,
     /// Another tensor that it shares memory with.
     pub shares: Option<String>,
+    /// Which of the file's pieces of memory it lies in.
+    pub storage: String,
+    /// Its first number there; none where its numbers do not lie there one after the other.
+    pub start: Option<u64>,
 }
 
 /// Keys of a checkpoint under which a state dict lies.
@@ -59,10 +63,15 @@ pub fn stored(file: &[u8], key: Option<&str>) -> Result<Vec<Stored>> {
         }
     }
     let shares = shares(&last);
-    let stored = order.into_iter().map(|name| Stored {
-        path: format!("{above}{name}"),
-        shares: shares.get(&name).cloned(),
-        name,
+    let stored = order.into_iter().map(|name| {
+        let view = &last[&name];
+        Stored {
+            path: format!("{above}{name}"),
+            shares: shares.get(&name).cloned(),
+            storage: view.storage.clone(),
+            start: view.in_turn.then_some(view.start),
+            name,
+        }
     });
     Ok(stored.collect())
 }
@@ -119,6 +128,8 @@ struct View {
     end: u64,
     /// Whether one number in memory is several of the tensor's.
     folded: bool,
+    /// Whether its numbers lie one after the other.
+    in_turn: bool,
 }
 
 /// A walk through dictionaries.
@@ -466,11 +477,18 @@ impl Machine {
             (_, true) => (0, u64::MAX),
             _ => (offset, offset.saturating_add(reach)),
         };
+        let mut step = 1u64;
+        let in_turn = size.iter().zip(&stride).rev().all(|(&size, &stride)| {
+            let fits = size <= 1 || stride == step;
+            step = step.saturating_mul(size);
+            fits
+        });
         Ok(View {
             storage: key.clone(),
             start,
             end,
             folded: count > reach,
+            in_turn: in_turn && !whole,
         })
     }
 

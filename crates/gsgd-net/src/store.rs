@@ -11,6 +11,7 @@ use crate::fold::{Folded, Pair};
 use crate::number::Number;
 use crate::onnx::{OnnxFile, OnnxNetwork};
 use crate::tensors::{Added, Tensors};
+use crate::write::write_whole;
 
 /// A file with its tensors, and which of them each parameter of the graph is.
 #[derive(Debug, Clone)]
@@ -33,8 +34,22 @@ pub(crate) enum Store {
 pub enum Format {
     /// Safetensors.
     Safetensors,
+    /// PyTorch's own.
+    PyTorch,
     /// ONNX.
     Onnx,
+}
+
+impl Format {
+    /// What a file of this name is; nothing where the name does not say.
+    pub fn of_name(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "onnx" => Some(Self::Onnx),
+            "safetensors" => Some(Self::Safetensors),
+            "pt" | "pth" | "bin" | "ckpt" => Some(Self::PyTorch),
+            _ => None,
+        }
+    }
 }
 
 impl Store {
@@ -48,10 +63,14 @@ impl Store {
         }
     }
 
-    pub fn format(&self) -> Format {
+    /// What kinds of file it can be written as.
+    pub fn formats(&self) -> &'static [Format] {
         match self {
-            Self::Tensors { .. } => Format::Safetensors,
-            Self::Onnx { .. } => Format::Onnx,
+            Self::Tensors { file, .. } if file.is_pytorch() => {
+                &[Format::PyTorch, Format::Safetensors]
+            }
+            Self::Tensors { .. } => &[Format::Safetensors],
+            Self::Onnx { .. } => &[Format::Onnx],
         }
     }
 
@@ -156,7 +175,10 @@ impl Store {
     /// The folder is not writable, or the disk full.
     pub fn write(&self, path: &Path) -> Result<()> {
         match self {
-            Self::Tensors { file, .. } => crate::write::write_whole(path, file.bytes()),
+            Self::Tensors { file, .. } => match Format::of_name(path) {
+                Some(Format::PyTorch) => write_whole(path, &file.as_pytorch()?),
+                _ => write_whole(path, file.bytes()),
+            },
             Self::Onnx { file, .. } => Ok(file.write(path)?),
         }
     }

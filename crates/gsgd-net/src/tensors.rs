@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::number::{Entry, Number, place};
 use crate::pickle::{self, Stored};
+use crate::pytorch::Source;
 
 /// A file with its tensors.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Tensors {
     prefix: String,
     /// What is known of a PyTorch file that its tensors came from.
     origin: Origin,
+    /// That file.
+    source: Option<Source>,
 }
 
 /// What a PyTorch file tells beside its tensors, in a metadata entry of the safetensors file that it becomes.
@@ -57,14 +60,15 @@ impl Tensors {
         let pytorch = || {
             let reader = PytorchReader::new(path)
                 .with_context(|| format!("{} is no PyTorch file", path.display()))?;
-            let stored = std::fs::read(path)
-                .map_err(anyhow::Error::from)
-                .and_then(|bytes| pickle::stored(&bytes, key))
-                .context(
-                    "the order of its tensors, and which of them share memory, cannot be told: load it in PyTorch and save \
-                     the model's state_dict() again",
-                );
-            Self::of_pytorch(&reader, &stored.with_context(inside)?).with_context(inside)
+            let bytes = std::fs::read(path).with_context(inside)?;
+            let stored = pickle::stored(&bytes, key).context(
+                "the order of its tensors, and which of them share memory, cannot be told: load it in PyTorch and save the \
+                 model's state_dict() again",
+            );
+            let stored = stored.with_context(inside)?;
+            let mut tensors = Self::of_pytorch(&reader, &stored).with_context(inside)?;
+            tensors.source = Some(Source::new(path, &bytes, stored));
+            Ok(tensors)
         };
         if let "pt" | "pth" | "bin" | "ckpt" = extension {
             return pytorch();
@@ -147,6 +151,7 @@ impl Tensors {
         Ok(Self {
             prefix: wrapper(&entries),
             origin: origin.unwrap_or_default(),
+            source: None,
             entries,
             bytes,
         })
@@ -184,6 +189,26 @@ impl Tensors {
     pub fn metadata(&self, key: &str) -> Option<String> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
         header.metadata().as_ref()?.get(key).cloned()
+    }
+
+    /// Whether the tensors came from a PyTorch file that can be written again.
+    pub fn is_pytorch(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The PyTorch file that the tensors came from, with the present values and all else as it was.
+    ///
+    /// # Errors
+    /// They came from none, or from one that is not written: the old format, tensors that are views of others, a file that
+    /// has changed since.
+    pub fn as_pytorch(&self) -> Result<Vec<u8>> {
+        let source = self.source.as_ref();
+        let source = source.context("its tensors are not those of one PyTorch file")?;
+        source.with(|name| {
+            let entry = self.entries.get(name)?;
+            let bytes = &self.bytes[entry.place.clone()];
+            Some((entry.shape.iter().product(), bytes))
+        })
     }
 
     /// The names of all tensors of floating point numbers.

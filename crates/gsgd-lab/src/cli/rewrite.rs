@@ -185,16 +185,23 @@ impl Files {
             "{} exists: choose another name, or replace it with --force",
             self.out.display()
         );
-        let extension = self.out.extension().and_then(|e| e.to_str());
-        let onnx = extension == Some("onnx");
-        match network.format() {
-            Format::Onnx if !onnx => bail!(
-                "{}: what comes from an ONNX file is written as one, with a name that ends in .onnx",
-                self.out.display()
+        let out = self.out.display();
+        let formats = network.formats();
+        match Format::of_name(&self.out) {
+            Some(format) if !formats.contains(&format) => match formats {
+                [Format::Onnx] => bail!(
+                    "{out}: what comes from an ONNX file is written as one, with a name that ends in .onnx"
+                ),
+                _ => bail!(
+                    "{out}: safetensors files are written as safetensors, with a name such as model.safetensors; PyTorch's \
+                     as these or as .pt, and only ONNX files as .onnx"
+                ),
+            },
+            None if formats.contains(&Format::Onnx) => bail!(
+                "{out}: what comes from an ONNX file is written as one, with a name that ends in .onnx"
             ),
-            Format::Safetensors if onnx || matches!(extension, Some("pt" | "pth")) => bail!(
-                "{}: safetensors files and PyTorch's are written as safetensors, with a name such as model.safetensors",
-                self.out.display()
+            Some(Format::PyTorch) if self.batch_norm == BatchNorm::Fold => bail!(
+                "{out}: a PyTorch file keeps the tensors that it has, and folding takes some away: write it as .safetensors"
             ),
             _ => Ok(()),
         }
