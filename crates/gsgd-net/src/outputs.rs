@@ -116,6 +116,19 @@ impl NetworkFile {
         runtime::outputs(&model, inputs)
     }
 
+    /// Writes the network as an ONNX file, in f32 or, where it has any, f64.
+    ///
+    /// # Errors
+    /// It has an operation that is not known, or the file cannot be written.
+    pub fn export(&self, path: &Path) -> Result<()> {
+        let number = match self.number() {
+            Number::F64 => Number::F64,
+            _ => Number::F32,
+        };
+        let file = onnx::export(self.graph(), |key| self.values(key), number)?;
+        Ok(file.write(path)?)
+    }
+
     /// The most values of the graph's batch that are there at one time, and the layer in which they are.
     fn most_values(&self) -> (usize, &str) {
         let graph = self.graph();

@@ -8,6 +8,7 @@ mod comparison;
 #[cfg(feature = "train")]
 mod demo;
 mod equivalent;
+mod export;
 #[cfg(feature = "train")]
 mod folder;
 mod inspect;
@@ -76,6 +77,8 @@ enum Command {
     Balance(balance::Balance),
     /// Whether two checkpoints are one function up to positive scaling
     Equivalent(equivalent::Equivalent),
+    /// A network in any file as an ONNX file
+    Export(export::Export),
     /// Completions for a shell, on standard output
     Completions {
         /// The shell
@@ -138,6 +141,7 @@ impl Cli {
             Command::Rescale(rescale) => rescale.run(),
             Command::Balance(balance) => balance.run(),
             Command::Equivalent(equivalent) => equivalent.run(),
+            Command::Export(export) => export.run(),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "gsgd", &mut script);
