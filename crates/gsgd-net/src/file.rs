@@ -11,7 +11,6 @@ use gsgd_core::rescale::{self, Balance, Balanced, Scaling};
 use gsgd_core::scales::{ParamKey, ScaleGraph};
 
 use crate::arch::Arch;
-use crate::fold::{self, FoldedNorms};
 use crate::number::Number;
 use crate::onnx::{OnnxFile, ReadOptions};
 use crate::store::{Format, Store};
@@ -271,14 +270,6 @@ impl NetworkFile {
         let weights = &self.weights(scales)?;
         let graph = scales;
         Ok(rescale::balance(Network { graph, weights }, until)?)
-    }
-
-    /// The same function with batch norms folded into the layers before them, and what puts them back.
-    ///
-    /// # Errors
-    /// No batch norm can be folded, where there are some.
-    pub fn folded(self) -> Result<(Self, FoldedNorms)> {
-        fold::fold_all(self)
     }
 
     /// Writes the file, whole or not at all.

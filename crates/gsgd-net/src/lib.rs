@@ -3,7 +3,7 @@
 //! - [`arch`], [`architecture`]: networks that have a name;
 //! - [`tensors`], `pickle`, `pytorch`, `layers`, [`known`], [`layout`]: files of tensors, and what says their layers;
 //! - [`onnx`]: files that have the graph themselves;
-//! - [`file`], [`store`], [`fold`]: a network and its file, rescaled and with its batch norms folded;
+//! - [`file`], [`store`], `pairs`, [`fold`]: a network and its file, rescaled and with its batch norms folded;
 //! - [`runtime`], [`outputs`]: what a network computes, by an ONNX runtime, whatever its file;
 //! - [`number`], [`write`]: numbers of every type, files that are written whole.
 
@@ -18,6 +18,7 @@ pub mod layout;
 pub mod number;
 pub mod onnx;
 pub mod outputs;
+mod pairs;
 mod pickle;
 mod pytorch;
 pub mod runtime;

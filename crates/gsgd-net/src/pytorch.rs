@@ -67,7 +67,10 @@ impl Source {
             if name.ends_with("/byteorder") {
                 let mut order = String::new();
                 archive.by_index(at)?.read_to_string(&mut order)?;
-                ensure!(order.trim() == "little", "{path} has its bytes in {order} order");
+                ensure!(
+                    order.trim() == "little",
+                    "{path} has its bytes in {order} order"
+                );
             }
             let key = name.split_once("/data/").map(|(_, key)| key);
             let Some(tensors) = key.and_then(|key| by_storage.remove(key)) else {
@@ -95,7 +98,9 @@ fn put(memory: &mut [u8], tensors: &[(u64, usize, &[u8])]) -> Result<()> {
         let from = usize::try_from(start)?.checked_mul(size);
         let place = from.and_then(|from| Some(from..from.checked_add(values.len())?));
         let place = place.and_then(|place| memory.get_mut(place));
-        place.context("a tensor reaches over its end")?.copy_from_slice(values);
+        place
+            .context("a tensor reaches over its end")?
+            .copy_from_slice(values);
     }
     Ok(())
 }

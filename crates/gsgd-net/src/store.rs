@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use gsgd_core::graph::Graph;
 use gsgd_core::scales::ParamKey;
 
-use crate::fold::{Folded, Pair};
 use crate::number::Number;
 use crate::onnx::{OnnxFile, OnnxNetwork};
+use crate::pairs::{Folded, Pair};
 use crate::tensors::{Added, Tensors};
 use crate::write::write_whole;
 
@@ -130,7 +130,7 @@ impl Store {
         match self {
             Self::Tensors { file, names: of } => {
                 let full = |key: ParamKey| of[key.0 as usize].as_str();
-                let removed = pairs.iter().flat_map(|pair| pair.tensors());
+                let removed = pairs.iter().flat_map(|pair| pair.tensors);
                 let removed: HashSet<&str> = removed.map(full).collect();
                 let added = pairs.iter().zip(folded).filter_map(|(pair, folded)| {
                     let like = full(pair.weight).to_string();

@@ -123,7 +123,11 @@ fn folded_batch_norms_give_the_same_outputs() {
             let mut kinds = scales.hidden_classes().map(|class| scales.kind(class));
             assert!(kinds.all(|kind| kind == Kind::ReachesOutput));
             let params = folded.graph().params().iter();
-            assert!(params.into_iter().all(|param| !param.name.contains("running")));
+            assert!(
+                params
+                    .into_iter()
+                    .all(|param| !param.name.contains("running"))
+            );
         }
     }
 }
@@ -133,7 +137,10 @@ fn batch_norms_put_back_give_the_same_outputs_and_standardise_as_before() {
     for name in ["cnn", "residual"] {
         for network in all(name) {
             let before = standardised_means(&network);
-            let names: Vec<String> = weights(&network).into_iter().map(|(name, _)| name).collect();
+            let names: Vec<String> = weights(&network)
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect();
             let (folded, norms) = network.folded().unwrap();
             let scales = folded.scale_graph().unwrap();
             let scaling = Scaling::random(&scales, 0.5, 3).unwrap();
