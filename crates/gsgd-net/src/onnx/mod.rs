@@ -5,10 +5,14 @@
 //! operation.
 
 mod attributes;
+mod edit;
 mod error;
+mod fold;
+mod levels;
 mod numbers;
 pub mod proto;
 mod read;
+mod rewrite;
 mod store;
 
 use std::collections::HashMap;
@@ -18,6 +22,7 @@ use gsgd_core::graph::{Graph, Value};
 use gsgd_core::scales::ParamKey;
 
 pub use error::OnnxError;
+pub use fold::{Fold, Foldable};
 pub use read::ReadOptions;
 
 use proto::{ModelProto, TensorProto};
@@ -65,6 +70,8 @@ pub struct ParamSource {
     path: Vec<String>,
     /// The same number for the same tensor.
     root: usize,
+    /// Whether something reads the tensor that is no reader of a parameter.
+    is_read_elsewhere: bool,
 }
 
 /// A network that was read from a file.
@@ -207,6 +214,14 @@ impl OnnxFile {
 }
 
 impl OnnxNetwork {
+    /// The name of a value's node, for messages.
+    fn name_of(&self, value: Value) -> String {
+        match value.index() < self.graph.nodes().len() {
+            true => self.graph.node(value).name.clone(),
+            false => value.index().to_string(),
+        }
+    }
+
     /// A parameter by its key.
     pub fn param(&self, key: ParamKey) -> Option<&ParamSource> {
         self.params.get(usize::try_from(key.0).ok()?)

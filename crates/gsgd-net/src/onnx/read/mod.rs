@@ -71,6 +71,8 @@ struct Reader<'m> {
     functions: HashSet<(&'m str, &'m str)>,
     /// Tensors that stay as they are, and why.
     held: HashMap<usize, String>,
+    /// Tensors that are read where the graph does not show it.
+    elsewhere: HashSet<usize>,
     /// The values of tensors, by the node and the place where they are read.
     reads: HashMap<(usize, usize), Value>,
     /// Slopes below zero, which never change, by their tensor.
@@ -107,6 +109,7 @@ pub(super) fn read(model: &ModelProto, options: &ReadOptions) -> Result<OnnxNetw
         varies: false,
         functions: functions.collect(),
         held: HashMap::new(),
+        elsewhere: HashSet::new(),
         reads: HashMap::new(),
         slopes: HashMap::new(),
         origins: HashMap::new(),
@@ -122,7 +125,7 @@ pub(super) fn read(model: &ModelProto, options: &ReadOptions) -> Result<OnnxNetw
     for (index, proto) in file.node.iter().enumerate() {
         reader.node(At { index, proto })?;
     }
-    reader.elsewhere(model);
+    reader.named(model);
     reader.finish()
 }
 
@@ -183,7 +186,28 @@ impl<'m> Reader<'m> {
         if !left.is_empty() {
             self.opaque(node, &left)?;
         }
+        self.note_reads(node);
         Ok(())
+    }
+
+    /// Notes the tensors that a node reads as numbers, rather than as values of the graph.
+    fn note_reads(&mut self, node: At<'m>) {
+        if let "Shape" | "Size" = node.op() {
+            return;
+        }
+        let given = self.things.get(node.proto.first_output());
+        let given = match given {
+            Some(Thing::Tensor(view)) => Some(view.root),
+            _ => None,
+        };
+        for at in 0..node.input.len() {
+            if let Some(Thing::Tensor(view)) = self.thing(node, at)
+                && given != Some(view.root)
+                && !self.reads.contains_key(&(node.index, at))
+            {
+                self.elsewhere.insert(view.root);
+            }
+        }
     }
 
     /// Whether the node's operation is one of ONNX's own.
@@ -251,7 +275,7 @@ impl<'m> Reader<'m> {
     }
 
     /// Tensors that are named where no node shows it stay as they are.
-    fn elsewhere(&mut self, model: &'m ModelProto) {
+    fn named(&mut self, model: &'m ModelProto) {
         for annotation in &self.file.quantization_annotation {
             let own = annotation.tensor_name.as_deref();
             let others = annotation.quant_parameter_tensor_names.iter();
@@ -275,6 +299,7 @@ impl<'m> Reader<'m> {
     /// Keeps the tensor of this name, if it is one, as it is.
     fn hold(&mut self, name: &str, why: &str) {
         if let Some(Thing::Tensor(view)) = self.things.get(name) {
+            self.elsewhere.insert(view.root);
             self.held
                 .entry(view.root)
                 .or_insert_with(|| why.to_string());
@@ -314,7 +339,8 @@ impl<'m> Reader<'m> {
         for value in outputs {
             self.graph.output(value);
         }
-        for (key, param) in self.params.iter().enumerate() {
+        for (key, param) in self.params.iter_mut().enumerate() {
+            param.is_read_elsewhere = self.elsewhere.contains(&param.root);
             if let Some(why) = self.held.get(&param.root) {
                 self.graph.hold(ParamKey(key as u64), why.clone());
             }

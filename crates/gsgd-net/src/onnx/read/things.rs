@@ -258,7 +258,11 @@ impl<'m> Reader<'m> {
             return self.value(node, at);
         };
         match self.slopes.get(&view.root) {
-            Some(&key) => self.seen(node, key, &view),
+            Some(&key) => {
+                let value = self.seen(node, key, &view)?;
+                self.reads.insert((node.index, at), value);
+                Some(value)
+            }
             None => {
                 let value = self.param(node, at, &view)?;
                 let key = ParamKey(self.params.len() as u64 - 1);
@@ -297,6 +301,7 @@ impl<'m> Reader<'m> {
             input: at,
             path: path.filter_map(|(_, name)| name.clone()).collect(),
             root: view.root,
+            is_read_elsewhere: false,
         });
         let value = self.seen(node, key, view)?;
         self.reads.insert((node.index, at), value);
