@@ -43,7 +43,7 @@ pub enum Place {
     Constant(String),
     /// Nowhere: they are computed, and a tensor may stand in their place.
     Computed {
-        /// The numbers.
+        /// The numbers, or the one that is everywhere.
         values: Vec<f64>,
         /// Their shape.
         dims: Vec<usize>,
@@ -172,8 +172,11 @@ impl OnnxFile {
             count: network.params.len(),
         };
         let param = network.param(key).ok_or_else(missing)?;
-        if let Place::Computed { values, .. } = &param.place {
-            return Ok(values.clone());
+        if let Place::Computed { values, dims, .. } = &param.place {
+            return Ok(match values[..] {
+                [value] => vec![value; dims.iter().product()],
+                _ => values.clone(),
+            });
         }
         if let Some(tensor) = self.stored(&param.place) {
             return numbers::values(tensor)?.ok_or_else(missing);

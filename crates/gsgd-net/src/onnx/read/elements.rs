@@ -99,7 +99,18 @@ impl<'m> Reader<'m> {
     }
 
     fn two(&mut self, node: At<'m>) -> Made {
-        let reads = [self.value(node, 0)?, self.second(node)?];
+        let mut reads = [None; 2];
+        for (at, read) in reads.iter_mut().enumerate() {
+            *read = match (node.op() != "Sub" && self.is_code(node, at), at) {
+                (true, _) => {
+                    let shape = self.read_shape(node, at)?;
+                    self.fixed(node, &shape)
+                }
+                (false, 0) => self.value(node, 0),
+                (false, _) => self.second(node),
+            };
+        }
+        let reads = [reads[0]?, reads[1]?];
         let op = match node.op() {
             "Sub" => Op::Sub,
             "Mul" => Op::Mul,

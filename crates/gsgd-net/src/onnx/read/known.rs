@@ -89,7 +89,7 @@ impl Numbers {
     pub fn all(&self) -> Option<Vec<f64>> {
         match (self.count(), self.values.len()) {
             (count, have) if count == have => Some(self.values.clone()),
-            (count, _) if count <= LARGEST_FILLED >> 4 => Some(vec![self.values[0]; count]),
+            (count, _) if count <= LARGEST => Some(vec![self.values[0]; count]),
             _ => None,
         }
     }

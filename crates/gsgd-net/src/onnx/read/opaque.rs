@@ -40,7 +40,8 @@ impl<'m> Reader<'m> {
         for at in 0..node.input.len() {
             let value = match self.thing(node, at) {
                 Some(&Thing::Unknown(value)) => Some(value),
-                Some(Thing::Value(_) | Thing::Tensor(_)) => self.value(node, at),
+                Some(Thing::Value(_)) => self.value(node, at),
+                Some(Thing::Tensor(_)) if !self.is_code(node, at) => self.value(node, at),
                 _ => None,
             };
             reads.extend(value);

@@ -222,6 +222,15 @@ impl<'m> Reader<'m> {
         }
     }
 
+    /// Whether a node reads a single number that is a part of the code, as the 2 of a square.
+    pub(super) fn is_code(&self, node: At, at: usize) -> bool {
+        let Some(Thing::Tensor(view)) = self.thing(node, at) else {
+            return false;
+        };
+        let is_single = view.shape.iter().all(|&size| size == 1);
+        is_single && matches!(self.roots[view.root].place, Place::Constant(_))
+    }
+
     /// Numbers that stay as they are.
     pub(super) fn fixed(&mut self, node: At, shape: &[usize]) -> Option<Value> {
         let shape = shape.to_vec();
@@ -234,7 +243,10 @@ impl<'m> Reader<'m> {
             return None;
         }
         let name = node.proto.read(at)?.to_string();
-        let values = numbers.all()?;
+        let values = match numbers.everywhere() {
+            Some(value) => vec![value],
+            None => numbers.all()?,
+        };
         self.roots.push(Root {
             place: Place::Computed {
                 values,
