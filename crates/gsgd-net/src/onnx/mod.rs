@@ -7,6 +7,7 @@
 mod attributes;
 mod edit;
 mod error;
+mod export;
 mod fold;
 mod levels;
 mod numbers;
@@ -22,6 +23,7 @@ use gsgd_core::graph::{Graph, Value};
 use gsgd_core::scales::ParamKey;
 
 pub use error::OnnxError;
+pub use export::{Number, export};
 pub use fold::{Fold, Foldable};
 pub use read::ReadOptions;
 

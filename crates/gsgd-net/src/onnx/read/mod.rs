@@ -25,7 +25,7 @@ use gsgd_core::scales::ParamKey;
 
 use super::error::{OnnxError, invalid};
 use super::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use super::{OnnxNetwork, ParamSource};
+use super::{OnnxNetwork, ParamSource, Place};
 use things::{Root, Thing};
 
 /// How a file is read.
@@ -67,6 +67,7 @@ struct Reader<'m> {
     opset: i64,
     /// Whether inputs may have other sizes.
     varies: bool,
+    code: Code,
     /// Operations that the file defines.
     functions: HashSet<(&'m str, &'m str)>,
     /// Tensors that stay as they are, and why.
@@ -84,8 +85,45 @@ struct Reader<'m> {
     notes: Vec<String>,
 }
 
+/// The nodes, by the first value that they give, and the places where they read numbers that are a part of the code.
+type Code = HashSet<(String, usize)>;
+
 /// Reads the model.
 pub(super) fn read(model: &ModelProto, options: &ReadOptions) -> Result<OnnxNetwork, OnnxError> {
+    let network = read_with(model, options, Code::new())?;
+    let code = code(&network)?;
+    match code.is_empty() {
+        true => Ok(network),
+        false => read_with(model, options, code),
+    }
+}
+
+/// Single numbers that are written into the code and added where nothing can be rescaled, as to a variance.
+fn code(network: &OnnxNetwork) -> Result<Code, OnnxError> {
+    let single = |key: ParamKey| {
+        let tensor = network.graph.tensor(key)?;
+        let source = network.param(key)?;
+        let is_single = tensor.shape.iter().all(|&size| size == 1);
+        (is_single && matches!(source.place, Place::Constant(_))).then_some(source)
+    };
+    let keys = network.graph.params().iter().map(|param| param.key);
+    if keys.filter_map(single).next().is_none() {
+        return Ok(Code::new());
+    }
+    let scales = network.graph.scales(Default::default())?;
+    let edges = scales.edges().iter();
+    let ground = edges.filter(|edges| edges.heads().iter().all(|head| head.is_ground()));
+    let sources = ground.filter_map(|edges| single(edges.key()));
+    Ok(sources
+        .map(|source| (source.reader.clone(), source.input))
+        .collect())
+}
+
+fn read_with(
+    model: &ModelProto,
+    options: &ReadOptions,
+    code: Code,
+) -> Result<OnnxNetwork, OnnxError> {
     let Some(file) = &model.graph else {
         return Err(invalid("the model", "it has no graph"));
     };
@@ -107,6 +145,7 @@ pub(super) fn read(model: &ModelProto, options: &ReadOptions) -> Result<OnnxNetw
         symbols: HashMap::new(),
         opset: own.and_then(|set| set.version).unwrap_or(1),
         varies: false,
+        code,
         functions: functions.collect(),
         held: HashMap::new(),
         elsewhere: HashSet::new(),

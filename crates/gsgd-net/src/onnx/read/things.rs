@@ -201,6 +201,13 @@ impl<'m> Reader<'m> {
             shape: shape.to_vec(),
         };
         match thing {
+            Thing::Tensor(_)
+                if self
+                    .code
+                    .contains(&(node.first_output().to_string(), at)) =>
+            {
+                self.fixed(node, shape)
+            }
             Thing::Tensor(mut view) => {
                 if !is_shape {
                     view.steps.push((reshape, None));
