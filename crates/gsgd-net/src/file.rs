@@ -13,6 +13,7 @@ use gsgd_core::scales::{ParamKey, ScaleGraph};
 use crate::arch::Arch;
 use crate::number::Number;
 use crate::onnx::{OnnxFile, ReadOptions};
+use crate::onnx_store::OnnxStore;
 use crate::store::{Format, Store};
 use crate::tensors::Tensors;
 use crate::{known, layout};
@@ -70,24 +71,25 @@ impl NetworkFile {
     /// # Errors
     /// Nothing can be made of it.
     pub fn from_onnx(file: OnnxFile, hints: &Hints) -> Result<Self> {
-        let options = ReadOptions {
+        let mut options = ReadOptions {
             input_shapes: hints.input_shapes.clone(),
         };
-        let mut network = file.read(&options)?;
-        let graph = std::mem::take(&mut network.graph);
+        for (name, sizes) in &mut options.input_shapes {
+            // the batch may be left out
+            if file.input_rank(name) == Some(sizes.len() + 1) {
+                sizes.insert(0, 1);
+            }
+        }
+        let network = file.read(&options)?;
+        let graph = network.graph.clone();
         let operations = graph.nodes().iter();
-        let operations = operations
-            .filter(|node| !matches!(node.op, Op::Param(_)))
-            .count();
+        let operations = operations.filter(|node| !matches!(node.op, Op::Param(_))).count();
         Ok(Self {
             about: format!("ONNX graph of {operations} operations"),
             guess: None,
             spare: Vec::new(),
             graph,
-            store: Store::Onnx {
-                file: Box::new(file),
-                network: Box::new(network),
-            },
+            store: Store::Onnx(Box::new(OnnxStore::new(file, network))),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use gsgd_core::Network;
 use gsgd_core::graph::Op;
 use gsgd_core::matrix::{Dense, Matrix};
@@ -40,7 +40,11 @@ fn fold_all(file: NetworkFile) -> Result<(NetworkFile, FoldedNorms)> {
         if !matches!(node.op, Op::BatchNorm { .. }) {
             continue;
         }
-        match Pair::find(graph, value, &readers) {
+        let found = Pair::find(graph, value, &readers).and_then(|pair| {
+            ensure!(file.store.can_fold(value), "its layer is not one that takes a bias");
+            Ok(pair)
+        });
+        match found {
             Ok(mut pair) => {
                 if !pair.has_bias {
                     new = new.map(|key| key + 1);

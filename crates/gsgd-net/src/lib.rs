@@ -3,8 +3,8 @@
 //! - [`arch`], [`architecture`]: networks that have a name;
 //! - [`tensors`], `pickle`, `pytorch`, `layers`, [`known`], [`layout`]: files of tensors, and what says their layers;
 //! - [`onnx`]: files that have the graph themselves;
-//! - [`file`], [`store`], `pairs`, [`fold`]: a network and its file, rescaled and with its batch norms folded;
-//! - [`runtime`], [`outputs`]: what a network computes, by an ONNX runtime, whatever its file;
+//! - [`file`], [`store`], `onnx_store`, `pairs`, [`fold`]: a network and its file, rescaled and with its batch norms folded;
+//! - [`runtime`], `prepare`, [`outputs`]: what a network computes, by an ONNX runtime, whatever its file;
 //! - [`number`], [`write`]: numbers of every type, files that are written whole.
 
 pub mod arch;
@@ -17,9 +17,11 @@ mod layers;
 pub mod layout;
 pub mod number;
 pub mod onnx;
+mod onnx_store;
 pub mod outputs;
 mod pairs;
 mod pickle;
+mod prepare;
 mod pytorch;
 pub mod runtime;
 pub mod store;

@@ -1,5 +1,6 @@
 //! What a network computes, by an ONNX runtime, and how far two networks are apart.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::file::NetworkFile;
 use crate::number::Number;
-use crate::onnx;
+use crate::onnx::{self, OnnxFile};
+use crate::prepare;
 use crate::runtime::{self, Input, Numbers};
 use crate::store::Store;
 use crate::tensors::Tensors;
@@ -33,7 +35,7 @@ impl NetworkFile {
     fn is_whole(&self, input: &Node) -> bool {
         match &self.store {
             Store::Tensors { .. } => false,
-            Store::Onnx { file, .. } => file.input_is_whole(&input.name),
+            Store::Onnx(store) => prepare::input_is_whole(store.file(), &input.name),
         }
     }
 
@@ -107,10 +109,9 @@ impl NetworkFile {
             "{values} values of an example are there at one time in layer `{layer}`, {AT_ONE_TIME} are allowed"
         );
         let model = match &self.store {
-            Store::Onnx { file, .. } => file.for_the_runtime()?,
+            Store::Onnx(store) => prepare::for_the_runtime(&store.written()?),
             Store::Tensors { .. } => {
-                let values = |key| self.values(key);
-                onnx::export(self.graph(), values, Number::F32)?.for_the_runtime()?
+                prepare::for_the_runtime(&self.exported(onnx::Number::Float32)?)
             }
         };
         runtime::outputs(&model, inputs)
@@ -122,11 +123,19 @@ impl NetworkFile {
     /// It has an operation that is not known, or the file cannot be written.
     pub fn export(&self, path: &Path) -> Result<()> {
         let number = match self.number() {
-            Number::F64 => Number::F64,
-            _ => Number::F32,
+            Number::F64 => onnx::Number::Float64,
+            _ => onnx::Number::Float32,
         };
-        let file = onnx::export(self.graph(), |key| self.values(key), number)?;
-        Ok(file.write(path)?)
+        Ok(self.exported(number)?.write(path)?)
+    }
+
+    fn exported(&self, number: onnx::Number) -> Result<OnnxFile> {
+        let mut all = HashMap::new();
+        for param in self.graph().params() {
+            all.insert(param.key, self.values(param.key)?);
+        }
+        let values = |key| all.get(&key).cloned().unwrap_or_default();
+        Ok(onnx::export(self.graph(), values, number)?)
     }
 
     /// The most values of the graph's batch that are there at one time, and the layer in which they are.

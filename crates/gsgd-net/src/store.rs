@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gsgd_core::graph::Graph;
+use gsgd_core::graph::{Graph, Value};
 use gsgd_core::scales::ParamKey;
 
 use crate::number::Number;
-use crate::onnx::{OnnxFile, OnnxNetwork};
+use crate::onnx_store::OnnxStore;
 use crate::pairs::{Folded, Pair};
 use crate::tensors::{Added, Tensors};
 use crate::write::write_whole;
@@ -23,10 +23,7 @@ pub(crate) enum Store {
         names: Vec<String>,
     },
     /// ONNX, which has the graph too.
-    Onnx {
-        file: Box<OnnxFile>,
-        network: Box<OnnxNetwork>,
-    },
+    Onnx(Box<OnnxStore>),
 }
 
 /// What kind of file a network is written as.
@@ -70,7 +67,7 @@ impl Store {
                 &[Format::PyTorch, Format::Safetensors]
             }
             Self::Tensors { .. } => &[Format::Safetensors],
-            Self::Onnx { .. } => &[Format::Onnx],
+            Self::Onnx(_) => &[Format::Onnx],
         }
     }
 
@@ -81,7 +78,7 @@ impl Store {
                 Some(name) => file.number(name),
                 None => Number::Other,
             },
-            Self::Onnx { file, network } => file.number(network, key),
+            Self::Onnx(store) => store.number(key),
         }
     }
 
@@ -97,7 +94,7 @@ impl Store {
                     .context("there is no such tensor")?;
                 file.values(name)
             }
-            Self::Onnx { file, network } => Ok(file.values(network, key)?),
+            Self::Onnx(store) => store.values(key),
         }
     }
 
@@ -113,7 +110,15 @@ impl Store {
                     .context("there is no such tensor")?;
                 file.replace(name, values)
             }
-            Self::Onnx { file, network } => Ok(file.replace(network, key, values)?),
+            Self::Onnx(store) => store.replace(key, values),
+        }
+    }
+
+    /// Whether the file can be without a batch norm.
+    pub fn can_fold(&self, norm: Value) -> bool {
+        match self {
+            Self::Tensors { .. } => true,
+            Self::Onnx(store) => store.can_fold(norm),
         }
     }
 
@@ -159,12 +164,7 @@ impl Store {
                     self.replace(pair.bias, &folded.biases)?;
                 }
             }
-            Self::Onnx { file, network } => {
-                for (pair, folded) in pairs.iter().zip(folded) {
-                    let Folded { weights, biases } = folded;
-                    file.fold(network, pair.norm, pair.weight, pair.bias, weights, biases)?;
-                }
-            }
+            Self::Onnx(store) => store.fold(pairs, folded)?,
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Store {
                 Some(Format::PyTorch) => write_whole(path, &file.as_pytorch()?),
                 _ => write_whole(path, file.bytes()),
             },
-            Self::Onnx { file, .. } => Ok(file.write(path)?),
+            Self::Onnx(store) => Ok(store.written()?.write(path)?),
         }
     }
 }
