@@ -2,11 +2,11 @@
 """Runs gsgd on model files as exporters write them, and checks each file that it writes with onnxruntime.
 
     tools/files.py FOLDER [--program gsgd] [--only NAME] [--again] [--jobs N]    exports, runs, checks: a row per command
-    tools/files.py --report                                                      README.md from files.csv
+    tools/files.py --report                                                      README.md from the rows
 
-FOLDER keeps the exported models (10 GB). Rows go to files.csv in `--results` (results/files) as they are known, and a
-file that has all of its rows is left out. `--again` forgets the rows of what it measures. What gsgd writes is deleted
-once it is checked. Needs torch, torchvision, onnx, onnxscript and onnxruntime; `--report` needs none of them.
+FOLDER keeps the exported models (6 GB). Rows go to a CSV file for each network in `--results` (results/files) as they are
+known, and a model file that has all of its rows is left out. `--again` forgets the rows of what it measures. What gsgd
+writes is deleted once it is checked. Needs torch, torchvision, onnx, onnxscript and onnxruntime; `--report` needs none of them.
 """
 
 import argparse
@@ -57,9 +57,11 @@ MODELS = {
 TOLERANCE = {"f32": 1e-3, "f64": 1e-3, "f16": 8e-3, "bf16": 6e-2}
 SIZES = (0.1, 1.0, 10.0)  # of inputs
 MINUTES = 15  # for a command
-COLUMNS = ["model", "exporter", "variant", "command", "outcome", "reason", "difference", "tolerance", "hidden", "units",
-           "weights", "grounded", "unknown", "held", "norms", "number", "megabytes", "seconds", "cpu_seconds", "peak_mib",
-           "exit", "message", "program", "made_with", "rows"]
+COLUMNS = ["model", "exporter", "variant", "command", "outcome", "reason", "difference", "units", "seconds", "cpu_seconds",
+           "peak_mib", "exit", "message"]
+# These stand in the first row of a file. `rows` says how many the file has.
+ABOUT = ["hidden", "weights", "grounded", "unknown", "held", "norms", "number", "tolerance", "megabytes", "program",
+         "made_with", "rows"]
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "results" / "files"
 
 
@@ -295,8 +297,8 @@ class Checker:
         found = {numbers.get(tensor.data_type, "") for tensor in tensors if len(tensor.dims) >= 2} & {*TOLERANCE}
         norms = sum(node.op_type == "BatchNormalization" for node in model.graph.node)
         opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-        return {"norms": norms, "number": max(found, key=TOLERANCE.get, default="f32"), "opset": opset,
-                "made_with": f"{model.producer_name} {model.producer_version}, opset {opset}".strip()}
+        return {"norms": norms, "number": max(found, key=TOLERANCE.get, default="f32"),
+                "made_with": f"{model.producer_name} {model.producer_version}".strip() + f", opset {opset}"}
 
     def fault(self, path):
         """What onnx's checker says against a file."""
@@ -450,7 +452,7 @@ def reason_of(message, folder):
     said = re.sub(r"^error: |\bin FILE: |layer `[^`]*`: |^FILE: ", "", said)
     said = re.sub(r"(?<=\w) `[^`]*`: layer `[^`]*`:", ":", said)
     said = re.sub(r"`[^`]*`", "`_`", said)
-    said = re.sub(r"unit \S+ differs by \S+ in \S*?(\w+)$", r"a unit differs in \1", said)
+    said = re.sub(r": unit .* differs by .*", "", said)
     said = re.sub(r"\[[-\d, ]*\]", "[_]", said)
     said = re.sub(r"(?<![\w.])-?\d+(\.\d+)?(e-?\d+)?(?![\w.]*\w)", "_", said)
     said = re.sub(r'"[^"]*"', '"_"', said)
@@ -464,18 +466,20 @@ class Measured:
     def __init__(self, options, ask, model, variant, exporter):
         self.options, self.ask = options, ask
         self.path = file_of(options.folder, model, variant)
-        self.row = {"model": model, "exporter": exporter, "variant": variant, "program": options.version}
+        self.row = {"model": model, "exporter": exporter, "variant": variant}
+        self.about = {"program": options.version}
 
     def well(self, name):
         """The outcome of a command that was right, or had nothing to do."""
-        return "idle" if self.row.get("hidden") == 0 and "fold" not in name else "right"
+        return "idle" if self.about.get("hidden") == 0 and "fold" not in name else "right"
 
     def write(self, **more):
-        row = {**dict.fromkeys(COLUMNS, ""), **self.row, **more}
+        first = self.about if more["command"] in ("inspect", "export") else {}
+        row = {**dict.fromkeys(COLUMNS + ABOUT, ""), **self.row, **first, **more}
         message = re.sub(re.escape(str(self.options.folder)) + r"/(\S*/)?", "", row["message"])
-        row["message"] = " ".join(message.split())[:400]
-        with open(self.options.results / "files.csv", "a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n").writerow(row)
+        row["message"] = " ".join(message.split())[:400] if row["reason"] else ""
+        with open(table(self.options.results, row["model"]), "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS + ABOUT, extrasaction="ignore", lineterminator="\n").writerow(row)
         print(f"{row['model']:22} {row['variant']:32} {row['command']:32} {row['outcome']:9} {row['difference']:8} "
               f"{row['seconds']:>7} {row['reason'][:90]}", flush=True)
 
@@ -498,9 +502,9 @@ class Measured:
             return
         every = list(self.commands(about["norms"] > 0))
         size = sum(part.stat().st_size for part in self.path.parent.glob(self.path.name + "*"))
-        self.row |= {"norms": about["norms"], "number": about["number"], "megabytes": f"{size / 1e6:.3f}",
-                     "made_with": about["made_with"], "tolerance": TOLERANCE[about["number"]],
-                     "rows": 1 + len(every) + sum(other is not None for _, _, other in every)}
+        self.about |= {"norms": about["norms"], "number": about["number"], "megabytes": f"{size / 1e6:.3f}",
+                       "made_with": about["made_with"], "tolerance": TOLERANCE[about["number"]],
+                       "rows": 1 + len(every) + sum(other is not None for _, _, other in every)}
         with tempfile.TemporaryDirectory(dir=self.options.folder) as scratch:
             scratch = pathlib.Path(scratch)
             self.inspect(scratch)
@@ -542,9 +546,10 @@ class Measured:
                 about = json.loads(ran["stdout"])
                 kinds = collections.Counter(kind for _, kind in about["unknown"])
                 held = collections.Counter(re.sub(r"`[^`]*`", "`_`", why) for _, why in about["held"])
-                self.row |= {"hidden": about["hidden_classes"], "weights": about["weights"]}
-                found = {"outcome": "right", "unknown": counted(kinds), "held": counted(held),
-                         "grounded": f"{len(about['grounded'])} of {len(about['layers'])}"}
+                self.about |= {"hidden": about["hidden_classes"], "weights": about["weights"],
+                               "unknown": counted(kinds), "held": counted(held),
+                               "grounded": f"{len(about['grounded'])} of {len(about['layers'])}"}
+                found = {"outcome": "right"}
             except (ValueError, KeyError) as error:
                 found = {"outcome": "wrong", "reason": "JSON that this script does not read", "message": repr(error)}
         self.write(command="inspect", **{**ran, **found})
@@ -560,19 +565,21 @@ class Measured:
         else:
             units = re.search(r"(\d+) units", ran["stdout"])
             found = {"message": ran["stdout"].strip(), "units": units[1] if units else ""}
-            said, error = self.ask("compare", self.path, after, self.row["tolerance"])
+            said, error = self.ask("compare", self.path, after, self.about["tolerance"])
             difference = (said or {}).get("difference")
             if error:
-                found |= {"outcome": "unchecked", "reason": f"onnxruntime: {reason_of(error, self.options.folder)}"}
+                found |= {"outcome": "unchecked", "message": error,
+                          "reason": f"onnxruntime: {error.split(':')[0]}"}
                 alone, _ = self.ask("compare", self.path, self.path, 1)
                 if alone is not None:
                     found["outcome"] = "wrong"
             elif "fault" in said:
-                found |= {"outcome": "wrong", "reason": f"checker: {said['fault'][:150]}"}
+                found |= {"outcome": "wrong", "message": said["fault"],
+                          "reason": "checker: " + re.sub(r"^\S+ in initializer", "a name in initializer", said["fault"])[:150]}
             elif difference is None:
                 found |= {"outcome": "unchecked", "reason": "outputs that tell nothing: not finite, or rounding alone changes them"}
             else:
-                small = difference <= self.row["tolerance"]
+                small = difference <= self.about["tolerance"]
                 found |= {"outcome": self.well(name) if small else "wrong", "difference": f"{difference:.2e}",
                           "reason": "" if small else "outputs differ"}
         self.write(command=name, **{**ran, **found})
@@ -583,13 +590,13 @@ class Measured:
         ran = run([self.options.program, *arguments, "--differ", "1e9", str(self.path), str(after)], scratch)
         if ran["exit"] != 0:
             return {}
-        said, error = self.ask("compare", self.path, after, self.row["tolerance"])
+        said, error = self.ask("compare", self.path, after, self.about["tolerance"])
         for part in after.parent.iterdir():
             part.unlink()
         difference = (said or {}).get("difference")
         if error or difference is None:
             return {"reason": "outputs differ; onnxruntime cannot tell"}
-        also = "in onnxruntime, too" if difference > self.row["tolerance"] else "but not in onnxruntime"
+        also = "in onnxruntime, too" if difference > self.about["tolerance"] else "but not in onnxruntime"
         return {"reason": f"outputs differ, {also}", "difference": f"{difference:.2e}"}
 
     def equivalent(self, name, before, after, scratch):
@@ -613,19 +620,27 @@ def counted(kinds):
     return ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
 
 
+def table(results, model):
+    """Where the rows of a network are."""
+    return results / f"{model if model in MODELS else 'onnx-package'}.csv"
+
+
 def rows_of(results):
-    path = results / "files.csv"
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    rows = []
+    for name in [*MODELS, ""]:
+        if (path := table(results, name)).exists():
+            with open(path, newline="", encoding="utf-8") as file:
+                rows += csv.DictReader(file)
+    return rows
 
 
-def write_rows(results, rows):
-    with open(results / "files.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+def write_rows(results, rows, models):
+    """Writes the tables of these networks anew."""
+    for path in {table(results, model) for model in models}:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            to = csv.DictWriter(file, COLUMNS + ABOUT, lineterminator="\n")
+            to.writeheader()
+            to.writerows(row for row in rows if table(results, row["model"]) == path)
 
 
 def measure_all(options):
@@ -636,16 +651,16 @@ def measure_all(options):
         for asked in (["--version"], ["balance", "--help"]))
     this = [sys.executable, __file__, str(options.folder)]
     found = subprocess.run([*this, "--shipped"], capture_output=True, text=True, check=True).stdout
-    plan = {name: [(variant, f"onnx, {variant}") for variant in variants] for name, variants in json.loads(found).items()}
-    plan |= {name: [(variant, variant.split("-")[0][:6]) for variant in variants] for name, (_, variants) in MODELS.items()}
+    plan = {name: [(variant, variant.split("-")[0][:6]) for variant in variants] for name, (_, variants) in MODELS.items()}
+    plan |= {name: [(variant, f"onnx, {variant}") for variant in variants] for name, variants in json.loads(found).items()}
     if options.only:
         plan = {name: variants for name, variants in plan.items() if name in options.only}
     rows = rows_of(options.results)
     if options.again:
         rows = [row for row in rows if row["model"] not in plan]
     have = collections.Counter((row["model"], row["variant"]) for row in rows)
-    done = {(row["model"], row["variant"]) for row in rows if int(row["rows"]) == have[row["model"], row["variant"]]}
-    write_rows(options.results, [row for row in rows if (row["model"], row["variant"]) in done])
+    done = {(row["model"], row["variant"]) for row in rows if row["rows"] == str(have[row["model"], row["variant"]])}
+    write_rows(options.results, [row for row in rows if (row["model"], row["variant"]) in done], plan)
 
     def one(name):
         todo = [entry for entry in plan[name] if (name, entry[0]) not in done]
@@ -684,19 +699,19 @@ def page(rows):
     tested = [row for row in rows if row["command"] != "export"]
     files = {(row["model"], row["variant"]) for row in tested}
     by_outcome = collections.Counter(row["outcome"] for row in tested)
-    programs = ", ".join(sorted({row["program"] for row in tested}))
+    programs = ", ".join(sorted({row["program"] for row in tested if row["program"]}))
     yield "# Model files as exporters write them"
     yield ""
     yield (f"`tools/files.py` runs the program ({programs}) on {len(files)} files of {len({m for m, _ in files})} networks "
            "and checks each file that it writes: with onnx's checker, in onnxruntime against the file before (two random "
            f"inputs, times {', '.join(f'{size:g}' for size in SIZES)}), and with `gsgd equivalent`. This page is made of "
-           "[files.csv](files.csv) by `tools/files.py --report`.")
+           "the CSV files beside it by `tools/files.py --report`.")
     yield ""
     yield (f"Of {len(tested)} commands, **{by_outcome['right']} are right, {by_outcome['refused']} refused and "
            f"{by_outcome['wrong']} wrong**; {by_outcome['idle']} are right in that they leave a file as it is, since it has "
            f"no units to rescale, {by_outcome['unchecked']} could not be checked in onnxruntime, and "
            f"{by_outcome['skipped']} had nothing to compare. The files are by "
-           f"{', '.join(sorted({row['made_with'].rsplit(', ', 1)[0] for row in tested}))}.")
+           f"{', '.join(sorted({row['made_with'].rsplit(', ', 1)[0] for row in tested if row['made_with']}))}.")
     yield ""
     yield ("- *Right*: outputs differ by no more than " + ", ".join(f"{t:g} in {n}" for n, t in TOLERANCE.items()) +
            ", relative to the largest output, before a final softmax. Inputs on which rounding alone does more (onnxruntime "
@@ -781,11 +796,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=lambda text: pathlib.Path(text).resolve())
     parser.add_argument("--program", default="gsgd", help="the binary to run")
-    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="folder of files.csv and README.md")
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="folder of the rows and README.md")
     parser.add_argument("--only", action="append", metavar="NAME", help="this network; may be given again")
     parser.add_argument("--again", action="store_true", help="measure what is done already, too")
     parser.add_argument("--jobs", type=int, default=1, help="networks at one time")
-    parser.add_argument("--report", action="store_true", help="write README.md from files.csv, and nothing else")
+    parser.add_argument("--report", action="store_true", help="write README.md from the rows, and nothing else")
     for hidden in ("--checker", "--shipped"):
         parser.add_argument(hidden, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--export", help=argparse.SUPPRESS)
