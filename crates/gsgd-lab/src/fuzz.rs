@@ -145,7 +145,7 @@ fn safetensors() {
 #[test]
 fn onnx() {
     fuzz("onnx", &seeds("onnx"), |bytes| {
-        if let Ok(file) = OnnxFile::from_bytes(bytes.to_vec(), None)
+        if let Ok(file) = OnnxFile::from_bytes(bytes.to_vec(), ".")
             && let Ok(network) = NetworkFile::from_onnx(file, &Hints::default())
         {
             let _ = network.scale_graph();

@@ -41,7 +41,10 @@ fn fold_all(file: NetworkFile) -> Result<(NetworkFile, FoldedNorms)> {
             continue;
         }
         let found = Pair::find(graph, value, &readers).and_then(|pair| {
-            ensure!(file.store.can_fold(value), "its layer is not one that takes a bias");
+            ensure!(
+                file.store.can_fold(value),
+                "its layer is not one that takes a bias"
+            );
             Ok(pair)
         });
         match found {
