@@ -105,9 +105,7 @@ fn rescaled_networks_go_through_the_file_and_give_the_same_outputs() {
             let before = weights(&network);
             let rescaled = rescaled(network, 0.5);
             assert_ne!(before, weights(&rescaled));
-            // epsilon in the batch norms keeps this from being exact
-            let tolerance = if name == "mlp" { 1e-5 } else { 3e-3 };
-            close(&output(&rescaled, name), &expected(name), tolerance);
+            close(&output(&rescaled, name), &expected(name), 1e-5);
         }
     }
 }
