@@ -139,9 +139,7 @@ impl OnnxNetwork {
         let (axis, groups) = match &of_layer.op {
             Op::Conv { .. } => (0, 1),
             Op::ConvTranspose { groups, .. } => (1, *groups),
-            Op::MatMul { transposed } if shape.len() == 2 => {
-                (if *transposed { 0 } else { 1 }, 1)
-            }
+            Op::MatMul { transposed } if shape.len() == 2 => (if *transposed { 0 } else { 1 }, 1),
             _ => return None,
         };
         // matrices have their channels on the last axis
@@ -252,7 +250,13 @@ pub(super) fn apply(
         let norm = origin(fold.norm).ok_or_else(missing)?;
         let layer = origin(foldable.layer).ok_or_else(missing)?;
         let x = origin(network.graph.node(fold.norm).reads[0]).ok_or_else(missing)?;
-        let tensors: Vec<String> = editor.giving(&norm)?.input.iter().skip(1).cloned().collect();
+        let tensors: Vec<String> = editor
+            .giving(&norm)?
+            .input
+            .iter()
+            .skip(1)
+            .cloned()
+            .collect();
         if foldable.bias.is_none() {
             let (name, place) = match network.param(fold.weight) {
                 Some(weight) => (weight.name.clone(), weight.place.clone()),
@@ -268,7 +272,10 @@ pub(super) fn apply(
                 None => format!("{name}_bias"),
             };
             let name = editor.name(&like);
-            let has_place = matches!(editor.giving(&layer)?.op(), "Conv" | "ConvTranspose" | "Gemm");
+            let has_place = matches!(
+                editor.giving(&layer)?.op(),
+                "Conv" | "ConvTranspose" | "Gemm"
+            );
             let mut dims = vec![fold.bias.len()];
             if !has_place {
                 dims.extend(vec![1; network.graph.node(fold.norm).shape.len() - 2]);
@@ -294,7 +301,11 @@ pub(super) fn apply(
             }
         }
         let graph = editor.graph();
-        let Some(at) = graph.node.iter().position(|node| node.first_output() == norm) else {
+        let Some(at) = graph
+            .node
+            .iter()
+            .position(|node| node.first_output() == norm)
+        else {
             return Err(missing());
         };
         graph.node.remove(at);

@@ -31,12 +31,13 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OnnxError {
 pub(super) fn read(bytes: Bytes, folder: &Path) -> Result<ModelProto, OnnxError> {
     let mut model = ModelProto::decode(bytes)?;
     let mut files = HashMap::new();
-    each_tensor(&mut model, &mut |tensor| {
-        match tensor.data_location == Some(EXTERNAL) {
+    each_tensor(
+        &mut model,
+        &mut |tensor| match tensor.data_location == Some(EXTERNAL) {
             true => fetch(tensor, folder, &mut files),
             false => Ok(()),
-        }
-    })?;
+        },
+    )?;
     Ok(model)
 }
 
@@ -72,8 +73,7 @@ fn fetch(
         let real = path.canonicalize().map_err(io(&path))?;
         let home = folder.canonicalize().map_err(io(folder))?;
         if !real.starts_with(home) {
-            let what =
-                format!("the file `{location}` leads to one outside of the model's folder");
+            let what = format!("the file `{location}` leads to one outside of the model's folder");
             return Err(invalid(&place, what));
         }
         let file = File::open(&path).map_err(io(&path))?;
@@ -121,7 +121,11 @@ pub(super) fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxError> {
     if model.encoded_len() > LARGEST {
         let graph = model.graph.iter_mut();
         for tensor in graph.flat_map(|graph| &mut graph.initializer) {
-            if tensor.raw_data.as_ref().is_some_and(|raw| raw.len() >= 1024) {
+            if tensor
+                .raw_data
+                .as_ref()
+                .is_some_and(|raw| raw.len() >= 1024)
+            {
                 tensor.data_location = Some(EXTERNAL);
             }
         }

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use gsgd_core::graph::{Graph, Node, Op, Value};
 use gsgd_core::scales::ParamKey;
 
+use super::OnnxFile;
 use super::edit::value_info;
 use super::error::OnnxError;
 use super::numbers;
@@ -18,7 +19,6 @@ use super::proto::{
     AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, TypeValue, ValueInfoProto, attribute_type, data_type,
 };
-use super::OnnxFile;
 use batch::Batch;
 
 /// The version of the operations that are written.

@@ -2,9 +2,9 @@
 
 use gsgd_core::graph::{Activation, Function, Node, Op, Pooling, Reduction, Value, Window};
 
-use super::batch::Batch;
 use super::super::error::OnnxError;
 use super::super::proto::{AttributeProto, data_type};
+use super::batch::Batch;
 use super::{Writer, dims, float, int, ints};
 
 /// Attributes of a window; its kernel is the weight's.
@@ -36,7 +36,11 @@ impl Writer<'_> {
                     "" => "input",
                     name => name,
                 });
-                let number = if self.is_place(value) { data_type::INT64 } else { self.number };
+                let number = if self.is_place(value) {
+                    data_type::INT64
+                } else {
+                    self.number
+                };
                 let info = self.info(&name, value, number);
                 self.file.input.push(info);
                 name
@@ -87,7 +91,10 @@ impl Writer<'_> {
             Op::Activation(Activation::Abs) => self.emit("Abs", &reads, Vec::new()),
             Op::Activation(Activation::Neg) => self.emit("Neg", &reads, Vec::new()),
             Op::Prelu => self.prelu(node, &reads),
-            Op::Pool { pooling, window: of } => self.pool(node, &reads, pooling, of)?,
+            Op::Pool {
+                pooling,
+                window: of,
+            } => self.pool(node, &reads, pooling, of)?,
             Op::Reduce {
                 reduction,
                 axes,

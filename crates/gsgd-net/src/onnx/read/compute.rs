@@ -36,7 +36,10 @@ fn function(op: &str, whole: bool, like_c: bool) -> Option<(fn(&[f64]) -> f64, b
         "Mod" if like_c => (|x| x[0] % x[1], false),
         "Mod" => (|x| x[0] - x[1] * (x[0] / x[1]).floor(), false),
         "Pow" => (|x| x[0].powf(x[1]), false),
-        "Max" => (|x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max), false),
+        "Max" => (
+            |x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            false,
+        ),
         "Min" => (|x| x.iter().copied().fold(f64::INFINITY, f64::min), false),
         "Neg" => (|x| -x[0], false),
         "Abs" => (|x| x[0].abs(), false),
@@ -56,7 +59,10 @@ fn function(op: &str, whole: bool, like_c: bool) -> Option<(fn(&[f64]) -> f64, b
         "GreaterOrEqual" => (|x| f64::from(u8::from(x[0] >= x[1])), true),
         "And" => (|x| f64::from(u8::from(x[0] != 0.0 && x[1] != 0.0)), true),
         "Or" => (|x| f64::from(u8::from(x[0] != 0.0 || x[1] != 0.0)), true),
-        "Xor" => (|x| f64::from(u8::from((x[0] != 0.0) != (x[1] != 0.0))), true),
+        "Xor" => (
+            |x| f64::from(u8::from((x[0] != 0.0) != (x[1] != 0.0))),
+            true,
+        ),
         _ => return None,
     })
 }
@@ -99,9 +105,11 @@ impl<'m> Reader<'m> {
         let parts = parts?;
         let made = self.results(node, &parts)?;
         // for other sizes of the inputs, a tensor would be another
-        let of_tensors = (0..node.input.len())
-            .any(|at| matches!(self.thing(node, at), Some(Thing::Tensor(_))));
-        let varies = made.iter().any(|numbers| numbers.varies && numbers.is_float());
+        let of_tensors =
+            (0..node.input.len()).any(|at| matches!(self.thing(node, at), Some(Thing::Tensor(_))));
+        let varies = made
+            .iter()
+            .any(|numbers| numbers.varies && numbers.is_float());
         let is_zero = |numbers: &Numbers| numbers.everywhere() == Some(0.0);
         if of_tensors && varies && !made.iter().all(is_zero) {
             return None;
@@ -309,7 +317,11 @@ pub(super) fn without(shape: &[usize], axes: &[usize]) -> Vec<usize> {
 /// An axis, counted from the end where negative.
 pub(super) fn axis_of(axis: i64, rank: usize) -> Option<usize> {
     let rank = i64::try_from(rank).ok()?;
-    let axis = if axis < 0 { axis.checked_add(rank)? } else { axis };
+    let axis = if axis < 0 {
+        axis.checked_add(rank)?
+    } else {
+        axis
+    };
     (0..rank).contains(&axis).then_some(axis as usize)
 }
 
@@ -329,5 +341,8 @@ pub(super) fn places(indices: &[i64], size: usize) -> Option<Vec<usize>> {
 
 /// Whole numbers as sizes.
 pub(super) fn sizes(sizes: &[i64]) -> Option<Vec<usize>> {
-    sizes.iter().map(|&size| usize::try_from(size).ok()).collect()
+    sizes
+        .iter()
+        .map(|&size| usize::try_from(size).ok())
+        .collect()
 }

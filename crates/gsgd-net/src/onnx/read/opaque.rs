@@ -81,8 +81,7 @@ impl<'m> Reader<'m> {
                 }
             };
             if let Thing::Value(value) | Thing::Unknown(value) = thing {
-                self.origins
-                    .insert(value, node.first_output().to_string());
+                self.origins.insert(value, node.first_output().to_string());
             }
             self.things.insert(name, thing);
         }
@@ -98,19 +97,78 @@ impl<'m> Reader<'m> {
         let count = |name: &str| usize::try_from(node.int(name)?).ok();
         match (node.op(), place) {
             (
-                "Celu" | "Elu" | "Selu" | "Mish" | "Softplus" | "Softsign" | "Erf" | "Sqrt" | "Exp"
-                | "Log" | "Reciprocal" | "Floor" | "Ceil" | "Round" | "Sign" | "Not" | "IsNaN"
-                | "IsInf" | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh"
-                | "Asinh" | "Acosh" | "Atanh" | "ThresholdedRelu" | "Shrink" | "Swish" | "Gelu"
-                | "HardSigmoid" | "HardSwish" | "Sigmoid" | "Tanh" | "Relu" | "LeakyRelu" | "PRelu"
-                | "Abs" | "Neg" | "Clip" | "LRN" | "LpNormalization"
-                | "MeanVarianceNormalization" | "CumSum" | "Trilu" | "Hardmax" | "LogSoftmax"
-                | "Softmax" | "Bernoulli" | "Cast" | "CastLike" | "Identity" | "BitwiseNot"
-                | "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear"
-                | "BatchNormalization" | "InstanceNormalization" | "GroupNormalization"
-                | "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization"
-                | "RotaryEmbedding" | "Scatter" | "ScatterElements" | "ScatterND"
-                | "RandomNormalLike" | "RandomUniformLike" | "EyeLike",
+                "Celu"
+                | "Elu"
+                | "Selu"
+                | "Mish"
+                | "Softplus"
+                | "Softsign"
+                | "Erf"
+                | "Sqrt"
+                | "Exp"
+                | "Log"
+                | "Reciprocal"
+                | "Floor"
+                | "Ceil"
+                | "Round"
+                | "Sign"
+                | "Not"
+                | "IsNaN"
+                | "IsInf"
+                | "Sin"
+                | "Cos"
+                | "Tan"
+                | "Asin"
+                | "Acos"
+                | "Atan"
+                | "Sinh"
+                | "Cosh"
+                | "Asinh"
+                | "Acosh"
+                | "Atanh"
+                | "ThresholdedRelu"
+                | "Shrink"
+                | "Swish"
+                | "Gelu"
+                | "HardSigmoid"
+                | "HardSwish"
+                | "Sigmoid"
+                | "Tanh"
+                | "Relu"
+                | "LeakyRelu"
+                | "PRelu"
+                | "Abs"
+                | "Neg"
+                | "Clip"
+                | "LRN"
+                | "LpNormalization"
+                | "MeanVarianceNormalization"
+                | "CumSum"
+                | "Trilu"
+                | "Hardmax"
+                | "LogSoftmax"
+                | "Softmax"
+                | "Bernoulli"
+                | "Cast"
+                | "CastLike"
+                | "Identity"
+                | "BitwiseNot"
+                | "QuantizeLinear"
+                | "DequantizeLinear"
+                | "DynamicQuantizeLinear"
+                | "BatchNormalization"
+                | "InstanceNormalization"
+                | "GroupNormalization"
+                | "LayerNormalization"
+                | "RMSNormalization"
+                | "SimplifiedLayerNormalization"
+                | "RotaryEmbedding"
+                | "Scatter"
+                | "ScatterElements"
+                | "ScatterND"
+                | "RandomNormalLike"
+                | "RandomUniformLike"
+                | "EyeLike",
                 0,
             )
             | ("Dropout", 0 | 1) => x(),
@@ -204,8 +262,8 @@ impl<'m> Reader<'m> {
             ("Conv", 0) => {
                 let (shape, weight) = (x()?, self.read_shape(node, 1)?);
                 let (space, kernel) = (shape.get(2..)?, weight.get(2..)?);
-                let window = (space.len() == kernel.len())
-                    .then(|| self.window(node, space, kernel))??;
+                let window =
+                    (space.len() == kernel.len()).then(|| self.window(node, space, kernel))??;
                 let places = window.places(space).ok()?;
                 Some([&[shape[0], weight[0]], &places[..]].concat())
             }

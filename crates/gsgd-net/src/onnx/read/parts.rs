@@ -32,7 +32,9 @@ impl<'m> Reader<'m> {
         };
         if let Some(given) = given {
             let sizes = sizes(&given)?;
-            let whole = sizes.iter().try_fold(0usize, |all, &part| all.checked_add(part));
+            let whole = sizes
+                .iter()
+                .try_fold(0usize, |all, &part| all.checked_add(part));
             return (whole == Some(size)).then_some(sizes);
         }
         let parts = match node.int("num_outputs") {
@@ -73,8 +75,9 @@ impl<'m> Reader<'m> {
     /// What a slicing takes of a shape.
     pub(super) fn slices(&self, node: At<'m>, shape: &[usize]) -> Option<Vec<Slice>> {
         let [starts, ends, axes, steps] = match self.opset {
-            ..10 => ["starts", "ends", "axes", "steps"]
-                .map(|name| node.ints(name).map(<[i64]>::to_vec)),
+            ..10 => {
+                ["starts", "ends", "axes", "steps"].map(|name| node.ints(name).map(<[i64]>::to_vec))
+            }
             _ => {
                 let given = |at: usize| match node.proto.read(at) {
                     Some(_) => self.whole(node, at).map(Some),
@@ -169,7 +172,8 @@ impl<'m> Reader<'m> {
         let axes = match node.proto.read(3) {
             Some(_) => {
                 let axes = self.whole(node, 3)?.into_iter();
-                axes.map(|axis| axis_of(axis, rank)).collect::<Option<Vec<usize>>>()?
+                axes.map(|axis| axis_of(axis, rank))
+                    .collect::<Option<Vec<usize>>>()?
             }
             None => (0..rank).collect(),
         };

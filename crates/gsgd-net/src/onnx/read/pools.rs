@@ -96,7 +96,11 @@ impl<'m> Reader<'m> {
             None => (0..rank).collect(),
         };
         // scales, then sizes, in the order of the node's inputs
-        let scales_at = if node.op() == "Upsample" || self.opset < 11 { 1 } else { 2 };
+        let scales_at = if node.op() == "Upsample" || self.opset < 11 {
+            1
+        } else {
+            2
+        };
         let given = |at: usize| {
             let numbers = self.numbers(node, at)?;
             let all = numbers.all()?;

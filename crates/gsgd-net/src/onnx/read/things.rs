@@ -8,7 +8,7 @@ use gsgd_core::scales::ParamKey;
 use super::super::error::OnnxError;
 use super::super::numbers::{self, label};
 use super::super::proto::{TensorProto, data_type};
-use super::super::{Place, ParamSource};
+use super::super::{ParamSource, Place};
 use super::known::{LARGEST, Numbers};
 use super::{At, Made, Reader, known};
 
@@ -201,11 +201,7 @@ impl<'m> Reader<'m> {
             shape: shape.to_vec(),
         };
         match thing {
-            Thing::Tensor(_)
-                if self
-                    .code
-                    .contains(&(node.first_output().to_string(), at)) =>
-            {
+            Thing::Tensor(_) if self.code.contains(&(node.first_output().to_string(), at)) => {
                 self.fixed(node, shape)
             }
             Thing::Tensor(mut view) => {

@@ -24,8 +24,8 @@ impl<'m> Reader<'m> {
                     true => from.len(),
                     false => axis_of(axis, from.len())?,
                 };
-                let [front, behind] = [&from[..axis], &from[axis..]]
-                    .map(|part| part.iter().product::<usize>());
+                let [front, behind] =
+                    [&from[..axis], &from[axis..]].map(|part| part.iter().product::<usize>());
                 vec![front, behind]
             }
             "Squeeze" => {
@@ -69,7 +69,10 @@ impl<'m> Reader<'m> {
     /// The order of axes of a node.
     pub(super) fn order(&self, node: At<'m>, rank: usize) -> Option<Vec<usize>> {
         let order = match node.ints("perm") {
-            Some(order) => order.iter().map(|&axis| axis_of(axis, rank)).collect::<Option<_>>()?,
+            Some(order) => order
+                .iter()
+                .map(|&axis| axis_of(axis, rank))
+                .collect::<Option<_>>()?,
             None => (0..rank).rev().collect::<Vec<usize>>(),
         };
         let mut sorted = order.clone();
@@ -98,7 +101,8 @@ impl<'m> Reader<'m> {
             ..6 => {
                 let (times, axis) = (self.whole(node, 1)?, self.whole(node, 2)?);
                 let mut all = vec![1; from.len()];
-                all[axis_of(*axis.first()?, from.len())?] = usize::try_from(*times.first()?).ok()?;
+                all[axis_of(*axis.first()?, from.len())?] =
+                    usize::try_from(*times.first()?).ok()?;
                 all
             }
             _ => sizes(&self.whole(node, 1)?)?,
