@@ -37,7 +37,15 @@ fn operations_that_classes_go_through() {
     let one = |op: &str, attributes: &[AttributeProto]| {
         hidden(13, |file| file.node(op, &["h"], "y", attributes))
     };
-    for op in ["Identity", "Dropout", "Relu", "Abs", "Neg", "GlobalAveragePool", "GlobalMaxPool"] {
+    for op in [
+        "Identity",
+        "Dropout",
+        "Relu",
+        "Abs",
+        "Neg",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+    ] {
         assert_eq!(one(op, &[]), 4, "{op}");
     }
     assert_eq!(one("LeakyRelu", &[float("alpha", 0.25)]), 4);
@@ -45,11 +53,30 @@ fn operations_that_classes_go_through() {
     let window = [ints("kernel_shape", &[2, 2])];
     assert_eq!(one("MaxPool", &window), 4);
     assert_eq!(one("AveragePool", &window), 4);
-    assert_eq!(one("MaxPool", &[window[0].clone(), text("auto_pad", "SAME_UPPER")]), 4);
+    assert_eq!(
+        one(
+            "MaxPool",
+            &[window[0].clone(), text("auto_pad", "SAME_UPPER")]
+        ),
+        4
+    );
     assert_eq!(one("ReduceMean", &[ints("axes", &[-1, -2])]), 4);
-    assert_eq!(one("ReduceMax", &[ints("axes", &[2, 3]), int("keepdims", 1)]), 4);
+    assert_eq!(
+        one("ReduceMax", &[ints("axes", &[2, 3]), int("keepdims", 1)]),
+        4
+    );
     // functions that are not homogeneous
-    for op in ["Sigmoid", "Tanh", "Elu", "Softplus", "Erf", "Exp", "HardSwish", "Mish", "LRN"] {
+    for op in [
+        "Sigmoid",
+        "Tanh",
+        "Elu",
+        "Softplus",
+        "Erf",
+        "Exp",
+        "HardSwish",
+        "Mish",
+        "LRN",
+    ] {
         assert_eq!(one(op, &[]), 0, "{op}");
     }
     assert_eq!(one("Cast", &[int("to", 7)]), 0);
@@ -76,7 +103,9 @@ fn bounds_at_zero_are_relus() {
     assert_eq!(two("Max", &[0.0]), 4);
     assert_eq!(two("Min", &[0.0]), 4);
     assert_eq!(two("Max", &[1.0]), 0);
-    let old = hidden(6, |file| file.node("Clip", &["h"], "y", &[float("min", 0.0)]));
+    let old = hidden(6, |file| {
+        file.node("Clip", &["h"], "y", &[float("min", 0.0)])
+    });
     assert_eq!(old, 4);
     // the larger of two values: their classes are one
     let larger = hidden(13, |file| {
@@ -107,7 +136,12 @@ fn shapes_are_computed() {
                 };
                 file = file
                     .node("Constant", &[], &format!("at{at}"), &[value_tensor(value)])
-                    .node("Gather", &["shape", &format!("at{at}")], &format!("s{at}"), &[]);
+                    .node(
+                        "Gather",
+                        &["shape", &format!("at{at}")],
+                        &format!("s{at}"),
+                        &[],
+                    );
             }
             let two = TensorProto {
                 dims: Vec::new(),
@@ -117,13 +151,24 @@ fn shapes_are_computed() {
                 .node("Constant", &[], "two", &[value_tensor(two)])
                 .node("Div", &["s1", "two"], "half", &[])
                 .node("Cast", &["half"], "half7", &[int("to", 7)]);
-            for (from, to) in [("s0", "u0"), ("s2", "u2"), ("s3", "u3"), ("half7", "uh"), ("two", "ug")] {
+            for (from, to) in [
+                ("s0", "u0"),
+                ("s2", "u2"),
+                ("s3", "u3"),
+                ("half7", "uh"),
+                ("two", "ug"),
+            ] {
                 file = unsqueeze(file, from, to);
             }
-            file.node("Concat", &["u0", "ug", "uh", "u2", "u3"], "cut", &[int("axis", 0)])
-                .node("Reshape", &["h", "cut"], "r", &[])
-                .node("Transpose", &["r"], "t", &[ints("perm", &[0, 2, 1, 3, 4])])
-                .node("Reshape", &["t", "shape"], "y", &[])
+            file.node(
+                "Concat",
+                &["u0", "ug", "uh", "u2", "u3"],
+                "cut",
+                &[int("axis", 0)],
+            )
+            .node("Reshape", &["h", "cut"], "r", &[])
+            .node("Transpose", &["r"], "t", &[ints("perm", &[0, 2, 1, 3, 4])])
+            .node("Reshape", &["t", "shape"], "y", &[])
         })
     };
     assert_eq!(shuffle(11, false), 4);
@@ -136,7 +181,12 @@ fn shapes_are_computed() {
         check(&file)
     };
     assert_eq!(flat(|file| file.node("Flatten", &["h"], "y", &[])), 4);
-    assert_eq!(flat(|file| file.whole("to", &[0, -1]).node("Reshape", &["h", "to"], "y", &[])), 4);
+    assert_eq!(
+        flat(|file| file
+            .whole("to", &[0, -1])
+            .node("Reshape", &["h", "to"], "y", &[])),
+        4
+    );
 }
 
 #[test]
@@ -145,7 +195,12 @@ fn parts_of_values_keep_their_channels() {
         hidden(opset, |file| {
             let file = file.whole("sizes", &[1, 3]);
             let file = match opset {
-                ..13 => file.nodes("Split", &["h"], &["a", "b"], &[int("axis", 1), ints("split", &[1, 3])]),
+                ..13 => file.nodes(
+                    "Split",
+                    &["h"],
+                    &["a", "b"],
+                    &[int("axis", 1), ints("split", &[1, 3])],
+                ),
                 _ => file.nodes("Split", &["h", "sizes"], &["a", "b"], &[int("axis", 1)]),
             };
             file.node("Concat", &["b", "a"], "y", &[int("axis", -3)])
@@ -153,8 +208,13 @@ fn parts_of_values_keep_their_channels() {
     };
     assert_eq!((split(11), split(13)), (4, 4));
     let halves = hidden(18, |file| {
-        file.nodes("Split", &["h"], &["a", "b"], &[int("axis", 1), int("num_outputs", 2)])
-            .node("Concat", &["b", "a"], "y", &[int("axis", 1)])
+        file.nodes(
+            "Split",
+            &["h"],
+            &["a", "b"],
+            &[int("axis", 1), int("num_outputs", 2)],
+        )
+        .node("Concat", &["b", "a"], "y", &[int("axis", 1)])
     });
     assert_eq!(halves, 4);
     let slice = hidden(13, |file| {
@@ -171,40 +231,59 @@ fn parts_of_values_keep_their_channels() {
     });
     assert_eq!(old, 4);
     let gather = hidden(13, |file| {
-        file.whole("places", &[-1, 0, 1, 2])
-            .node("Gather", &["h", "places"], "y", &[int("axis", 1)])
+        file.whole("places", &[-1, 0, 1, 2]).node(
+            "Gather",
+            &["h", "places"],
+            "y",
+            &[int("axis", 1)],
+        )
     });
     assert_eq!(gather, 4);
     let tiled = hidden(13, |file| {
-        file.whole("times", &[1, 1, 2, 3]).node("Tile", &["h", "times"], "y", &[])
+        file.whole("times", &[1, 1, 2, 3])
+            .node("Tile", &["h", "times"], "y", &[])
     });
     assert_eq!(tiled, 4);
     for mode in ["DCR", "CRD"] {
         let there_and_back = hidden(13, |file| {
             file.node("SpaceToDepth", &["h"], "deep", &[int("blocksize", 2)])
-                .node("DepthToSpace", &["deep"], "y", &[int("blocksize", 2), text("mode", mode)])
+                .node(
+                    "DepthToSpace",
+                    &["deep"],
+                    "y",
+                    &[int("blocksize", 2), text("mode", mode)],
+                )
         });
         // read in another order, channels are mixed: those of a convolution's input along one axis become one
         assert_eq!(there_and_back, if mode == "DCR" { 4 } else { 1 }, "{mode}");
     }
     for mode in ["constant", "reflect", "edge"] {
         let padded = hidden(13, |file| {
-            file.whole("pads", &[0, 0, 1, 2, 0, 0, 0, 1])
-                .node("Pad", &["h", "pads"], "y", &[text("mode", mode)])
+            file.whole("pads", &[0, 0, 1, 2, 0, 0, 0, 1]).node(
+                "Pad",
+                &["h", "pads"],
+                "y",
+                &[text("mode", mode)],
+            )
         });
         assert_eq!(padded, 4, "{mode}");
     }
-    let deeper = maps(13)
-        .whole("pads", &[0, 1, 0, 0, 0, 2, 0, 0])
-        .node("Pad", &["h", "pads"], "y", &[]);
+    let deeper =
+        maps(13)
+            .whole("pads", &[0, 1, 0, 0, 0, 2, 0, 0])
+            .node("Pad", &["h", "pads"], "y", &[]);
     assert_eq!(check(&end(deeper, 7)), 4);
     let resized = hidden(13, |mut file| {
-        file.graph().initializer.push(floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]));
+        file.graph()
+            .initializer
+            .push(floats("scales", &[4], &[1.0, 1.0, 2.0, 1.5]));
         file.node("Resize", &["h", "", "scales"], "y", &[])
     });
     assert_eq!(resized, 4);
     let old = hidden(9, |mut file| {
-        file.graph().initializer.push(floats("scales", &[4], &[1.0, 1.0, 2.0, 2.0]));
+        file.graph()
+            .initializer
+            .push(floats("scales", &[4], &[1.0, 1.0, 2.0, 2.0]));
         file.node("Upsample", &["h", "scales"], "y", &[])
     });
     assert_eq!(old, 4);
@@ -239,7 +318,10 @@ fn layers_in_all_their_forms() {
     assert_eq!(gemm(&[5, 4], &[4], vec![]), 9);
     assert_eq!(gemm(&[5, 4], &[1, 4], vec![]), 9);
     assert_eq!(gemm(&[4, 5], &[4], vec![int("transB", 1)]), 9);
-    assert_eq!(gemm(&[5, 4], &[4], vec![float("alpha", 0.5), float("beta", 2.0)]), 9);
+    assert_eq!(
+        gemm(&[5, 4], &[4], vec![float("alpha", 0.5), float("beta", 2.0)]),
+        9
+    );
     // one number for all channels
     assert_eq!(gemm(&[5, 4], &[], vec![]), 6);
     // a row for each of two examples
@@ -266,16 +348,24 @@ fn layers_in_all_their_forms() {
         5
     );
     // a vector
-    assert_eq!(dense(|file| file.tensor("w2", &[5]).node("MatMul", &["h", "w2"], "out", &[])), 5);
+    assert_eq!(
+        dense(|file| file
+            .tensor("w2", &[5])
+            .node("MatMul", &["h", "w2"], "out", &[])),
+        5
+    );
     let transposed = hidden(13, |file| {
         let attributes = [
             ints("strides", &[2, 2]),
             ints("output_shape", &[7, 7]),
             int("group", 2),
         ];
-        file.tensor("w3", &[4, 2, 3, 3])
-            .tensor("b3", &[4])
-            .node("ConvTranspose", &["h", "w3", "b3"], "y", &attributes)
+        file.tensor("w3", &[4, 2, 3, 3]).tensor("b3", &[4]).node(
+            "ConvTranspose",
+            &["h", "w3", "b3"],
+            "y",
+            &attributes,
+        )
     });
     assert_eq!(transposed, 8);
 }
@@ -286,7 +376,12 @@ fn norms_and_gates() {
         ["gamma", "beta", "mean", "variance"]
             .into_iter()
             .fold(file, |file, name| file.tensor(name, &[4]))
-            .node("BatchNormalization", &["h", "gamma", "beta", "mean", "variance"], "y", &[])
+            .node(
+                "BatchNormalization",
+                &["h", "gamma", "beta", "mean", "variance"],
+                "y",
+                &[],
+            )
     };
     assert_eq!(hidden(13, norm), 8);
     let scaled = |op: &'static str, opset: i64, attributes: &[AttributeProto], of: i64| {
@@ -301,9 +396,15 @@ fn norms_and_gates() {
         })
     };
     assert_eq!(scaled("InstanceNormalization", 13, &[], 4), 4);
-    assert_eq!(scaled("GroupNormalization", 21, &[int("num_groups", 2)], 4), 4);
+    assert_eq!(
+        scaled("GroupNormalization", 21, &[int("num_groups", 2)], 4),
+        4
+    );
     // a gain for each group: its channels are one
-    assert_eq!(scaled("GroupNormalization", 18, &[int("num_groups", 2)], 2), 2);
+    assert_eq!(
+        scaled("GroupNormalization", 18, &[int("num_groups", 2)], 2),
+        2
+    );
     // the gain of a layer norm over the last axis is one for all channels
     assert_eq!(scaled("LayerNormalization", 17, &[int("axis", -1)], 4), 1);
     let gated = hidden(13, |file| {
@@ -338,7 +439,12 @@ fn zeros_that_are_computed_are_no_bias() {
     assert_eq!(file(1.0), 8);
     let filled = hidden(13, |file| {
         file.whole("size", &[4, 4, 1, 1])
-            .node("ConstantOfShape", &["size"], "w3", &[value_tensor(floats("", &[1], &[0.5]))])
+            .node(
+                "ConstantOfShape",
+                &["size"],
+                "w3",
+                &[value_tensor(floats("", &[1], &[0.5]))],
+            )
             .node("Conv", &["h", "w3"], "y", &[])
     });
     assert_eq!(filled, 8);
@@ -356,7 +462,12 @@ fn shared_slopes_stay() {
         4,
     );
     assert_eq!(check(&file), 8);
-    let slopes = file.read().params.iter().filter(|param| param.name == "slope").count();
+    let slopes = file
+        .read()
+        .params
+        .iter()
+        .filter(|param| param.name == "slope")
+        .count();
     assert_eq!(slopes, 1);
 }
 
@@ -379,7 +490,9 @@ fn what_is_not_known_is_opaque() {
         4,
     );
     let sizes = [Ok(1), Ok(4), Ok(4), Ok(4)];
-    file.graph().value_info.push(info("y1", data_type::FLOAT, &sizes));
+    file.graph()
+        .value_info
+        .push(info("y1", data_type::FLOAT, &sizes));
     assert_eq!(file.scales().hidden(), 4);
     // sizes of no value and no name are unknown, not none
     let mut unsaid = info("y1", data_type::FLOAT, &sizes);
@@ -438,14 +551,28 @@ fn inputs_have_sizes() {
         let input_shapes = BTreeMap::from([(name.to_string(), shape.to_vec())]);
         free.file().read(&ReadOptions { input_shapes })
     };
-    assert_eq!(read(&[2, 3, 8, 9], "x").unwrap().graph.nodes()[0].shape, [2, 3, 8, 9]);
-    assert!(matches!(read(&[2, 1, 8, 9], "x"), Err(OnnxError::Invalid { .. })));
-    assert!(matches!(read(&[2, 3, 8], "x"), Err(OnnxError::Invalid { .. })));
-    assert!(matches!(read(&[2, 3, 8, 9], "z"), Err(OnnxError::Invalid { .. })));
+    assert_eq!(
+        read(&[2, 3, 8, 9], "x").unwrap().graph.nodes()[0].shape,
+        [2, 3, 8, 9]
+    );
+    assert!(matches!(
+        read(&[2, 1, 8, 9], "x"),
+        Err(OnnxError::Invalid { .. })
+    ));
+    assert!(matches!(
+        read(&[2, 3, 8], "x"),
+        Err(OnnxError::Invalid { .. })
+    ));
+    assert!(matches!(
+        read(&[2, 3, 8, 9], "z"),
+        Err(OnnxError::Invalid { .. })
+    ));
     // a tensor among the inputs is a tensor
     let mut old = with(&[Ok(1), Ok(3), Ok(4), Ok(4)]);
     old.model.ir_version = Some(3);
-    old.graph().input.push(info("w1", data_type::FLOAT, &[Ok(4), Ok(3), Ok(3), Ok(3)]));
+    old.graph()
+        .input
+        .push(info("w1", data_type::FLOAT, &[Ok(4), Ok(3), Ok(3), Ok(3)]));
     assert_eq!(check(&old), 4);
 }
 
@@ -470,5 +597,11 @@ fn files_that_contradict_themselves_are_refused() {
     // a weight that does not fit makes the result unknown, and is no error
     let mut odd = good();
     odd.graph().initializer[2].dims = vec![4, 2, 1, 1];
-    assert!(odd.read().graph.nodes().iter().any(|node| matches!(node.op, Op::Opaque { .. })));
+    assert!(
+        odd.read()
+            .graph
+            .nodes()
+            .iter()
+            .any(|node| matches!(node.op, Op::Opaque { .. }))
+    );
 }

@@ -77,25 +77,27 @@ fn all_fields_come_back() {
         indices: Some(wholes("", &[3])),
         dims: vec![5],
     });
-    graph.node[0].device_configurations.push(NodeDeviceConfigurationProto {
-        configuration_id: Some("two".into()),
-        sharding_spec: vec![ShardingSpecProto {
-            tensor_name: Some("w1".into()),
-            device: vec![0, 1],
-            index_to_device_group_map: vec![IntIntListEntryProto {
-                key: Some(-1),
-                value: vec![0, 1],
-            }],
-            sharded_dim: vec![ShardedDimProto {
-                axis: Some(1),
-                simple_sharding: vec![SimpleShardedDimProto {
-                    dim: Some(SimpleShardedDim::DimParam("n".into())),
-                    num_shards: Some(2),
+    graph.node[0]
+        .device_configurations
+        .push(NodeDeviceConfigurationProto {
+            configuration_id: Some("two".into()),
+            sharding_spec: vec![ShardingSpecProto {
+                tensor_name: Some("w1".into()),
+                device: vec![0, 1],
+                index_to_device_group_map: vec![IntIntListEntryProto {
+                    key: Some(-1),
+                    value: vec![0, 1],
+                }],
+                sharded_dim: vec![ShardedDimProto {
+                    axis: Some(1),
+                    simple_sharding: vec![SimpleShardedDimProto {
+                        dim: Some(SimpleShardedDim::DimParam("n".into())),
+                        num_shards: Some(2),
+                    }],
                 }],
             }],
-        }],
-        pipeline_stage: Some(1),
-    });
+            pipeline_stage: Some(1),
+        });
     let bytes = file.model.encode_to_vec();
     let read = OnnxFile::from_bytes(bytes.clone(), ".").unwrap();
     assert_eq!(*read.model(), file.model);
@@ -116,14 +118,34 @@ fn numbers_are_read_from_wherever_they_are() {
         file.graph().initializer.push(tensor);
         file.file().tensor("t").unwrap().unwrap()
     };
-    let raw = |tensor: &mut TensorProto, bytes: &[u8]| tensor.raw_data = Some(bytes.to_vec().into());
+    let raw =
+        |tensor: &mut TensorProto, bytes: &[u8]| tensor.raw_data = Some(bytes.to_vec().into());
     let expected = vec![1.5, -2.0];
-    assert_eq!(tensor(data_type::FLOAT, &|t| t.float_data = vec![1.5, -2.0]), expected);
-    assert_eq!(tensor(data_type::DOUBLE, &|t| t.double_data = vec![1.5, -2.0]), expected);
-    assert_eq!(tensor(data_type::FLOAT16, &|t| t.int32_data = vec![0x3e00, 0xc000]), expected);
-    assert_eq!(tensor(data_type::BFLOAT16, &|t| t.int32_data = vec![0x3fc0, 0xc000]), expected);
-    assert_eq!(tensor(data_type::FLOAT16, &|t| raw(t, &[0, 0x3e, 0, 0xc0])), expected);
-    assert_eq!(tensor(data_type::BFLOAT16, &|t| raw(t, &[0xc0, 0x3f, 0, 0xc0])), expected);
+    assert_eq!(
+        tensor(data_type::FLOAT, &|t| t.float_data = vec![1.5, -2.0]),
+        expected
+    );
+    assert_eq!(
+        tensor(data_type::DOUBLE, &|t| t.double_data = vec![1.5, -2.0]),
+        expected
+    );
+    assert_eq!(
+        tensor(data_type::FLOAT16, &|t| t.int32_data = vec![0x3e00, 0xc000]),
+        expected
+    );
+    assert_eq!(
+        tensor(data_type::BFLOAT16, &|t| t.int32_data =
+            vec![0x3fc0, 0xc000]),
+        expected
+    );
+    assert_eq!(
+        tensor(data_type::FLOAT16, &|t| raw(t, &[0, 0x3e, 0, 0xc0])),
+        expected
+    );
+    assert_eq!(
+        tensor(data_type::BFLOAT16, &|t| raw(t, &[0xc0, 0x3f, 0, 0xc0])),
+        expected
+    );
     let bytes = [1.5f32.to_le_bytes(), (-2f32).to_le_bytes()].concat();
     assert_eq!(tensor(data_type::FLOAT, &|t| raw(t, &bytes)), expected);
 }
@@ -141,8 +163,14 @@ fn numbers_are_written_in_their_own_type() {
         let new = file.replaced(&network, |key| of_w1(key).then(|| vec![value; 12]))?;
         new.tensor("w1").map(|values| values.unwrap()[0])
     };
-    assert_eq!(write(data_type::FLOAT16, 1.0 + 1.0 / 1024.0).unwrap(), 1.0 + 1.0 / 1024.0);
-    assert_eq!(write(data_type::BFLOAT16, 1.0 + 1.0 / 128.0).unwrap(), 1.0 + 1.0 / 128.0);
+    assert_eq!(
+        write(data_type::FLOAT16, 1.0 + 1.0 / 1024.0).unwrap(),
+        1.0 + 1.0 / 1024.0
+    );
+    assert_eq!(
+        write(data_type::BFLOAT16, 1.0 + 1.0 / 128.0).unwrap(),
+        1.0 + 1.0 / 128.0
+    );
     let said = write(data_type::FLOAT16, 1e5).unwrap_err().to_string();
     assert!(said.contains("`w1`") && said.contains("float16"), "{said}");
     assert!(write(data_type::BFLOAT16, 1e5).is_ok());
@@ -181,7 +209,10 @@ fn tensors_in_files_of_their_own() {
     assert_eq!(outputs(&again), outputs(&read));
     // over the file that is read
     read.write(&to).unwrap();
-    assert_eq!(OnnxFile::open(&to).unwrap().tensor("w2").unwrap(), read.tensor("w2").unwrap());
+    assert_eq!(
+        OnnxFile::open(&to).unwrap().tensor("w2").unwrap(),
+        read.tensor("w2").unwrap()
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
     // what is not there, or outside
     let refused = |location: &str, offset: usize, length: usize| {
@@ -215,7 +246,9 @@ fn no_bytes_bring_the_reader_down() {
     let good = file.model.encode_to_vec();
     let mut random = 1u64;
     let mut next = |below: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) as usize % below
     };
     for _ in 0..3000 {
@@ -248,7 +281,12 @@ fn sizes_that_a_file_makes_up_take_no_memory() {
         .whole("times", &[1 << 40, 1 << 40])
         .node("Tile", &["h", "times"], "y2", &[])
         .node("Split", &["h"], "y3", &[int("num_outputs", i64::MAX)])
-        .node("MaxPool", &["h"], "y4", &[ints("kernel_shape", &[i64::MAX])])
+        .node(
+            "MaxPool",
+            &["h"],
+            "y4",
+            &[ints("kernel_shape", &[i64::MAX])],
+        )
         .node("Expand", &["h", "huge"], "y5", &[])
         .output("y1")
         .output("y2");
@@ -261,7 +299,11 @@ fn sizes_that_a_file_makes_up_take_no_memory() {
         let mut outer = Vec::new();
         for tag in [6u32, 5, 1] {
             outer.clear();
-            prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut outer);
+            prost::encoding::encode_key(
+                tag,
+                prost::encoding::WireType::LengthDelimited,
+                &mut outer,
+            );
             prost::encoding::encode_varint(inner.len() as u64, &mut outer);
             outer.extend(&inner);
             std::mem::swap(&mut inner, &mut outer);

@@ -35,7 +35,9 @@ fn with(
 fn tensor<'f>(file: &'f OnnxFile, name: &str) -> &'f TensorProto {
     let graph = file.model().graph.as_ref().unwrap();
     let mut tensors = graph.initializer.iter();
-    tensors.find(|tensor| tensor.name.as_deref() == Some(name)).unwrap()
+    tensors
+        .find(|tensor| tensor.name.as_deref() == Some(name))
+        .unwrap()
 }
 
 #[test]
@@ -74,7 +76,11 @@ fn a_tensor_of_several_layers_becomes_several() {
     assert_eq!(new.tensor("w2_3").unwrap().unwrap(), vec![3.0; 16]);
     let reads = |gives: &str| {
         let mut nodes = graph.node.iter();
-        nodes.find(|node| node.output[0] == gives).unwrap().input.clone()
+        nodes
+            .find(|node| node.output[0] == gives)
+            .unwrap()
+            .input
+            .clone()
     };
     assert_eq!(reads("out"), ["r3", "w2_2"]);
     assert_eq!(reads("a2"), ["r1", "w2_2"]);
@@ -83,7 +89,12 @@ fn a_tensor_of_several_layers_becomes_several() {
     let one = with(
         &file,
         &network,
-        &[("w2 of a1", 5.0), ("w2 of a2", 5.0), ("w2 of a3", 5.0), ("w2 of out", 5.0)],
+        &[
+            ("w2 of a1", 5.0),
+            ("w2 of a2", 5.0),
+            ("w2 of a3", 5.0),
+            ("w2 of out", 5.0),
+        ],
     );
     let one = one.unwrap();
     assert_eq!(one.model().graph.as_ref().unwrap().initializer.len(), 3);
@@ -110,14 +121,21 @@ fn a_tensor_that_others_read_stays_for_them() {
     file.model.ir_version = Some(3);
     for (name, dims) in [("w1", vec![3, 4]), ("b1", vec![4]), ("w2", vec![4, 2])] {
         let sizes: Vec<Result<i64, &str>> = dims.into_iter().map(Ok).collect();
-        file.graph().input.push(info(name, data_type::FLOAT, &sizes));
+        file.graph()
+            .input
+            .push(info(name, data_type::FLOAT, &sizes));
     }
     let (file, network) = (file.file(), file.read());
     let new = with(&file, &network, &[("b1 of g", 7.0)]).unwrap();
     assert_eq!(new.tensor("b1").unwrap(), file.tensor("b1").unwrap());
     let graph = new.model().graph.as_ref().unwrap();
     assert_eq!(graph.node[0].input, ["x", "w1", "b1_2"]);
-    assert!(graph.input.iter().any(|input| input.name.as_deref() == Some("b1_2")));
+    assert!(
+        graph
+            .input
+            .iter()
+            .any(|input| input.name.as_deref() == Some("b1_2"))
+    );
 }
 
 #[test]
@@ -134,16 +152,30 @@ fn constants_and_numbers_that_are_computed_are_written() {
         .tensor("w2", &[4, 4])
         .node("Gemm", &["h", "w2", "squares"], "a", &[])
         .node("Relu", &["a"], "r", &[])
-        .node("Constant", &[], "w3", &[value_tensor(floats("", &[4, 2], &[0.5; 8]))])
+        .node(
+            "Constant",
+            &[],
+            "w3",
+            &[value_tensor(floats("", &[4, 2], &[0.5; 8]))],
+        )
         .node("MatMul", &["r", "w3"], "out", &[])
         .output("out");
     assert_eq!(check(&file), 8);
     let (file, network) = (file.file(), file.read());
-    let new = with(&file, &network, &[("squares of a", 7.0), ("w3 of out", 8.0)]).unwrap();
+    let new = with(
+        &file,
+        &network,
+        &[("squares of a", 7.0), ("w3 of out", 8.0)],
+    )
+    .unwrap();
     assert_eq!(new.tensor("squares_2").unwrap().unwrap(), vec![7.0; 4]);
     let again = new.read(&ReadOptions::default()).unwrap();
     let of = |name: &str| {
-        let at = again.params.iter().position(|param| param.name == name).unwrap();
+        let at = again
+            .params
+            .iter()
+            .position(|param| param.name == name)
+            .unwrap();
         new.values(&again, ParamKey(at as u64)).unwrap()
     };
     assert_eq!(of("w3"), vec![8.0; 8]);
@@ -188,10 +220,12 @@ fn batch_norms_are_folded() {
     // without and with a bias, and one behind a relu, which stays
     let file = maps().tensor("c.weight", &[4, 2, 1, 1]);
     let file = norm(file.node("Conv", &["x", "c.weight"], "c", &[]), "c", "n", 4);
-    let file = file
-        .tensor("w2", &[3, 4, 1, 1])
-        .tensor("b2", &[3])
-        .node("Conv", &["n", "w2", "b2"], "c2", &[]);
+    let file = file.tensor("w2", &[3, 4, 1, 1]).tensor("b2", &[3]).node(
+        "Conv",
+        &["n", "w2", "b2"],
+        "c2",
+        &[],
+    );
     let file = norm(file, "c2", "n2", 3).node("Relu", &["n2"], "r", &[]);
     let file = norm(file, "r", "out", 3).output("out");
     let new = folds(&file, 2);
@@ -202,9 +236,10 @@ fn batch_norms_are_folded() {
     assert_eq!(graph.initializer.len(), 8);
     // groups, transposed
     let attributes = [int("group", 2)];
-    let file = maps()
-        .tensor("w", &[2, 3, 2, 2])
-        .node("ConvTranspose", &["x", "w"], "c", &attributes);
+    let file =
+        maps()
+            .tensor("w", &[2, 3, 2, 2])
+            .node("ConvTranspose", &["x", "w"], "c", &attributes);
     let new = folds(&norm(file, "c", "n", 6).output("n"), 1);
     assert_eq!(count(&new, "BatchNormalization"), 0);
     // matrices, with a bias as a sum, and without
@@ -214,15 +249,23 @@ fn batch_norms_are_folded() {
         .tensor("b", &[4])
         .node("Add", &["m", "b"], "a", &[]);
     let new = folds(&norm(file, "a", "n", 4).output("n"), 1);
-    assert_eq!((count(&new, "Add"), count(&new, "BatchNormalization")), (1, 0));
+    assert_eq!(
+        (count(&new, "Add"), count(&new, "BatchNormalization")),
+        (1, 0)
+    );
     let file = flat().node("MatMul", &["x", "w"], "m", &[]);
     let new = folds(&norm(file, "m", "n", 4).output("n"), 1);
-    assert_eq!((count(&new, "Add"), count(&new, "BatchNormalization")), (1, 0));
+    assert_eq!(
+        (count(&new, "Add"), count(&new, "BatchNormalization")),
+        (1, 0)
+    );
     let attributes = [int("transB", 1)];
-    let file = File::new(13)
-        .input("x", &[2, 3])
-        .tensor("w", &[4, 3])
-        .node("Gemm", &["x", "w"], "m", &attributes);
+    let file = File::new(13).input("x", &[2, 3]).tensor("w", &[4, 3]).node(
+        "Gemm",
+        &["x", "w"],
+        "m",
+        &attributes,
+    );
     folds(&norm(file, "m", "n", 4).output("n"), 1);
     // something else reads what the batch norm reads
     let file = flat().node("MatMul", &["x", "w"], "m", &[]);
@@ -233,10 +276,12 @@ fn batch_norms_are_folded() {
 
 #[test]
 fn a_shared_weight_is_folded_for_one_layer() {
-    let file = File::new(13)
-        .input("x", &[2, 3])
-        .tensor("w", &[3, 3])
-        .node("MatMul", &["x", "w"], "m", &[]);
+    let file = File::new(13).input("x", &[2, 3]).tensor("w", &[3, 3]).node(
+        "MatMul",
+        &["x", "w"],
+        "m",
+        &[],
+    );
     let file = norm(file, "m", "n", 3).node("MatMul", &["n", "w"], "out", &[]);
     let new = folds(&file.output("out"), 1);
     assert_eq!(new.tensor("w").unwrap(), file_tensor(&new, "w"));

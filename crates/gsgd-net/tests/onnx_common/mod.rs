@@ -152,7 +152,9 @@ impl File {
 
     pub fn input(mut self, name: &str, shape: &[i64]) -> Self {
         let sizes: Vec<Result<i64, &str>> = shape.iter().map(|&size| Ok(size)).collect();
-        self.graph().input.push(info(name, data_type::FLOAT, &sizes));
+        self.graph()
+            .input
+            .push(info(name, data_type::FLOAT, &sizes));
         self
     }
 
@@ -161,7 +163,10 @@ impl File {
         let count = dims.iter().product::<i64>() as usize;
         let values: Vec<f32> = (0..count)
             .map(|_| {
-                self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                self.seed = self
+                    .seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 0.5 + (self.seed >> 40) as f32 / (1u64 << 24) as f32
             })
             .collect();
@@ -186,7 +191,9 @@ impl File {
         gives: &str,
         attributes: &[AttributeProto],
     ) -> Self {
-        self.graph().node.push(node(op, reads, &[gives], attributes));
+        self.graph()
+            .node
+            .push(node(op, reads, &[gives], attributes));
         self
     }
 
@@ -225,7 +232,9 @@ impl File {
     /// The message of the error that reading gives.
     pub fn error(&self) -> String {
         let read = self.file().read(&ReadOptions::default());
-        read.map(|network| network.params.len()).unwrap_err().to_string()
+        read.map(|network| network.params.len())
+            .unwrap_err()
+            .to_string()
     }
 }
 
