@@ -306,6 +306,40 @@ fn a_bias_may_stand_behind_its_layer() {
 }
 
 #[test]
+fn a_single_number_has_no_axis() {
+    // one number for all channels makes them one
+    let added = hidden(|net, x| {
+        let number = net.param(&[]);
+        net.push(Op::Add, &[x, number])
+    });
+    assert_eq!(added, 1);
+    let factor = hidden(|net, x| {
+        let number = net.param(&[]);
+        net.push(Op::Mul, &[number, x])
+    });
+    assert_eq!(factor, 4);
+}
+
+#[test]
+fn steps_beyond_all_sizes_are_refused() {
+    for (stride, dilation) in [(usize::MAX, 1), (1, usize::MAX)] {
+        let mut graph = Graph::new();
+        let x = graph.input(&[1, 2, 4]).unwrap();
+        let w = graph.param("w", &[2, 2, 3]).unwrap();
+        let window = Window {
+            dilation: vec![dilation],
+            ..Window::new(&[3]).with_stride(&[stride])
+        };
+        let op = Op::ConvTranspose {
+            window,
+            groups: 1,
+            output_padding: vec![0],
+        };
+        assert!(graph.push("", op, &[x, w]).is_err());
+    }
+}
+
+#[test]
 fn gates_and_norms_ground_one_side() {
     // squeeze and excite: the gate is ground, the maps go through
     let gated = hidden(|net, x| {

@@ -97,7 +97,7 @@ impl Graph {
     /// Its key was taken before, or it has no elements.
     pub fn declare(&mut self, param: Param) -> Result<(), GraphError> {
         let elements = shapes::size(&param.shape);
-        if !elements.is_some_and(|size| size > 0) {
+        if elements.is_none_or(|size| size == 0) {
             return Err(GraphError::Empty { layer: param.name });
         }
         if self.places.insert(param.key, self.params.len()).is_some() {
