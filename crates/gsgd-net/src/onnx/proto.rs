@@ -5,7 +5,7 @@
 use prost::bytes::Bytes;
 use prost::{Message, Oneof};
 
-/// Numbers of [`AttributeProto::type`](AttributeProto::r#type).
+/// Numbers of the types of attributes.
 pub mod attribute_type {
     /// [`f`](super::AttributeProto::f).
     pub const FLOAT: i32 = 1;

@@ -212,7 +212,7 @@ impl<'m> Reader<'m> {
             && (alpha, beta) == (1.0, 1.0)
             && let Ok(y) = self.graph.push(node.label(), op.clone(), &[a, b, bias])
         {
-            self.note_dependence(&[a, b, bias], false);
+            self.note_dependence(&[a, b, bias]);
             return Some(vec![Thing::Value(y)]);
         }
         let mut y = self.push(node, op, &[a, b])?;

@@ -266,8 +266,9 @@ impl<'m> Reader<'m> {
             "Conv" => self.conv(node),
             "ConvTranspose" => self.conv_transpose(node),
             "BatchNormalization" => self.batch_norm(node),
-            "LayerNormalization" => self.layer_norm(node, true),
-            "RMSNormalization" | "SimplifiedLayerNormalization" => self.layer_norm(node, false),
+            "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => {
+                self.layer_norm(node)
+            }
             "InstanceNormalization" => self.instance_norm(node),
             "GroupNormalization" => self.group_norm(node),
             "MaxPool" | "AveragePool" => self.pool(node),
@@ -293,7 +294,7 @@ impl<'m> Reader<'m> {
     fn push(&mut self, node: At, op: Op, reads: &[Value]) -> Option<Value> {
         let label = node.label();
         let value = self.graph.push(label, op, reads).ok()?;
-        self.note_dependence(reads, false);
+        self.note_dependence(reads);
         Some(value)
     }
 
@@ -303,9 +304,10 @@ impl<'m> Reader<'m> {
         Some(vec![Thing::Value(value)])
     }
 
-    fn note_dependence(&mut self, reads: &[Value], is_input: bool) {
+    /// Notes whether the value that was made last depends on inputs.
+    fn note_dependence(&mut self, reads: &[Value]) {
         let mut reads = reads.iter();
-        let depends = is_input || reads.any(|value| self.depends[value.index()]);
+        let depends = reads.any(|value| self.depends[value.index()]);
         self.depends.push(depends);
     }
 
