@@ -463,6 +463,44 @@ fn weights_that_several_operations_read_stay() {
 }
 
 #[test]
+fn biases_of_weights_that_stay_lie_along_their_channels() {
+    // as many rows as columns: the bias is one number for each column
+    let mut net = Net::default();
+    let x = net.graph.input(&[1, 4, 3]).unwrap();
+    let y = net.dense(x, [3, 4], false);
+    let y = net.relu(y);
+    let weight = net.param(&[4, 4]);
+    let bias = net.param(&[4]);
+    let y = net.graph.dense(y, weight, Some(bias)).unwrap();
+    let y = net.relu(y);
+    let y = net.graph.dense(y, weight, None).unwrap();
+    let y = net.relu(y);
+    let first = net.param(&[2, 4]);
+    let y = net.push(Op::MatMul { transposed: false }, &[first, y]);
+    net.graph.output(y);
+    check(&net.graph, 4);
+    // a kernel and a bias that are inputs
+    let mut net = Net::default();
+    let x = maps(&mut net);
+    let weight = net.graph.input(&[4, 4, 1, 1]).unwrap();
+    let bias = net.graph.input(&[4]).unwrap();
+    let y = net.graph.layer(conv(1), x, weight, Some(bias)).unwrap();
+    assert_eq!(check(&end(net, y), 4).hidden(), 0);
+    // a bias that is computed
+    let computed = hidden(|net, x| {
+        let op = Op::Reduce {
+            reduction: Reduction::Mean,
+            axes: vec![0, 2, 3],
+            keep: false,
+        };
+        let mean = net.push(op, &[x]);
+        let weight = net.param(&[4, 4, 1, 1]);
+        net.graph.layer(conv(1), x, weight, Some(mean)).unwrap()
+    });
+    assert_eq!(computed, 4);
+}
+
+#[test]
 fn a_weight_may_stand_before_what_it_multiplies() {
     let mut net = Net::default();
     let x = net.graph.input(&[3, 2]).unwrap();
