@@ -203,6 +203,7 @@ impl<'m> Reader<'m> {
             true if node.op() == "Constant" => self.constant_node(node)?,
             true => match self.compute(node) {
                 Some(made) => Some(made),
+                None if self.reads_whole_numbers_alone(node) => None,
                 None => self.known(node),
             },
             false => None,
@@ -256,6 +257,16 @@ impl<'m> Reader<'m> {
             || (domain == "com.microsoft" && node.op() == "SimplifiedLayerNormalization")
             || (domain == "com.microsoft" && node.op() == "Gelu");
         own && !self.functions.contains(&(domain, node.op()))
+    }
+
+    /// Whether nothing that a node reads is a value or a tensor of floating point numbers: no class comes of it.
+    fn reads_whole_numbers_alone(&self, node: At<'m>) -> bool {
+        let mut things = (0..node.input.len()).filter_map(|at| self.thing(node, at));
+        things.all(|thing| match thing {
+            Thing::Numbers(numbers) => !numbers.is_float(),
+            Thing::Fixed(_) => true,
+            _ => false,
+        })
     }
 
     /// The node as operations of the core.
