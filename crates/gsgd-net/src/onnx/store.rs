@@ -29,6 +29,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OnnxError {
 
 /// The model in these bytes, with the tensors that are in files in `folder`.
 pub(super) fn read(bytes: Bytes, folder: &Path) -> Result<ModelProto, OnnxError> {
+    super::budget::check(&bytes)?;
     let mut model = ModelProto::decode(bytes)?;
     let mut files = HashMap::new();
     each_tensor(
