@@ -227,6 +227,16 @@ fn tensors_in_files_of_their_own() {
     assert!(refused("/etc/hostname", 0, 1).contains("a file in the model's folder is allowed"));
     assert!(refused("", 0, 1).contains("a file in the model's folder is allowed"));
     assert!(refused("b.bin", 0, 48).contains("b.bin"));
+    // the same bytes again and again
+    let mut many = file.clone();
+    for at in 0..5 {
+        let mut again = floats(&format!("again{at}"), &[20], &[]);
+        outside(&mut again, "a.bin", 0, 80);
+        many.graph().initializer.push(again);
+    }
+    let said = OnnxFile::from_bytes(many.model.encode_to_vec(), folder.path());
+    let said = said.map(|_| ()).unwrap_err().to_string();
+    assert!(said.contains("more than twice the 80 bytes"), "{said}");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link.bin")).unwrap();
