@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rescales and folds ONNX files with the example `onnx_scales` and compares their outputs in onnxruntime.
+"""Rescales, folds and exports ONNX files with the example `onnx_scales` and compares their outputs in onnxruntime.
 
     tools/check_onnx.py FILE.. [--input-shape NAME=1,3,224,224]
 """
@@ -49,9 +49,8 @@ def inputs(run, shapes, batch):
     return feed
 
 
-def outputs(path, shapes, batch):
-    run = session(path)
-    return run.run(None, inputs(run, shapes, batch))
+def outputs(path, feed):
+    return session(path).run(None, feed)
 
 
 def without_epsilon(file, out):
@@ -97,27 +96,38 @@ def main():
                 file = str(pathlib.Path(folder) / "plain.onnx")
                 without_epsilon(line[0], file)
             try:
-                before = outputs(file, shapes, chosen.batch)
+                feed = inputs(session(file), shapes, chosen.batch)
+                before = outputs(file, feed)
             except Exception as error:  # noqa: BLE001
                 print(f"{file}: does not run: {str(error)[:100]}")
                 continue
-            for way in ["rescaled", "folded"]:
+            for way in ["rescaled", "folded", "exported"]:
                 out = pathlib.Path(folder) / f"{way}.onnx"
                 command = [chosen.example, file, f"--{way}", str(out)]
                 for given in chosen.input_shape:
                     command += ["--input-shape", given]
                 said = subprocess.run(command, capture_output=True, text=True)
+                if way == "exported" and not out.exists():
+                    line.append(said.stdout.strip().splitlines()[-1].removeprefix(f"{file}: "))
+                    continue
                 if not out.exists():
                     line.append(f"{way}: {said.stdout.strip().splitlines()[-1:]} {said.stderr[-300:]}")
                     wrong += 1
                     continue
                 if way == "rescaled":
                     line.append(re.search(r"H \d+", said.stdout).group())
-                else:
+                elif way == "folded":
                     line.append(re.search(r"\d+ batch norms", said.stdout).group())
                 try:
                     onnx.checker.check_model(str(out))
-                    after = outputs(out, shapes, chosen.batch)
+                    if way == "exported":
+                        run = session(out)
+                        batch = any(isinstance(value.shape[0], str) for value in run.get_inputs())
+                        feed = inputs(session(file), shapes, chosen.batch if batch else 1)
+                        names = [value.name for value in run.get_inputs()]
+                        before = outputs(file, feed)
+                        feed = dict(zip(names, feed.values(), strict=True))
+                    after = outputs(out, feed)
                 except Exception as error:  # noqa: BLE001
                     line.append(f"{way}: {str(error)[:200]}")
                     wrong += 1

@@ -306,6 +306,40 @@ fn a_bias_may_stand_behind_its_layer() {
 }
 
 #[test]
+fn a_single_number_has_no_axis() {
+    // one number for all channels makes them one
+    let added = hidden(|net, x| {
+        let number = net.param(&[]);
+        net.push(Op::Add, &[x, number])
+    });
+    assert_eq!(added, 1);
+    let factor = hidden(|net, x| {
+        let number = net.param(&[]);
+        net.push(Op::Mul, &[number, x])
+    });
+    assert_eq!(factor, 4);
+}
+
+#[test]
+fn steps_beyond_all_sizes_are_refused() {
+    for (stride, dilation) in [(usize::MAX, 1), (1, usize::MAX)] {
+        let mut graph = Graph::new();
+        let x = graph.input(&[1, 2, 4]).unwrap();
+        let w = graph.param("w", &[2, 2, 3]).unwrap();
+        let window = Window {
+            dilation: vec![dilation],
+            ..Window::new(&[3]).with_stride(&[stride])
+        };
+        let op = Op::ConvTranspose {
+            window,
+            groups: 1,
+            output_padding: vec![0],
+        };
+        assert!(graph.push("", op, &[x, w]).is_err());
+    }
+}
+
+#[test]
 fn gates_and_norms_ground_one_side() {
     // squeeze and excite: the gate is ground, the maps go through
     let gated = hidden(|net, x| {
@@ -426,6 +460,44 @@ fn weights_that_several_operations_read_stay() {
     let y = net.dense(y, [5, 2], false);
     net.graph.output(y);
     assert_eq!(check(&net.graph, 5).hidden(), 1);
+}
+
+#[test]
+fn biases_of_weights_that_stay_lie_along_their_channels() {
+    // as many rows as columns: the bias is one number for each column
+    let mut net = Net::default();
+    let x = net.graph.input(&[1, 4, 3]).unwrap();
+    let y = net.dense(x, [3, 4], false);
+    let y = net.relu(y);
+    let weight = net.param(&[4, 4]);
+    let bias = net.param(&[4]);
+    let y = net.graph.dense(y, weight, Some(bias)).unwrap();
+    let y = net.relu(y);
+    let y = net.graph.dense(y, weight, None).unwrap();
+    let y = net.relu(y);
+    let first = net.param(&[2, 4]);
+    let y = net.push(Op::MatMul { transposed: false }, &[first, y]);
+    net.graph.output(y);
+    check(&net.graph, 4);
+    // a kernel and a bias that are inputs
+    let mut net = Net::default();
+    let x = maps(&mut net);
+    let weight = net.graph.input(&[4, 4, 1, 1]).unwrap();
+    let bias = net.graph.input(&[4]).unwrap();
+    let y = net.graph.layer(conv(1), x, weight, Some(bias)).unwrap();
+    assert_eq!(check(&end(net, y), 4).hidden(), 0);
+    // a bias that is computed
+    let computed = hidden(|net, x| {
+        let op = Op::Reduce {
+            reduction: Reduction::Mean,
+            axes: vec![0, 2, 3],
+            keep: false,
+        };
+        let mean = net.push(op, &[x]);
+        let weight = net.param(&[4, 4, 1, 1]);
+        net.graph.layer(conv(1), x, weight, Some(mean)).unwrap()
+    });
+    assert_eq!(computed, 4);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The scaling classes of ONNX files: `onnx_scales FILE.. [--input-shape NAME=1,3,224,224]`.
 //!
 //! `--rescaled OUT` writes the last file with every class multiplied by a random power of two, which leaves its function as it
-//! is; `--folded OUT` writes it without the batch norms that can be folded.
+//! is; `--folded OUT` writes it without the batch norms that can be folded; `--exported OUT` writes its graph as a new file.
 
 use std::collections::HashMap;
 
 use gsgd_core::graph::Op;
 use gsgd_core::scales::{ParamKey, ScaleGraph};
-use gsgd_net::onnx::{OnnxError, OnnxFile, OnnxNetwork, ReadOptions};
+use gsgd_net::onnx::{Number, OnnxError, OnnxFile, OnnxNetwork, ReadOptions, export};
 
 fn main() {
     let mut options = ReadOptions::default();
@@ -37,10 +37,14 @@ fn main() {
             if let Some(out) = out("--rescaled") {
                 rescaled(&read, &network, &scales)?.write(out)?;
             }
-            match out("--folded") {
-                Some(out) => folded(&read, &network)?.write(out),
-                None => Ok(()),
+            if let Some(out) = out("--folded") {
+                folded(&read, &network)?.write(out)?;
             }
+            if let Some(out) = out("--exported") {
+                let values = |key| read.values(&network, key).unwrap_or_default();
+                export(&network.graph, values, Number::Float32)?.write(out)?;
+            }
+            Ok(())
         });
         if let Err(error) = done {
             println!("{file}: {error}");

@@ -47,7 +47,7 @@ impl Walk<'_> {
         };
         match bias {
             Some(bias) if own.is_none() => {
-                let bias = self.value_of_layer(bias, &y);
+                let bias = self.value_of_layer(bias, node);
                 self.sums(&[y, bias], shape)
             }
             _ => y,
@@ -129,39 +129,39 @@ impl Walk<'_> {
         };
         match node.reads.get(2) {
             Some(&bias) => {
-                let bias = self.value_of_layer(bias, &y);
+                let bias = self.value_of_layer(bias, node);
                 self.sums(&[y, bias], shape)
             }
             None => y,
         }
     }
 
-    /// The bias of a layer as a value of its own, along the layer's channels.
-    fn value_of_layer(&mut self, bias: Value, y: &Elements) -> Elements {
-        let key = match self.role(bias) {
-            Some((key, Role::OfLayer)) => key,
-            _ => return self.value(bias, None),
-        };
-        let shape = self.graph.nodes[bias.0].shape.clone();
-        let whole = self.graph.tensor(key).map(|param| param.shape.clone());
-        let whole = whole.unwrap_or_default();
-        let axis = whole.iter().rposition(|&size| size > 1).unwrap_or(0);
-        let of = self.builder.param(key, &whole, axis, true);
+    /// The bias of a layer as a value of its own, along the layer's channels: the last axis of a product of matrices, the
+    /// second behind a convolution.
+    fn value_of_layer(&mut self, bias: Value, node: &Node) -> Elements {
+        let shape = &self.graph.nodes[bias.0].shape;
         let channels = shape.iter().product();
-        let ids = Ids::along(&[channels], 0);
-        let rank = y.ids.shape().len();
-        let is_matrix = y.ids.shape().last() == Some(&channels) && shape.len() == rank;
-        let mut ones = vec![1; rank];
-        let axis = if is_matrix || rank < 3 { rank - 1 } else { 1 };
-        // behind a product of matrices the last axis, behind a convolution the channels
-        let axis = match y.ids.shape()[axis] == channels {
-            true => axis,
-            false => rank - 1,
+        let bias = match self.role(bias) {
+            Some((key, Role::OfLayer)) => {
+                let whole = self.graph.tensor(key).map(|param| param.shape.clone());
+                let whole = whole.unwrap_or_default();
+                let axis = whole.iter().rposition(|&size| size > 1).unwrap_or(0);
+                Elements {
+                    of: self.builder.param(key, &whole, axis, true),
+                    ids: Ids::along(&[channels], 0),
+                }
+            }
+            _ => self.value(bias, None),
         };
-        ones[axis] = channels;
+        let rank = node.shape.len();
+        let mut ones = vec![1; rank];
+        ones[match node.op {
+            Op::MatMul { .. } => rank - 1,
+            _ => 1,
+        }] = channels;
         Elements {
-            of,
-            ids: ids.reshape(&ones),
+            ids: bias.ids.reshape(&ones),
+            ..bias
         }
     }
 

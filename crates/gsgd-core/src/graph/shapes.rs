@@ -77,11 +77,21 @@ pub(super) fn result(
             bias(reads.get(2), Some(outputs))?;
             let mut shape = vec![x[0], outputs];
             for (axis, &size) in x[2..].iter().enumerate() {
-                let reach = window.dilation[axis] * (window.kernel[axis].saturating_sub(1)) + 1;
+                let [kernel, stride, dilation] =
+                    [&window.kernel, &window.stride, &window.dilation].map(|list| list[axis]);
                 let [before, after] = window.padding[axis];
-                let whole =
-                    (size.saturating_sub(1)) * window.stride[axis] + reach + output_padding[axis];
-                let size = whole.checked_sub(before + after);
+                let whole = || {
+                    let reach = kernel.saturating_sub(1).checked_mul(dilation)?;
+                    let steps = size.saturating_sub(1).checked_mul(stride)?;
+                    steps
+                        .checked_add(reach)?
+                        .checked_add(output_padding[axis])?
+                        .checked_add(1)
+                };
+                let size = whole().ok_or("its stride or dilation is too large")?;
+                let size = before
+                    .checked_add(after)
+                    .and_then(|padding| size.checked_sub(padding));
                 shape.push(size.ok_or("its padding takes everything away")?);
             }
             Ok(shape)

@@ -47,8 +47,13 @@ impl Walk<'_> {
         let Some(param) = self.graph.tensor(view.key) else {
             return self.constant(shape);
         };
-        let longer = |axis: &usize| param.shape[*axis] > 1;
-        let mut longer = (0..param.shape.len()).filter(longer);
+        // a single number is one channel
+        let own = match &param.shape[..] {
+            [] => &[1],
+            own => own,
+        };
+        let longer = |axis: &usize| own[*axis] > 1;
+        let mut longer = (0..own.len()).filter(longer);
         let first = longer.next();
         let last = longer.next_back().or(first).unwrap_or(0);
         let first = first.unwrap_or(0);
@@ -66,7 +71,7 @@ impl Walk<'_> {
             true => first,
             false => last,
         };
-        let of = self.builder.param(view.key, &param.shape, axis, is_bias);
+        let of = self.builder.param(view.key, own, axis, is_bias);
         let seen = view.axes.iter().position(|&of| of == Some(axis));
         let ids = match seen {
             Some(at) => Ids::along(shape, at),

@@ -5,6 +5,7 @@
 //! operation.
 
 mod attributes;
+mod budget;
 mod edit;
 mod error;
 mod export;

@@ -46,7 +46,7 @@ impl OnnxFile {
         }
         for keys in by_root.values() {
             self.replace_root(&mut editor, network, keys, |key| match folded.get(&key) {
-                Some(values) => values.clone().map(<[f64]>::to_vec),
+                Some(values) => values.map(<[f64]>::to_vec),
                 None => values(key),
             })?;
         }

@@ -29,6 +29,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> OnnxError {
 
 /// The model in these bytes, with the tensors that are in files in `folder`.
 pub(super) fn read(bytes: Bytes, folder: &Path) -> Result<ModelProto, OnnxError> {
+    super::budget::check(&bytes)?;
     let mut model = ModelProto::decode(bytes)?;
     let mut files = HashMap::new();
     each_tensor(
@@ -41,11 +42,19 @@ pub(super) fn read(bytes: Bytes, folder: &Path) -> Result<ModelProto, OnnxError>
     Ok(model)
 }
 
+/// A file with bytes of tensors.
+struct Beside {
+    file: File,
+    size: u64,
+    /// How many bytes tensors may still take: few share some.
+    left: u64,
+}
+
 /// Reads the bytes of a tensor from another file.
 fn fetch(
     tensor: &mut TensorProto,
     folder: &Path,
-    files: &mut HashMap<String, (File, u64)>,
+    files: &mut HashMap<String, Beside>,
 ) -> Result<(), OnnxError> {
     let place = format!("tensor `{}`", label(tensor));
     let entry = |key: &str| {
@@ -78,10 +87,15 @@ fn fetch(
         }
         let file = File::open(&path).map_err(io(&path))?;
         let length = file.metadata().map_err(io(&path))?.len();
-        files.insert(location.clone(), (file, length));
+        let beside = Beside {
+            file,
+            size: length,
+            left: length.saturating_mul(2),
+        };
+        files.insert(location.clone(), beside);
     }
     let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
-    let Some((file, size)) = files.get_mut(&location) else {
+    let Some(Beside { file, size, left }) = files.get_mut(&location) else {
         return Ok(());
     };
     let length = length.unwrap_or(size.saturating_sub(offset));
@@ -91,6 +105,10 @@ fn fetch(
         );
         return Err(invalid(&place, what));
     }
+    *left = left.checked_sub(length).ok_or_else(|| {
+        let what = format!("tensors take more than twice the {size} bytes of `{location}`");
+        invalid(&place, what)
+    })?;
     let mut raw = vec![0; length as usize];
     let read = file
         .seek(SeekFrom::Start(offset))

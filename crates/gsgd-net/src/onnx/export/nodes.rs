@@ -55,7 +55,7 @@ impl Writer<'_> {
                 return Err(self.fail(node, why));
             }
             Op::Param(_) => return Err(self.fail(node, "it is written as a tensor")),
-            Op::MatMul { transposed } => self.matmul(node, &reads, *transposed),
+            Op::MatMul { .. } => self.matmul(node, &reads),
             Op::Conv { window: of, groups } => {
                 let mut attributes = window(of);
                 attributes.push(int("group", *groups as i64));
@@ -99,7 +99,10 @@ impl Writer<'_> {
                 reduction,
                 axes,
                 keep,
-            } => self.reduce(&reads, *reduction, axes, *keep),
+            } => {
+                let keep = int("keepdims", i64::from(*keep));
+                self.reduce(&reads, *reduction, axes, keep)
+            }
             Op::Add => match reads[..] {
                 [_] => self.emit("Identity", &reads, Vec::new()),
                 [_, _] => self.emit("Add", &reads, Vec::new()),
@@ -163,23 +166,36 @@ impl Writer<'_> {
                 groups,
                 centred,
                 epsilon,
-            } => match groups {
-                None => self.normalise(reads[0], axes, *centred, *epsilon)?,
-                Some(groups) => {
-                    // groups of channels with all that is behind them in one axis
-                    let mut shape = dims(&node.shape);
-                    if let Batch::At(axis) = self.batch[value.index()] {
-                        shape[axis] = -1;
-                    }
-                    let rest: i64 = dims(&node.shape)[1..].iter().product();
-                    let cut = [shape[0], *groups as i64, rest / *groups as i64];
-                    let cut = self.whole(&cut);
-                    let x = self.emit("Reshape", &[reads[0], &cut], Vec::new());
-                    let y = self.normalise(&x, &[2], *centred, *epsilon)?;
-                    let shape = self.whole(&shape);
-                    self.emit("Reshape", &[&y, &shape], Vec::new())
+            } => {
+                // with groups, they and all that is behind them are axes of their own
+                let rest: i64 = dims(&node.shape).iter().skip(1).product();
+                let mut shape = dims(&node.shape);
+                if let Batch::At(axis) = self.batch[value.index()] {
+                    shape[axis] = -1;
                 }
-            },
+                let (mut x, axes) = match groups {
+                    None => (reads[0].to_string(), &axes[..]),
+                    Some(groups) => {
+                        let cut = [shape[0], *groups as i64, rest / *groups as i64];
+                        let cut = self.whole(&cut);
+                        let x = self.emit("Reshape", &[reads[0], &cut], Vec::new());
+                        (x, &[2][..])
+                    }
+                };
+                if *centred {
+                    let keep = int("keepdims", 1);
+                    let mean = self.reduce(&[&x], Reduction::Mean, axes, keep);
+                    x = self.emit("Sub", &[&x, &mean], Vec::new());
+                }
+                let y = self.normalise(&x, axes, *epsilon)?;
+                match groups {
+                    None => y,
+                    Some(_) => {
+                        let shape = self.whole(&shape);
+                        self.emit("Reshape", &[&y, &shape], Vec::new())
+                    }
+                }
+            }
         })
     }
 
@@ -222,7 +238,8 @@ impl Writer<'_> {
         }
     }
 
-    fn matmul(&mut self, node: &Node, reads: &[&str], transposed: bool) -> String {
+    fn matmul(&mut self, node: &Node, reads: &[&str]) -> String {
+        let transposed = node.op == Op::MatMul { transposed: true };
         let ranks = [0, 1].map(|at| self.shape(node.reads[at]).len());
         if ranks == [2, 2] {
             let attributes = vec![int("transB", i64::from(transposed))];
@@ -286,9 +303,8 @@ impl Writer<'_> {
         reads: &[&str],
         reduction: Reduction,
         axes: &[usize],
-        keep: bool,
+        keep: AttributeProto,
     ) -> String {
-        let keep = int("keepdims", i64::from(keep));
         let op = match reduction {
             _ if axes.is_empty() => return self.emit("Identity", reads, Vec::new()),
             Reduction::Sum => {
@@ -335,24 +351,14 @@ impl Writer<'_> {
         })
     }
 
-    /// x divided by the root of the mean of its squares, after its mean is taken away if it is centred.
-    fn normalise(
-        &mut self,
-        x: &str,
-        axes: &[usize],
-        centred: bool,
-        epsilon: f64,
-    ) -> Result<String, OnnxError> {
-        let mut x = x.to_string();
-        if centred {
-            let mean = self.reduce(&[&x], Reduction::Mean, axes, true);
-            x = self.emit("Sub", &[&x, &mean], Vec::new());
-        }
-        let square = self.emit("Mul", &[&x, &x], Vec::new());
-        let variance = self.reduce(&[&square], Reduction::Mean, axes, true);
+    /// x divided by the root of the mean of its squares.
+    fn normalise(&mut self, x: &str, axes: &[usize], epsilon: f64) -> Result<String, OnnxError> {
+        let square = self.emit("Mul", &[x, x], Vec::new());
+        let keep = int("keepdims", 1);
+        let variance = self.reduce(&[&square], Reduction::Mean, axes, keep);
         let epsilon = self.single(epsilon)?;
         let sum = self.emit("Add", &[&variance, &epsilon], Vec::new());
         let root = self.emit("Sqrt", &[&sum], Vec::new());
-        Ok(self.emit("Div", &[&x, &root], Vec::new()))
+        Ok(self.emit("Div", &[x, &root], Vec::new()))
     }
 }

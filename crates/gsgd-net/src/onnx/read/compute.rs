@@ -25,46 +25,59 @@ impl Numbers {
     }
 }
 
-/// A function of numbers, by its name; whether the results are true and false.
-fn function(op: &str, whole: bool, like_c: bool) -> Option<(fn(&[f64]) -> f64, bool)> {
+/// 1 for true, 0 for false.
+fn truth(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}
+
+/// A function of numbers, by its name.
+fn function(op: &str) -> Option<fn(&[f64]) -> f64> {
     Some(match op {
-        "Add" | "Sum" => (|x| x.iter().sum(), false),
-        "Sub" => (|x| x[0] - x[1], false),
-        "Mul" => (|x| x.iter().product(), false),
-        "Div" if whole => (|x| (x[0] / x[1]).trunc(), false),
-        "Div" => (|x| x[0] / x[1], false),
-        "Mod" if like_c => (|x| x[0] % x[1], false),
-        "Mod" => (|x| x[0] - x[1] * (x[0] / x[1]).floor(), false),
-        "Pow" => (|x| x[0].powf(x[1]), false),
-        "Max" => (
-            |x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            false,
-        ),
-        "Min" => (|x| x.iter().copied().fold(f64::INFINITY, f64::min), false),
-        "Neg" => (|x| -x[0], false),
-        "Abs" => (|x| x[0].abs(), false),
-        "Floor" => (|x| x[0].floor(), false),
-        "Ceil" => (|x| x[0].ceil(), false),
-        "Round" => (|x| x[0].round_ties_even(), false),
-        "Sqrt" => (|x| x[0].sqrt(), false),
-        "Reciprocal" => (|x| 1.0 / x[0], false),
-        "Exp" => (|x| x[0].exp(), false),
-        "Log" => (|x| x[0].ln(), false),
-        "Sign" => (|x| if x[0] == 0.0 { 0.0 } else { x[0].signum() }, false),
-        "Not" => (|x| f64::from(u8::from(x[0] == 0.0)), true),
-        "Equal" => (|x| f64::from(u8::from(x[0] == x[1])), true),
-        "Less" => (|x| f64::from(u8::from(x[0] < x[1])), true),
-        "Greater" => (|x| f64::from(u8::from(x[0] > x[1])), true),
-        "LessOrEqual" => (|x| f64::from(u8::from(x[0] <= x[1])), true),
-        "GreaterOrEqual" => (|x| f64::from(u8::from(x[0] >= x[1])), true),
-        "And" => (|x| f64::from(u8::from(x[0] != 0.0 && x[1] != 0.0)), true),
-        "Or" => (|x| f64::from(u8::from(x[0] != 0.0 || x[1] != 0.0)), true),
-        "Xor" => (
-            |x| f64::from(u8::from((x[0] != 0.0) != (x[1] != 0.0))),
-            true,
-        ),
+        "Add" | "Sum" => |x| x.iter().sum(),
+        "Sub" => |x| x[0] - x[1],
+        "Mul" => |x| x.iter().product(),
+        "Div" => |x| x[0] / x[1],
+        "Mod" => |x| x[0] - x[1] * (x[0] / x[1]).floor(),
+        "Pow" => |x| x[0].powf(x[1]),
+        "Max" => |x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        "Min" => |x| x.iter().copied().fold(f64::INFINITY, f64::min),
+        "Neg" => |x| -x[0],
+        "Abs" => |x| x[0].abs(),
+        "Floor" => |x| x[0].floor(),
+        "Ceil" => |x| x[0].ceil(),
+        "Round" => |x| x[0].round_ties_even(),
+        "Sqrt" => |x| x[0].sqrt(),
+        "Reciprocal" => |x| 1.0 / x[0],
+        "Exp" => |x| x[0].exp(),
+        "Log" => |x| x[0].ln(),
+        "Sign" => |x| if x[0] == 0.0 { 0.0 } else { x[0].signum() },
+        "Not" => |x| truth(x[0] == 0.0),
+        "Equal" => |x| truth(x[0] == x[1]),
+        "Less" => |x| truth(x[0] < x[1]),
+        "Greater" => |x| truth(x[0] > x[1]),
+        "LessOrEqual" => |x| truth(x[0] <= x[1]),
+        "GreaterOrEqual" => |x| truth(x[0] >= x[1]),
+        "And" => |x| truth(x[0] != 0.0 && x[1] != 0.0),
+        "Or" => |x| truth(x[0] != 0.0 || x[1] != 0.0),
+        "Xor" => |x| truth((x[0] != 0.0) != (x[1] != 0.0)),
         _ => return None,
     })
+}
+
+/// Whether a function of numbers says true or false.
+fn is_question(op: &str) -> bool {
+    let questions = [
+        "Not",
+        "Equal",
+        "Less",
+        "Greater",
+        "LessOrEqual",
+        "GreaterOrEqual",
+        "And",
+        "Or",
+        "Xor",
+    ];
+    questions.contains(&op)
 }
 
 /// How many values a function of numbers reads.
@@ -173,12 +186,19 @@ impl<'m> Reader<'m> {
         let op = node.op();
         let varies = parts.iter().any(|part| part.varies);
         let whole = parts.first().is_some_and(|part| !part.is_float());
-        let like_c = node.int("fmod") == Some(1);
-        if let Some((f, is_truth)) = function(op, whole, like_c) {
+        let found: Option<fn(&[f64]) -> f64> = match op {
+            "Div" if whole => Some(|x| (x[0] / x[1]).trunc()),
+            "Mod" if node.int("fmod") == Some(1) => Some(|x| x[0] % x[1]),
+            _ => function(op),
+        };
+        if let Some(f) = found {
             if !arity(op).contains(&parts.len()) || (self.opset < 7 && node.int("axis").is_some()) {
                 return None;
             }
-            let number = if is_truth { BOOL } else { parts[0].number };
+            let number = match is_question(op) {
+                true => BOOL,
+                false => parts[0].number,
+            };
             let parts: Vec<&Numbers> = parts.iter().collect();
             let rounded = |x: &[f64]| match number {
                 FLOAT => f64::from(f(x) as f32),
@@ -265,10 +285,10 @@ impl<'m> Reader<'m> {
                 let [start, limit, step] = [0, 1, 2].map(|at| parts[at].single());
                 let (start, limit, step) = (start?, limit?, step?);
                 let count = ((limit - start) / step).ceil().max(0.0);
-                // NaN too
-                if !(count <= super::known::LARGEST as f64) {
-                    return None;
-                }
+                // not NaN either
+                (0.0..=super::known::LARGEST as f64)
+                    .contains(&count)
+                    .then_some(())?;
                 let count = count as usize;
                 let values = (0..count).map(|at| start + step * at as f64);
                 Numbers::new(x.number, &[count], values.collect())?

@@ -84,7 +84,7 @@ impl<'m> Reader<'m> {
                 _ => Op::Input { shape: vec![1] },
             };
             let value = self.graph.push(name, op, &[])?;
-            self.note_dependence(&[], true);
+            self.depends.push(true);
             let thing = match is_tensor {
                 true => Thing::Value(value),
                 false => Thing::Unknown(value),

@@ -4,7 +4,7 @@ use super::super::numbers::{is_float, is_whole};
 use super::super::proto::data_type;
 
 /// Elements of what is computed here at most, but for numbers that are the same everywhere.
-pub(super) const LARGEST: usize = 1 << 16;
+pub(super) const LARGEST: usize = 1 << 14;
 
 /// Elements of numbers that are the same everywhere at most.
 const LARGEST_FILLED: usize = 1 << 28;

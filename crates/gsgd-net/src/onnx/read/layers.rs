@@ -187,22 +187,32 @@ impl<'m> Reader<'m> {
             let order = vec![1, 0];
             a = self.push(node, Op::Transpose { order }, &[a])?;
         }
-        let op = Op::MatMul {
-            transposed: node.int("transB").unwrap_or(0) != 0,
-        };
+        let transposed = node.int("transB").unwrap_or(0) != 0;
+        let op = Op::MatMul { transposed };
         if self.shape(a).len() != 2 || self.shape(b).len() != 2 {
             return None;
         }
         let [alpha, beta] = ["alpha", "beta"].map(|name| node.float(name).unwrap_or(1.0));
         let bias = match beta == 0.0 {
             true => None,
-            false => self.bias(node)?,
+            false => {
+                let columns = self.shape(b)[usize::from(!transposed)];
+                // a row of numbers, one for every column
+                if let Some([1, size]) = self.read_shape(node, 2).as_deref()
+                    && *size == columns
+                    && !self.is_zero(node, 2)
+                {
+                    self.value_as(node, 2, &[columns])
+                } else {
+                    self.bias(node)?
+                }
+            }
         };
         if let Some(bias) = bias
             && (alpha, beta) == (1.0, 1.0)
             && let Ok(y) = self.graph.push(node.label(), op.clone(), &[a, b, bias])
         {
-            self.note_dependence(&[a, b, bias], false);
+            self.note_dependence(&[a, b, bias]);
             return Some(vec![Thing::Value(y)]);
         }
         let mut y = self.push(node, op, &[a, b])?;
@@ -225,17 +235,17 @@ impl<'m> Reader<'m> {
     }
 
     pub(super) fn matmul(&mut self, node: At<'m>) -> Made {
-        let (a, b) = (self.value(node, 0)?, self.value(node, 1)?);
+        let a = self.value(node, 0)?;
         let op = Op::MatMul { transposed: false };
-        let columns = self.shape(b).to_vec();
-        if let [size] = columns[..] {
-            let shape = vec![size, 1];
-            let b = self.push(node, Op::Reshape { shape }, &[b])?;
+        if let [size] = self.read_shape(node, 1)?[..] {
+            // a vector is a matrix of one column
+            let b = self.value_as(node, 1, &[size, 1])?;
             let y = self.push(node, op, &[a, b])?;
             let mut shape = self.shape(y).to_vec();
             shape.pop();
             return self.one(node, Op::Reshape { shape }, &[y]);
         }
+        let b = self.value(node, 1)?;
         self.one(node, op, &[a, b])
     }
 }

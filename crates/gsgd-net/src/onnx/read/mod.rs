@@ -203,6 +203,7 @@ impl<'m> Reader<'m> {
             true if node.op() == "Constant" => self.constant_node(node)?,
             true => match self.compute(node) {
                 Some(made) => Some(made),
+                None if self.reads_whole_numbers_alone(node) => None,
                 None => self.known(node),
             },
             false => None,
@@ -258,6 +259,16 @@ impl<'m> Reader<'m> {
         own && !self.functions.contains(&(domain, node.op()))
     }
 
+    /// Whether nothing that a node reads is a value or a tensor of floating point numbers: no class comes of it.
+    fn reads_whole_numbers_alone(&self, node: At<'m>) -> bool {
+        let mut things = (0..node.input.len()).filter_map(|at| self.thing(node, at));
+        things.all(|thing| match thing {
+            Thing::Numbers(numbers) => !numbers.is_float(),
+            Thing::Fixed(_) => true,
+            _ => false,
+        })
+    }
+
     /// The node as operations of the core.
     fn known(&mut self, node: At<'m>) -> Made {
         match node.proto.op() {
@@ -266,8 +277,9 @@ impl<'m> Reader<'m> {
             "Conv" => self.conv(node),
             "ConvTranspose" => self.conv_transpose(node),
             "BatchNormalization" => self.batch_norm(node),
-            "LayerNormalization" => self.layer_norm(node, true),
-            "RMSNormalization" | "SimplifiedLayerNormalization" => self.layer_norm(node, false),
+            "LayerNormalization" | "RMSNormalization" | "SimplifiedLayerNormalization" => {
+                self.layer_norm(node)
+            }
             "InstanceNormalization" => self.instance_norm(node),
             "GroupNormalization" => self.group_norm(node),
             "MaxPool" | "AveragePool" => self.pool(node),
@@ -293,7 +305,7 @@ impl<'m> Reader<'m> {
     fn push(&mut self, node: At, op: Op, reads: &[Value]) -> Option<Value> {
         let label = node.label();
         let value = self.graph.push(label, op, reads).ok()?;
-        self.note_dependence(reads, false);
+        self.note_dependence(reads);
         Some(value)
     }
 
@@ -303,9 +315,10 @@ impl<'m> Reader<'m> {
         Some(vec![Thing::Value(value)])
     }
 
-    fn note_dependence(&mut self, reads: &[Value], is_input: bool) {
+    /// Notes whether the value that was made last depends on inputs.
+    fn note_dependence(&mut self, reads: &[Value]) {
         let mut reads = reads.iter();
-        let depends = is_input || reads.any(|value| self.depends[value.index()]);
+        let depends = reads.any(|value| self.depends[value.index()]);
         self.depends.push(depends);
     }
 

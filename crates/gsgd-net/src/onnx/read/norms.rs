@@ -49,13 +49,13 @@ impl<'m> Reader<'m> {
         Some(y)
     }
 
-    pub(super) fn layer_norm(&mut self, node: At<'m>, centred: bool) -> Made {
+    pub(super) fn layer_norm(&mut self, node: At<'m>) -> Made {
         let x = self.value(node, 0)?;
         let rank = self.shape(x).len();
         let op = Op::Normalise {
             axes: (axis_of(node.int("axis").unwrap_or(-1), rank)?..rank).collect(),
             groups: None,
-            centred,
+            centred: node.op() == "LayerNormalization",
             epsilon: node.float("epsilon").unwrap_or(1e-5),
         };
         let y = self.push(node, op, &[x])?;

@@ -72,7 +72,7 @@ impl<'m> Reader<'m> {
                 None => {
                     let label = node.label();
                     let value = self.graph.push(label, op(vec![1]), &reads)?;
-                    self.note_dependence(&reads, false);
+                    self.note_dependence(&reads);
                     self.notes.push(format!(
                         "the shape of `{name}`, which {} `{label}` gives, is not known",
                         node.op()
@@ -206,13 +206,18 @@ impl<'m> Reader<'m> {
             ) => {
                 let shape = x()?;
                 let (axes, keep) = self.reduced_axes(node, shape.len())?;
-                Some(reduced(&shape, &axes, keep))
+                Some(match keep {
+                    true => ones(&shape, &axes),
+                    false => without(&shape, &axes),
+                })
             }
             ("ArgMax" | "ArgMin", 0) => {
                 let shape = x()?;
                 let axis = axis_of(node.int("axis").unwrap_or(0), shape.len())?;
-                let keep = node.int("keepdims").unwrap_or(1) != 0;
-                Some(reduced(&shape, &[axis], keep))
+                Some(match node.int("keepdims").unwrap_or(1) {
+                    0 => without(&shape, &[axis]),
+                    _ => ones(&shape, &[axis]),
+                })
             }
             ("TopK", 0 | 1) => {
                 let mut shape = x()?;
@@ -267,19 +272,14 @@ impl<'m> Reader<'m> {
                 let places = window.places(space).ok()?;
                 Some([&[shape[0], weight[0]], &places[..]].concat())
             }
-            ("MatMul" | "Gemm", 0) => None,
             _ => None,
         }
     }
 }
 
-fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
-    match keep {
-        false => without(shape, axes),
-        true => {
-            let sizes = shape.iter().enumerate();
-            let sizes = sizes.map(|(axis, &size)| if axes.contains(&axis) { 1 } else { size });
-            sizes.collect()
-        }
-    }
+/// A shape with ones in place of some axes.
+fn ones(shape: &[usize], axes: &[usize]) -> Vec<usize> {
+    let sizes = shape.iter().enumerate();
+    let sizes = sizes.map(|(axis, &size)| if axes.contains(&axis) { 1 } else { size });
+    sizes.collect()
 }

@@ -54,9 +54,13 @@ impl<'m> Reader<'m> {
             self.things.insert(name, thing);
         }
         for sparse in &self.file.sparse_initializer {
-            let shape = sparse.dims.iter().map(|&dim| usize::try_from(dim).ok());
             let name = sparse.values.as_ref().map(label).unwrap_or_default();
-            let shape = shape.collect::<Option<Vec<usize>>>().unwrap_or_default();
+            let whole = TensorProto {
+                name: Some(name.into()),
+                dims: sparse.dims.clone(),
+                ..Default::default()
+            };
+            let (shape, _) = numbers::shape(&whole)?;
             self.things.insert(name, Thing::Fixed(shape));
         }
         Ok(())
@@ -327,7 +331,7 @@ impl<'m> Reader<'m> {
     fn seen(&mut self, node: At, key: ParamKey, view: &View) -> Option<Value> {
         let name = self.roots[view.root].name.clone();
         let mut value = self.graph.push(name, Op::Param(key), &[]).ok()?;
-        self.note_dependence(&[], false);
+        self.note_dependence(&[]);
         let behind = view.steps.iter().skip(steps_before(view));
         for (op, _) in behind {
             value = self.push(node, op.clone(), &[value])?;

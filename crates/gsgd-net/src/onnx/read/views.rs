@@ -16,7 +16,17 @@ impl<'m> Reader<'m> {
                     Some(_) => self.whole(node, 1)?,
                     None => node.ints("shape")?.to_vec(),
                 };
-                reshaped(from, &wanted, node.int("allowzero") == Some(1))?
+                match node.int("allowzero") {
+                    Some(1) => reshaped(from, &wanted)?,
+                    _ => {
+                        // a zero is the size that is there
+                        let sizes = wanted.iter().enumerate().map(|(at, &size)| match size {
+                            0 => i64::try_from(*from.get(at)?).ok(),
+                            size => Some(size),
+                        });
+                        reshaped(from, &sizes.collect::<Option<Vec<i64>>>()?)?
+                    }
+                }
             }
             "Flatten" => {
                 let axis = node.int("axis").unwrap_or(1);
@@ -220,12 +230,11 @@ impl<'m> Reader<'m> {
 }
 
 /// The shape that numbers of a reshaping make of another.
-fn reshaped(from: &[usize], wanted: &[i64], zeros_count: bool) -> Option<Vec<usize>> {
+fn reshaped(from: &[usize], wanted: &[i64]) -> Option<Vec<usize>> {
     let mut shape = Vec::new();
     let mut open = None;
     for (at, &size) in wanted.iter().enumerate() {
         shape.push(match size {
-            0 if !zeros_count => *from.get(at)?,
             -1 if open.is_none() => {
                 open = Some(at);
                 1

@@ -2,10 +2,16 @@
 //!
 //! Names and numbers of the fields are those of `onnx.proto`; enumerations are kept as their numbers.
 
-use prost::bytes::Bytes;
-use prost::{Message, Oneof};
+mod devices;
+mod types;
 
-/// Numbers of [`AttributeProto::type`](AttributeProto::r#type).
+use prost::Message;
+use prost::bytes::Bytes;
+
+pub use devices::*;
+pub use types::*;
+
+/// Numbers of the types of attributes.
 pub mod attribute_type {
     /// [`f`](super::AttributeProto::f).
     pub const FLOAT: i32 = 1;
@@ -165,81 +171,6 @@ pub struct NodeProto {
     /// How it is spread over devices.
     #[prost(message, repeated, tag = "10")]
     pub device_configurations: Vec<NodeDeviceConfigurationProto>,
-}
-
-/// A number and a list of numbers.
-#[derive(Clone, PartialEq, Message)]
-pub struct IntIntListEntryProto {
-    /// The number.
-    #[prost(int64, optional, tag = "1")]
-    pub key: Option<i64>,
-    /// The list.
-    #[prost(int64, repeated, packed = "false", tag = "2")]
-    pub value: Vec<i64>,
-}
-
-/// How a node is spread over devices.
-#[derive(Clone, PartialEq, Message)]
-pub struct NodeDeviceConfigurationProto {
-    /// Name of the configuration.
-    #[prost(string, optional, tag = "1")]
-    pub configuration_id: Option<String>,
-    /// How its values are.
-    #[prost(message, repeated, tag = "2")]
-    pub sharding_spec: Vec<ShardingSpecProto>,
-    /// Its stage.
-    #[prost(int32, optional, tag = "3")]
-    pub pipeline_stage: Option<i32>,
-}
-
-/// How a value is spread over devices.
-#[derive(Clone, PartialEq, Message)]
-pub struct ShardingSpecProto {
-    /// Its name.
-    #[prost(string, optional, tag = "1")]
-    pub tensor_name: Option<String>,
-    /// Over which.
-    #[prost(int64, repeated, packed = "false", tag = "2")]
-    pub device: Vec<i64>,
-    /// Groups of devices.
-    #[prost(message, repeated, tag = "3")]
-    pub index_to_device_group_map: Vec<IntIntListEntryProto>,
-    /// Along which axes.
-    #[prost(message, repeated, tag = "4")]
-    pub sharded_dim: Vec<ShardedDimProto>,
-}
-
-/// An axis that is spread over devices.
-#[derive(Clone, PartialEq, Message)]
-pub struct ShardedDimProto {
-    /// Which.
-    #[prost(int64, optional, tag = "1")]
-    pub axis: Option<i64>,
-    /// How.
-    #[prost(message, repeated, tag = "2")]
-    pub simple_sharding: Vec<SimpleShardedDimProto>,
-}
-
-/// A part of an axis that is spread over devices.
-#[derive(Clone, PartialEq, Message)]
-pub struct SimpleShardedDimProto {
-    /// Its size.
-    #[prost(oneof = "SimpleShardedDim", tags = "1, 2")]
-    pub dim: Option<SimpleShardedDim>,
-    /// Into how many parts.
-    #[prost(int64, optional, tag = "3")]
-    pub num_shards: Option<i64>,
-}
-
-/// A size, or its name.
-#[derive(Clone, PartialEq, Oneof)]
-pub enum SimpleShardedDim {
-    /// The size.
-    #[prost(int64, tag = "1")]
-    DimValue(i64),
-    /// Its name.
-    #[prost(string, tag = "2")]
-    DimParam(String),
 }
 
 /// How a model is trained.
@@ -444,119 +375,6 @@ pub struct SparseTensorProto {
     /// Its shape.
     #[prost(int64, repeated, packed = "false", tag = "3")]
     pub dims: Vec<i64>,
-}
-
-/// A shape.
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorShapeProto {
-    /// Its sizes.
-    #[prost(message, repeated, tag = "1")]
-    pub dim: Vec<Dimension>,
-}
-
-/// A size.
-#[derive(Clone, PartialEq, Message)]
-pub struct Dimension {
-    /// What it is, if that is known.
-    #[prost(oneof = "DimensionValue", tags = "1, 2")]
-    pub value: Option<DimensionValue>,
-    /// What it means.
-    #[prost(string, optional, tag = "3")]
-    pub denotation: Option<String>,
-}
-
-/// A size, or its name.
-#[derive(Clone, PartialEq, Oneof)]
-pub enum DimensionValue {
-    /// The size.
-    #[prost(int64, tag = "1")]
-    DimValue(i64),
-    /// Its name.
-    #[prost(string, tag = "2")]
-    DimParam(String),
-}
-
-/// A type.
-#[derive(Clone, PartialEq, Message)]
-pub struct TypeProto {
-    /// What of.
-    #[prost(oneof = "TypeValue", tags = "1, 4, 5, 9, 8, 7")]
-    pub value: Option<TypeValue>,
-    /// What it means.
-    #[prost(string, optional, tag = "6")]
-    pub denotation: Option<String>,
-}
-
-/// Kinds of types.
-#[derive(Clone, PartialEq, Oneof)]
-pub enum TypeValue {
-    /// A tensor.
-    #[prost(message, tag = "1")]
-    TensorType(TensorType),
-    /// A list.
-    #[prost(message, tag = "4")]
-    SequenceType(Box<SequenceType>),
-    /// A table.
-    #[prost(message, tag = "5")]
-    MapType(Box<MapType>),
-    /// Something that may be left out.
-    #[prost(message, tag = "9")]
-    OptionalType(Box<OptionalType>),
-    /// A tensor of which most is zero.
-    #[prost(message, tag = "8")]
-    SparseTensorType(TensorType),
-    /// A type of somebody's own.
-    #[prost(message, tag = "7")]
-    OpaqueType(OpaqueType),
-}
-
-/// A tensor's type.
-#[derive(Clone, PartialEq, Message)]
-pub struct TensorType {
-    /// The type of its numbers.
-    #[prost(int32, optional, tag = "1")]
-    pub elem_type: Option<i32>,
-    /// Its shape.
-    #[prost(message, optional, tag = "2")]
-    pub shape: Option<TensorShapeProto>,
-}
-
-/// A list's type.
-#[derive(Clone, PartialEq, Message)]
-pub struct SequenceType {
-    /// What of.
-    #[prost(message, optional, boxed, tag = "1")]
-    pub elem_type: Option<Box<TypeProto>>,
-}
-
-/// A table's type.
-#[derive(Clone, PartialEq, Message)]
-pub struct MapType {
-    /// The type of its keys.
-    #[prost(int32, optional, tag = "1")]
-    pub key_type: Option<i32>,
-    /// That of its values.
-    #[prost(message, optional, boxed, tag = "2")]
-    pub value_type: Option<Box<TypeProto>>,
-}
-
-/// The type of something that may be left out.
-#[derive(Clone, PartialEq, Message)]
-pub struct OptionalType {
-    /// What of.
-    #[prost(message, optional, boxed, tag = "1")]
-    pub elem_type: Option<Box<TypeProto>>,
-}
-
-/// A type of somebody's own.
-#[derive(Clone, PartialEq, Message)]
-pub struct OpaqueType {
-    /// Whose.
-    #[prost(string, optional, tag = "1")]
-    pub domain: Option<String>,
-    /// Its name.
-    #[prost(string, optional, tag = "2")]
-    pub name: Option<String>,
 }
 
 /// A version of a set of operations.
