@@ -172,11 +172,7 @@ impl<M: LearnerModel> Strategy<M> {
     }
 
     /// A learner for this strategy, for those who call [`SupervisedTraining::launch`] themselves. It takes one at a time.
-    pub fn learner<M: LearnerModel>(
-        &self,
-        model: M,
-        lr: impl Into<ModuleLrScheduler>,
-    ) -> Learner<M> {
+    pub fn learner(&self, model: M, lr: impl Into<ModuleLrScheduler>) -> Learner<M> {
         self.loaded.take();
         Learner::new(model, carrier::optimizer(self.loaded.clone()), lr)
     }
@@ -200,7 +196,7 @@ impl<M: LearnerModel> Strategy<M> {
     }
 
     /// The devices to train on, at least one, with autodiff.
-    fn devices_for<M: LearnerModel>(&self, model: &M) -> Vec<Device> {
+    fn devices_for(&self, model: &M) -> Vec<Device> {
         let devices = match self.devices.is_empty() {
             true => model.devices().into_iter().take(1).collect(),
             false => self.devices.clone(),
@@ -322,7 +318,7 @@ impl<M: LearnerModel> SupervisedLearningStrategy<M> for Strategy<M> {
 
 /// What stays from epoch to epoch, besides the model.
 struct Run<'a, M: LearnerModel> {
-    strategy: &'a Strategy,
+    strategy: &'a Strategy<M>,
     /// Has the schedule. Model and optimiser are put there for checkpoints.
     learner: Learner<M>,
     optimiser: Optimiser,
