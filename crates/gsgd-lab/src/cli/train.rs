@@ -11,7 +11,7 @@ use super::folder::{Earlier, FINAL, INIT, RunFolder, Watch, WatchFlags};
 use super::metrics::METRICS;
 use crate::compare::Results;
 use crate::folders::{FolderKind, remove, remove_temporary};
-use crate::models::{self, Model};
+use crate::models;
 use crate::report::{self, Format};
 use crate::text::{print, say};
 use crate::train::{
@@ -103,14 +103,16 @@ impl Train {
         let data = settings.open_data().context("--data")?;
         self.watch.tell(&data.notes);
         let prepared = prepare(&settings, &data)?;
-        let model = start(&settings, &prepared.config, &device)?;
+        let model = start(&settings, &prepared.design, &device)?;
         let state = begin(&settings, model)?;
         let name = format!("runs/{}-{}", settings.optimizer.as_str(), settings.seed);
         let out = self.out.clone().unwrap_or_else(|| name.into());
         let folder = RunFolder::fresh(out, Earlier::by(self.force))?;
         write_config(&folder, &settings)?;
         if self.save_init {
-            models::save(&state.model, &prepared.config, &folder.path().join(INIT))?;
+            prepared
+                .design
+                .save(&state.model, &folder.path().join(INIT))?;
         }
         let origin = Origin::new(&settings, &data)?;
         let total = steps(&settings, prepared.splits.train.len());
@@ -135,10 +137,8 @@ impl Resume {
         let prepared = prepare(&settings, &data)?;
         let origin = Origin::new(&settings, &data)?;
         // every weight is in the checkpoint: the start's file is not looked for
-        let like = Model::he(&prepared.config, settings.seed, &Device::flex().autodiff());
-        let like = settings.freeze.apply(like);
         let (model, stepper, progress) =
-            checkpoint::newest(from.path(), &settings, &origin, &like)?;
+            checkpoint::newest(from.path(), &settings, &origin, &prepared.design)?;
         let examples = prepared.splits.train.len();
         let all = steps(&settings, examples);
         ensure!(
@@ -221,7 +221,7 @@ fn train(
     mut watch: Watch,
 ) -> Result<()> {
     let out = folder.path();
-    let (splits, config) = (&prepared.splits, &prepared.config);
+    let (splits, design) = (&prepared.splits, &prepared.design);
     let total = steps(settings, splits.train.len());
     let device = Device::flex().autodiff();
     let (state, stop) = run(settings, splits, state, &device, &mut watch)?;
@@ -249,7 +249,7 @@ fn train(
             std::process::exit(130);
         }
         Stop::Diverged(reason) => {
-            models::save(&state.model, config, &end)?;
+            design.save(&state.model, &end)?;
             ending(Outcome::Diverged, Some(reason.clone()))?;
             bail!(
                 "diverged after {} steps: {reason}\nthe weights before that step are in {}; try a lower --lr",
@@ -258,12 +258,12 @@ fn train(
             )
         }
         Stop::Early => {
-            models::save(&state.model, config, &end)?;
+            design.save(&state.model, &end)?;
             ending(Outcome::Early, None)?;
             say("stopped early: the validation loss no longer falls");
         }
         Stop::Done => {
-            models::save(&state.model, config, &end)?;
+            design.save(&state.model, &end)?;
             ending(Outcome::Done, None)?;
         }
     }

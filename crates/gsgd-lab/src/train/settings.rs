@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use burn::tensor::Device;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use gsgd::{BatchNormTreatment, Coordinates, ScaleGraphConfig, Skeleton, SkipTreatment};
@@ -14,7 +13,7 @@ use serde::Serialize;
 
 use super::{Freeze, OptimizerName, Schedule, seed};
 use crate::data::{self, Augment, DataError, Dataset, ImageShape, Normalise};
-use crate::models::{Arch, Model, ModelConfig};
+use crate::models::{Arch, Architecture, Design};
 
 /// The choice of skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -335,19 +334,19 @@ impl Settings {
         })
     }
 
-    /// The network's layers, for images of a data set.
-    pub fn model_config(&self, data: &Dataset) -> ModelConfig {
-        self.model_config_of(self.arch.clone(), data.shape, data.classes)
-    }
-
-    fn model_config_of(&self, arch: Arch, shape: ImageShape, classes: usize) -> ModelConfig {
-        ModelConfig {
+    /// The network, for images of this shape.
+    ///
+    /// # Errors
+    /// Its layers do not fit them.
+    pub fn design(&self, shape: ImageShape, classes: usize) -> Result<Design> {
+        let norm = matches!(self.arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off;
+        Design::try_from(&Architecture {
+            arch: self.arch.clone(),
             bias: self.bias,
-            norm: matches!(arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off,
-            arch,
+            norm,
             shape,
             classes,
-        }
+        })
     }
 
     /// Refuses settings that do not go together, whatever the images are.
@@ -359,9 +358,9 @@ impl Settings {
             self.early_stop.is_none() || self.validation > 0,
             "--early-stop looks at the validation loss: hold images back with --validation N"
         );
-        let narrow = self.model_config_of(self.arch.narrow(), ImageShape::grey(1, 1), 1);
-        let device = Device::flex().autodiff();
-        self.freeze.check(&Model::he(&narrow, 0, &device))
+        // names are the same for all images
+        let design = self.design(ImageShape::grey(1, 1), 1)?;
+        self.freeze.check(&design.parameters())
     }
 
     /// The settings with every default filled in and paths that hold from any working directory, as they are written to
