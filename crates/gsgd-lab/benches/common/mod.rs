@@ -8,7 +8,7 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::Parser;
 use gsgd_lab::data::ImageShape;
-use gsgd_lab::models::{Arch, Architecture, Design, Net};
+use gsgd_lab::models::{Arch, Architecture, Design, Net, NetworkName};
 use gsgd_lab::train::{Settings, Stepper};
 
 #[global_allocator]
@@ -37,7 +37,10 @@ impl Run {
         }
         let flags = format!("bench --arch={arch} --optimizer={flags}");
         let settings = Flags::parse_from(flags.split_whitespace()).settings;
-        let shape = match &settings.arch {
+        let NetworkName::Known(arch) = settings.arch.clone() else {
+            panic!("{} has no full name", settings.arch);
+        };
+        let shape = match &arch {
             Arch::Mlp(widths) => ImageShape::grey(1, widths[0]),
             Arch::Conv(_) => ImageShape {
                 channels: 3,
@@ -46,7 +49,7 @@ impl Run {
             },
         };
         let of = Architecture {
-            arch: settings.arch.clone(),
+            arch,
             bias: false,
             norm: true,
             shape,

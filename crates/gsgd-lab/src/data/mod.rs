@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 pub use embedded::{fashion_mnist_7x7, pack};
 pub use fingerprint::Fingerprint;
+pub use gsgd_net::image::ImageShape;
 pub use idx::read_folder;
 pub use inputs::{Augment, Inputs};
-pub use gsgd_net::image::ImageShape;
 
 /// What is wrong with a data set.
 #[derive(Debug, thiserror::Error)]

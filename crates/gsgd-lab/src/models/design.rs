@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use gsgd::ScaleGraphConfig;
 use gsgd::core::graph::Graph;
 use gsgd::skeleton::{self, SkeletonTree};
+use gsgd_net::image::ImageShape;
 use gsgd_net::known::{architecture_of, network_of};
+use gsgd_net::layout;
 use gsgd_net::tensors::Tensors;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,6 +32,9 @@ pub struct Design {
     /// The entry of metadata in its files: key and text.
     about: (&'static str, String),
 }
+
+/// The entry of metadata with the layers of a network that a TOML file describes.
+pub const LAYERS: &str = "layers";
 
 impl TryFrom<&Architecture> for Design {
     type Error = anyhow::Error;
@@ -54,6 +59,53 @@ fn described(of: &Architecture) -> String {
 }
 
 impl Design {
+    /// Of a graph that a TOML file can describe.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn of_graph(name: impl Into<String>, graph: Graph) -> Result<Self> {
+        Ok(Self {
+            name: name.into(),
+            about: (LAYERS, layout::write(&graph)?),
+            graph,
+        })
+    }
+
+    /// Of a TOML file, for images of this shape.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no such description, or is one for other inputs.
+    pub fn of_file(path: &Path, images: ImageShape) -> Result<Self> {
+        let inside = || format!("in {}", path.display());
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let ImageShape {
+            channels,
+            height,
+            width,
+        } = images;
+        let whole = [channels, height, width];
+        let graph = layout::parse_alone(&text, Some(&whole)).with_context(inside)?;
+        let design = Self::of_graph(path.display().to_string(), graph).with_context(inside)?;
+        let plan = design.plan().with_context(inside)?;
+        let (input, flat) = (plan.input(), [images.features()]);
+        let fits = input == whole || input == flat || channels == 1 && *input == whole[1..];
+        ensure!(
+            fits,
+            "{} has `input` {input:?}, the images are {images}: give {whole:?} or {flat:?}, or leave it out",
+            path.display()
+        );
+        Ok(design)
+    }
+
+    /// The text of a TOML file that describes the network, where its name does not.
+    pub fn layers(&self) -> Option<&str> {
+        match &self.about {
+            (LAYERS, text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Its operations for one example.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -80,7 +132,11 @@ impl Design {
     /// An operation cannot be trained.
     pub fn he(&self, seed: u64, device: &Device) -> Result<Net> {
         let mut he = He::new(&self.graph, seed);
-        Net::new(&self.graph, |place, kept| Ok(he.values(place, kept)), device)
+        Net::new(
+            &self.graph,
+            |place, kept| Ok(he.values(place, kept)),
+            device,
+        )
     }
 
     /// The network with starting weights that depend on the seed alone; the skeleton is that of its scale graph.

@@ -2,7 +2,7 @@
 //!
 //! - [`Net`]: the network of any graph as a module; `plan`, `batch`: its steps, found once; `operations`, `value`: how they
 //!   are carried out; `weights`: its tensors;
-//! - `design`: what a network is, by its name or a file; `init`: its starting weights; `file`: checkpoints;
+//! - `name`: networks as they are asked for; `design`: what a network is; `init`: its starting weights; `file`: checkpoints;
 //! - `earlier`: names of parameters in the checkpoints of earlier versions.
 
 mod batch;
@@ -10,6 +10,7 @@ mod design;
 mod earlier;
 mod file;
 mod init;
+mod name;
 mod net;
 mod operations;
 mod plan;
@@ -26,6 +27,10 @@ pub use file::{
     FilePart, NETWORK, TEMPORARY, fill, move_into_place, save, save_text, tensors, write_whole,
 };
 pub use init::Init;
+pub use name::NetworkName;
 pub use net::Net;
 pub use plan::{Form, Kept, Plan, statistics};
 pub use weights::Weight;
+
+#[cfg(test)]
+mod tests;

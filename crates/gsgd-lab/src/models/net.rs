@@ -202,7 +202,10 @@ impl Module for Net {
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.each(|weight| weight.fork(device), |training| training.fork(device))
+        self.each(
+            |weight| weight.fork(device),
+            |training| training.fork(device),
+        )
     }
 
     fn to_device(self, device: &Device) -> Self {

@@ -83,11 +83,19 @@ pub(super) fn apply(op: &Op, reads: Vec<Value>, shape: &[usize]) -> Value {
             let Some(groups) = groups else {
                 return normalise(x, axes, *centred, *epsilon);
             };
-            let split = [shape[0], *groups, shape[1..].iter().product::<usize>() / groups];
+            let split = [
+                shape[0],
+                *groups,
+                shape[1..].iter().product::<usize>() / groups,
+            ];
             normalise(x.reshape(&split), &[2], *centred, *epsilon).reshape(shape)
         }
         Op::Identity => next(),
-        Op::Input { .. } | Op::Param(_) | Op::Constant { .. } | Op::BatchNorm { .. } | Op::Opaque { .. } => {
+        Op::Input { .. }
+        | Op::Param(_)
+        | Op::Constant { .. }
+        | Op::BatchNorm { .. }
+        | Op::Opaque { .. } => {
             unreachable!("the plan has no step for `{}`", op.name())
         }
     }

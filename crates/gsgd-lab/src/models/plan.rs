@@ -124,6 +124,11 @@ impl Plan {
         &self.kept
     }
 
+    /// The shape of an example.
+    pub fn input(&self) -> &[usize] {
+        &self.input_shape[1..]
+    }
+
     /// Numbers of an example.
     pub fn features(&self) -> usize {
         self.input_shape.iter().product()
@@ -157,11 +162,17 @@ impl<'a> Planner<'a> {
     fn new(graph: &'a Graph) -> Self {
         let nodes = graph.nodes();
         let mut live = vec![false; nodes.len()];
-        graph.outputs().iter().for_each(|value| live[value.index()] = true);
+        graph
+            .outputs()
+            .iter()
+            .for_each(|value| live[value.index()] = true);
         // what a live value reads comes before it
         for at in (0..nodes.len()).rev() {
             if live[at] {
-                nodes[at].reads.iter().for_each(|value| live[value.index()] = true);
+                nodes[at]
+                    .reads
+                    .iter()
+                    .for_each(|value| live[value.index()] = true);
             }
         }
         let params = graph.params().iter().enumerate();
@@ -206,6 +217,11 @@ impl<'a> Planner<'a> {
                 "the network's {what} has shape {shape:?}; the first axis is the batch, of 1"
             );
         }
+        let shape = &self.node(output).shape;
+        ensure!(
+            shape.len() >= 2 && shape[2..].iter().all(|&size| size == 1),
+            "the network's output has shape {shape:?}; [1, CLASSES] is trained: flatten what comes before the last layer"
+        );
         Ok((input, output))
     }
 
@@ -243,7 +259,10 @@ impl<'a> Planner<'a> {
         let (mut layers, mut others) = (vec![false; count], vec![false; count]);
         for (_, node) in self.all() {
             let turns = matches!(node.op, Op::MatMul { transposed: true });
-            let weight = self.linear(node).filter(|_| turns).map(|(weight, _)| weight);
+            let weight = self
+                .linear(node)
+                .filter(|_| turns)
+                .map(|(weight, _)| weight);
             for (at, &value) in node.reads.iter().enumerate() {
                 if let Some(place) = self.place(value) {
                     match at == 1 && weight == Some(place) {
@@ -253,7 +272,11 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        layers.iter().zip(&others).map(|(layer, other)| *layer && !other).collect()
+        layers
+            .iter()
+            .zip(&others)
+            .map(|(layer, other)| *layer && !other)
+            .collect()
     }
 
     fn kept(&self) -> Result<Vec<Kept>> {

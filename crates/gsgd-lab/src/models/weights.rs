@@ -64,7 +64,8 @@ impl Weight {
             shape: [usize; D],
             device: &Device,
         ) -> Param<Tensor<D>> {
-            let param = Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device));
+            let param =
+                Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device));
             match kept.trains {
                 true => param,
                 false => param.set_require_grad(false),

@@ -243,7 +243,10 @@ fn state(
     settings: &Settings,
     design: &Design,
 ) -> Result<(Net, Stepper, Progress)> {
-    let optimizer = SafeTensors::deserialize(&data)?.tensor(OPTIMIZER)?.data().to_vec();
+    let optimizer = SafeTensors::deserialize(&data)?
+        .tensor(OPTIMIZER)?
+        .data()
+        .to_vec();
     let ids = about.ids.iter();
     let ids = ids.map(|(name, id)| Ok((name.clone(), id.parse()?)));
     let ids: HashMap<String, u64> = ids.collect::<Result<_>>()?;
@@ -266,7 +269,7 @@ mod tests {
         let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
         let data = Dataset::open(&settings.data).unwrap();
         let origin = Origin::new(&settings, &data).unwrap();
-        let design = settings.design(data.shape, data.classes).unwrap();
+        let design = settings.design(&data).unwrap();
         let model = design.he(0, &Device::flex().autodiff()).unwrap();
         let state = begin(&settings, model).unwrap();
         let progress = Progress {

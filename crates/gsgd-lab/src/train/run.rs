@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::batches::{self, Batch, Varied};
 use super::{Best, InitName, Progress, Settings, Stepper};
 use crate::data::{Dataset, Inputs};
-use crate::models::{Arch, Design, Init, Net};
+use crate::models::{Arch, Design, Init, Net, NetworkName};
 
 /// The images of a run.
 pub struct Splits {
@@ -135,10 +135,22 @@ pub trait Watcher {
 /// # Errors
 /// Network and data do not fit.
 pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
-    check_fit(&settings.arch, data)?;
+    if let NetworkName::Known(arch) = settings.arch.for_images(data) {
+        check_fit(&arch, data)?;
+    }
+    let design = settings.design(data).context("--arch")?;
+    let outputs = design.plan().context("--arch")?.outputs();
+    ensure!(
+        outputs >= data.classes,
+        "--arch {} has {outputs} outputs, {} has {} classes",
+        settings.arch,
+        data.name,
+        data.classes
+    );
+    settings.freeze.check(&design.parameters())?;
     Ok(Prepared {
         splits: splits(settings, data)?,
-        design: settings.design(data.shape, data.classes)?,
+        design,
     })
 }
 
@@ -210,13 +222,6 @@ fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
                 widths[0],
                 data.name,
                 data.shape.features()
-            );
-            let outputs = widths[widths.len() - 1];
-            ensure!(
-                outputs >= data.classes,
-                "--arch {arch} has {outputs} outputs, {} has {} classes",
-                data.name,
-                data.classes
             );
         }
     }

@@ -12,8 +12,8 @@ use gsgd::{BatchNormTreatment, Coordinates, ScaleGraphConfig, Skeleton, SkipTrea
 use serde::Serialize;
 
 use super::{Freeze, OptimizerName, Schedule, seed};
-use crate::data::{self, Augment, DataError, Dataset, ImageShape, Normalise};
-use crate::models::{Arch, Architecture, Design};
+use crate::data::{self, Augment, DataError, Dataset, Normalise};
+use crate::models::{Arch, Architecture, Design, NetworkName};
 
 /// The choice of skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -198,9 +198,10 @@ pub struct Settings {
     /// How training images are varied
     #[arg(long, value_enum, default_value = "none")]
     pub augment: Augment,
-    /// The network: mlp:INPUT-HIDDEN-...-OUTPUT, plain:N, resnet:N (N = 6n + 2), plain34, resnet34
-    #[arg(long, default_value = "mlp:49-64-64-10")]
-    pub arch: Arch,
+    /// The network: mlp:HIDDEN-HIDDEN-..., or with the widths of input and output mlp:INPUT-HIDDEN-...-OUTPUT; plain:N, resnet:N
+    /// (N = 6n + 2), plain34, resnet34; or a TOML file that lists its layers
+    #[arg(long, default_value = "mlp:49-64-64-10", value_name = "ARCH|FILE.toml")]
+    pub arch: NetworkName,
     /// The optimiser
     #[arg(long, value_enum, default_value = "g-sgd")]
     pub optimizer: OptimizerName,
@@ -334,19 +335,32 @@ impl Settings {
         })
     }
 
-    /// The network, for images of this shape.
+    /// The network, for these images.
     ///
     /// # Errors
     /// Its layers do not fit them.
-    pub fn design(&self, shape: ImageShape, classes: usize) -> Result<Design> {
-        let norm = matches!(self.arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off;
+    pub fn design(&self, data: &Dataset) -> Result<Design> {
+        let arch = match self.arch.for_images(data) {
+            NetworkName::Known(arch) => arch,
+            NetworkName::File(path) => return Design::of_file(&path, data.shape),
+            NetworkName::Hidden(width) => bail!("mlp:{width} has no full name"),
+        };
+        let norm = matches!(arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off;
         Design::try_from(&Architecture {
-            arch: self.arch.clone(),
+            arch,
             bias: self.bias,
             norm,
-            shape,
-            classes,
+            shape: data.shape,
+            classes: data.classes,
         })
+    }
+
+    /// The settings with the network's full name for these images.
+    pub fn for_images(&self, data: &Dataset) -> Self {
+        Self {
+            arch: self.arch.for_images(data),
+            ..self.clone()
+        }
     }
 
     /// Refuses settings that do not go together, whatever the images are.
@@ -358,9 +372,7 @@ impl Settings {
             self.early_stop.is_none() || self.validation > 0,
             "--early-stop looks at the validation loss: hold images back with --validation N"
         );
-        // names are the same for all images
-        let design = self.design(ImageShape::grey(1, 1), 1)?;
-        self.freeze.check(&design.parameters())
+        Ok(())
     }
 
     /// The settings with every default filled in and paths that hold from any working directory, as they are written to
@@ -368,6 +380,7 @@ impl Settings {
     pub fn resolved(&self) -> Self {
         Self {
             data: data::located(&self.data),
+            arch: self.arch.located(),
             init: self.init.located(),
             coordinates: Some(self.coordinates()),
             lr: Some(self.lr()),

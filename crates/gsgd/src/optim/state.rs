@@ -211,12 +211,13 @@ impl State {
 
     /// With the names that parameters have now.
     fn renamed(mut self, name_now: impl Fn(&str) -> String) -> Self {
-        let parameters = self.parameters.split("; ").map(|parameter| {
-            match parameter.split_once(' ') {
-                Some((name, shape)) => format!("{} {shape}", name_now(name)),
-                None => parameter.to_string(),
-            }
-        });
+        let parameters =
+            self.parameters
+                .split("; ")
+                .map(|parameter| match parameter.split_once(' ') {
+                    Some((name, shape)) => format!("{} {shape}", name_now(name)),
+                    None => parameter.to_string(),
+                });
         self.parameters = parameters.collect::<Vec<_>>().join("; ");
         if let Some(record) = &mut self.inner {
             let ids = std::mem::take(&mut record.ids).into_iter();
