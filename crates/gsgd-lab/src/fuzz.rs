@@ -12,7 +12,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::data;
-use crate::network::{NetworkFile, Tensors};
+use gsgd_net::file::{Hints, NetworkFile};
+use gsgd_net::onnx::OnnxFile;
+use gsgd_net::tensors::Tensors;
 
 /// Allocating more ends the tests.
 #[global_allocator]
@@ -143,7 +145,11 @@ fn safetensors() {
 #[test]
 fn onnx() {
     fuzz("onnx", &seeds("onnx"), |bytes| {
-        open(Tensors::of_onnx(bytes.to_vec()))
+        if let Ok(file) = OnnxFile::from_bytes(bytes.to_vec(), ".")
+            && let Ok(network) = NetworkFile::from_onnx(file, &Hints::default())
+        {
+            let _ = network.scale_graph();
+        }
     });
 }
 
@@ -153,13 +159,13 @@ fn pytorch() {
     let path = folder.path().join("mutated.pt");
     fuzz("pytorch", &seeds("pt"), |bytes| {
         std::fs::write(&path, bytes).unwrap();
-        open(Tensors::open(&path));
+        open(Tensors::open(&path, None));
     });
 }
 
 #[test]
 fn toml() {
-    let tensors = Tensors::open(&file("residual.safetensors")).unwrap();
+    let tensors = Tensors::open(&file("residual.safetensors"), None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mutated.toml");
     let seeds = ["cnn.toml", "residual.toml"].map(|name| std::fs::read(file(name)).unwrap());

@@ -22,7 +22,11 @@ pub fn of_arch(arch: &Arch, images: Option<ImageShape>, tensors: &Tensors) -> Re
         Some(_) => (0..widths.len() - 1)
             .map(|at| format!("layers.{at}"))
             .collect(),
-        None => in_order(dense_layers(tensors)?, tensors)?.0,
+        None => {
+            let (layers, _) = dense_layers(tensors)?;
+            ensure!(!layers.is_empty(), "there are no tensors of dense layers");
+            in_order(layers, tensors)?.0
+        }
     };
     let found = all_widths(&layers, tensors)?;
     ensure!(
@@ -107,10 +111,14 @@ fn dense(layers: &[String], tensors: &Tensors) -> Result<Graph> {
 /// They do not, or in several orders.
 pub fn by_names(tensors: &Tensors) -> Result<(Graph, String)> {
     let unknown = "no metadata say which network it is; give it with --arch";
-    let layers = match dense_layers(tensors) {
-        Ok(layers) => layers,
-        Err(error) => bail!("{error}, and {unknown}"),
-    };
+    let (layers, other) = dense_layers(tensors)?;
+    if let Some(other) = other {
+        bail!("`{other}` is no tensor of a dense layer, and {unknown}");
+    }
+    ensure!(
+        !layers.is_empty(),
+        "there are no tensors of dense layers, and {unknown}"
+    );
     let fitting = |error: anyhow::Error| {
         error.context(format!("as dense layers one after the other; {unknown}"))
     };
@@ -244,9 +252,9 @@ fn orders(layers: &[String], tensors: &Tensors) -> Result<Vec<Vec<String>>> {
     Ok(found)
 }
 
-/// The prefixes of dense layers of a file that holds nothing else.
-fn dense_layers(tensors: &Tensors) -> Result<Vec<String>> {
-    let mut layers = Vec::new();
+/// The prefixes of a file's dense layers, and a tensor that belongs to none, if there is one.
+fn dense_layers(tensors: &Tensors) -> Result<(Vec<String>, Option<&str>)> {
+    let (mut layers, mut other) = (Vec::new(), None);
     for name in tensors.names() {
         if let Some(layer) = name.strip_suffix(".bias")
             && tensors.shape(&format!("{layer}.weight")).is_some()
@@ -255,11 +263,10 @@ fn dense_layers(tensors: &Tensors) -> Result<Vec<String>> {
         }
         match name.strip_suffix(".weight") {
             Some(layer) if tensors.known(name)?.len() == 2 => layers.push(layer.to_string()),
-            _ => bail!("`{name}` is no tensor of a dense layer"),
+            _ => other = other.or(Some(name)),
         }
     }
-    ensure!(!layers.is_empty(), "there are no tensors of dense layers");
-    Ok(layers)
+    Ok((layers, other))
 }
 
 /// Text and numbers of a name, so that `fc10` comes after `fc9`.

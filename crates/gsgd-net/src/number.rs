@@ -41,6 +41,16 @@ impl Number {
         (8.0 * self.epsilon()).max(1e-3)
     }
 
+    /// Bytes of a number; 0 of those that are not read here.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Other => 0,
+        }
+    }
+
     /// The values of these bytes, little-endian; none where they are no floating point numbers.
     pub fn read(self, bytes: &[u8]) -> Option<Vec<f64>> {
         fn all<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {

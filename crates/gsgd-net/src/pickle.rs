@@ -17,6 +17,10 @@ pub struct Stored {
     pub name: String,
     /// Another tensor that it shares memory with.
     pub shares: Option<String>,
+    /// Which of the file's pieces of memory it lies in.
+    pub storage: String,
+    /// Its first number there; none where its numbers do not lie there one after the other.
+    pub start: Option<u64>,
 }
 
 /// Keys of a checkpoint under which a state dict lies.
@@ -26,11 +30,11 @@ const LARGEST: u64 = 100 << 20;
 /// Dictionaries within dictionaries at most.
 const DEEPEST: usize = 64;
 
-/// The tensors of a file of `torch.save` in its order.
+/// The tensors of a file of `torch.save` in its order: those under a key, or where state dicts usually lie.
 ///
 /// # Errors
 /// The file is none, or made in a way that is not followed here.
-pub fn stored(file: &[u8]) -> Result<Vec<Stored>> {
+pub fn stored(file: &[u8], key: Option<&str>) -> Result<Vec<Stored>> {
     let mut machine = Machine::default();
     let root = if file.starts_with(b"PK\x03\x04") {
         machine.run(&mut pickle_in_zip(file)?.as_slice())?
@@ -42,7 +46,10 @@ pub fn stored(file: &[u8]) -> Result<Vec<Stored>> {
         }
         machine.run(&mut rest)?
     };
-    let (root, above) = machine.state_dict(root);
+    let (root, above) = match key {
+        Some(key) => machine.under(root, key)?,
+        None => machine.state_dict(root),
+    };
     let mut walk = Walk {
         left: 16 * machine.objects.len(),
         found: Vec::new(),
@@ -56,10 +63,15 @@ pub fn stored(file: &[u8]) -> Result<Vec<Stored>> {
         }
     }
     let shares = shares(&last);
-    let stored = order.into_iter().map(|name| Stored {
-        path: format!("{above}{name}"),
-        shares: shares.get(&name).cloned(),
-        name,
+    let stored = order.into_iter().map(|name| {
+        let view = &last[&name];
+        Stored {
+            path: format!("{above}{name}"),
+            shares: shares.get(&name).cloned(),
+            storage: view.storage.clone(),
+            start: view.in_turn.then_some(view.start),
+            name,
+        }
     });
     Ok(stored.collect())
 }
@@ -116,6 +128,8 @@ struct View {
     end: u64,
     /// Whether one number in memory is several of the tensor's.
     folded: bool,
+    /// Whether its numbers lie one after the other.
+    in_turn: bool,
 }
 
 /// A walk through dictionaries.
@@ -463,11 +477,18 @@ impl Machine {
             (_, true) => (0, u64::MAX),
             _ => (offset, offset.saturating_add(reach)),
         };
+        let mut step = 1u64;
+        let in_turn = size.iter().zip(&stride).rev().all(|(&size, &stride)| {
+            let fits = size <= 1 || stride == step;
+            step = step.saturating_mul(size);
+            fits
+        });
         Ok(View {
             storage: key.clone(),
             start,
             end,
             folded: count > reach,
+            in_turn: in_turn && !whole,
         })
     }
 
@@ -551,6 +572,34 @@ impl Machine {
             }
         }
         (root, above)
+    }
+
+    /// The dictionary under a key, or under keys with dots between them.
+    fn under(&self, mut root: Place, key: &str) -> Result<(Place, String)> {
+        for part in key.split('.') {
+            root = match self.get(root, part) {
+                Some(inner) if matches!(self.objects[inner], Object::Dict(_)) => inner,
+                _ => bail!(
+                    "there is no dictionary under `{key}`; the file has {}",
+                    self.keys(root).join(", ")
+                ),
+            };
+        }
+        Ok((root, format!("{key}.")))
+    }
+
+    /// The keys of a dictionary under which there are others.
+    fn keys(&self, place: Place) -> Vec<String> {
+        let Object::Dict(pairs) = &self.objects[place] else {
+            return Vec::new();
+        };
+        let inner = pairs.iter().filter_map(|&(key, value)| {
+            match (&self.objects[key], &self.objects[value]) {
+                (Object::Text(key), Object::Dict(_)) => Some(format!("`{key}`")),
+                _ => None,
+            }
+        });
+        inner.collect()
     }
 
     /// The tensors within an object, in its order.

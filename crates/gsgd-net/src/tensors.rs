@@ -4,7 +4,7 @@
 //! when it is read.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::number::{Entry, Number, place};
 use crate::pickle::{self, Stored};
+use crate::pytorch::Source;
 
 /// A file with its tensors.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Tensors {
     prefix: String,
     /// What is known of a PyTorch file that its tensors came from.
     origin: Origin,
+    /// That file.
+    source: Option<Source>,
 }
 
 /// What a PyTorch file tells beside its tensors, in a metadata entry of the safetensors file that it becomes.
@@ -46,34 +49,75 @@ const WRAPPERS: [&str; 5] = [
 ];
 
 impl Tensors {
-    /// Reads a safetensors or a PyTorch file.
+    /// Reads a safetensors file, one in shards by its index (`.safetensors.index.json`), or a PyTorch file, of which `key`
+    /// says where in it the state dict lies.
     ///
     /// # Errors
-    /// It cannot be read, or is neither.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// It cannot be read, or is none of these.
+    pub fn open(path: &Path, key: Option<&str>) -> Result<Self> {
         let inside = || format!("cannot read {}", path.display());
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         let pytorch = || {
             let reader = PytorchReader::new(path)
                 .with_context(|| format!("{} is no PyTorch file", path.display()))?;
-            let stored = std::fs::read(path)
-                .map_err(anyhow::Error::from)
-                .and_then(|bytes| pickle::stored(&bytes))
-                .context(
-                    "the order of its tensors, and which of them share memory, cannot be told: load it in PyTorch and save \
-                     the model's state_dict() again",
-                );
-            Self::of_pytorch(&reader, &stored.with_context(inside)?).with_context(inside)
+            let bytes = std::fs::read(path).with_context(inside)?;
+            let stored = pickle::stored(&bytes, key).context(
+                "the order of its tensors, and which of them share memory, cannot be told: load it in PyTorch and save the \
+                 model's state_dict() again",
+            );
+            let stored = stored.with_context(inside)?;
+            let mut tensors = Self::of_pytorch(&reader, &stored).with_context(inside)?;
+            tensors.source = Some(Source::new(path, &bytes, stored));
+            Ok(tensors)
         };
         if let "pt" | "pth" | "bin" | "ckpt" = extension {
             return pytorch();
+        }
+        if extension == "json" {
+            return Self::from_shards(path).with_context(inside);
         }
         let bytes = std::fs::read(path).with_context(inside)?;
         if bytes.starts_with(b"PK\x03\x04") {
             return pytorch();
         }
+        if let Some(key) = key {
+            bail!("--key {key}: {} is no PyTorch file", path.display());
+        }
         Self::of_safetensors(bytes)
             .with_context(|| format!("{} is no safetensors file", path.display()))
+    }
+
+    /// One file of the shards that an index names, all in its folder.
+    fn from_shards(index: &Path) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = std::fs::read_to_string(index)?;
+        let Index { weight_map } =
+            serde_json::from_str(&text).context("it is no index of safetensors files")?;
+        let names: BTreeSet<&String> = weight_map.values().collect();
+        ensure!(!names.is_empty(), "it names no files");
+        let folder = index.parent().unwrap_or(Path::new(""));
+        let mut shards = Vec::new();
+        for name in names {
+            let plain = Path::new(name)
+                .file_name()
+                .is_some_and(|file| file == name.as_str());
+            ensure!(plain, "`{name}` is no file in the folder of the index");
+            let bytes = std::fs::read(folder.join(name));
+            shards.push((
+                name,
+                bytes.with_context(|| format!("cannot read `{name}`"))?,
+            ));
+        }
+        let files = shards.iter().map(|(name, bytes)| {
+            SafeTensors::deserialize(bytes)
+                .with_context(|| format!("`{name}` is no safetensors file"))
+        });
+        let files = files.collect::<Result<Vec<_>>>()?;
+        let views = files.iter().flat_map(|file| file.tensors());
+        Self::of_safetensors(safetensors::serialize(views, None)?)
     }
 
     /// From the bytes of a safetensors file.
@@ -107,6 +151,7 @@ impl Tensors {
         Ok(Self {
             prefix: wrapper(&entries),
             origin: origin.unwrap_or_default(),
+            source: None,
             entries,
             bytes,
         })
@@ -146,6 +191,26 @@ impl Tensors {
         header.metadata().as_ref()?.get(key).cloned()
     }
 
+    /// Whether the tensors came from a PyTorch file that can be written again.
+    pub fn is_pytorch(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The PyTorch file that the tensors came from, with the present values and all else as it was.
+    ///
+    /// # Errors
+    /// They came from none, or from one that is not written: the old format, tensors that are views of others, a file that
+    /// has changed since.
+    pub fn as_pytorch(&self) -> Result<Vec<u8>> {
+        let source = self.source.as_ref();
+        let source = source.context("its tensors are not those of one PyTorch file")?;
+        source.with(|name| {
+            let entry = self.entries.get(name)?;
+            let bytes = &self.bytes[entry.place.clone()];
+            Some((entry.shape.iter().product(), bytes))
+        })
+    }
+
     /// The names of all tensors of floating point numbers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let floats = self
@@ -169,6 +234,11 @@ impl Tensors {
     /// The name in the file of a tensor, which may be given without what all names begin with.
     pub fn full_name<'a>(&'a self, name: &'a str) -> &'a str {
         self.find(name).map_or(name, |(full, _)| full)
+    }
+
+    /// A full name without what all names begin with.
+    pub fn short_name<'a>(&self, full: &'a str) -> &'a str {
+        full.strip_prefix(&self.prefix).unwrap_or(full)
     }
 
     fn find(&self, name: &str) -> Option<(&str, &Entry)> {

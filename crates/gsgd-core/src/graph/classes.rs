@@ -6,30 +6,24 @@
 use std::collections::HashMap;
 
 use super::ids::Ids;
-use super::params::{Role, View, roles, views};
-use super::{Activation, Graph, Node, Op, Pooling, Reduction, Value};
+use super::op::{Activation, Op, Pooling, Reduction};
+use super::operations::{Graph, Node, Value};
+use super::params::{Role, roles, views};
+use super::walk::{Elements, Walk};
 use crate::error::GraphError;
-use crate::scales::{
-    BatchNormParams, Channels, ParamKey, ScaleGraph, ScaleGraphBuilder, ScaleGraphConfig,
-};
+use crate::scales::{ScaleGraph, ScaleGraphBuilder, ScaleGraphConfig};
 
-/// A value: channels, and which of them each element belongs to.
-#[derive(Debug, Clone)]
-struct Elements {
-    of: Channels,
-    ids: Ids,
+impl Graph {
+    /// The scaling classes. Operations that lead to no output have none.
+    ///
+    /// # Errors
+    /// There is no output.
+    pub fn scales(&self, config: ScaleGraphConfig) -> Result<ScaleGraph, GraphError> {
+        scales(self, config)
+    }
 }
 
-struct Walk<'g> {
-    graph: &'g Graph,
-    views: Vec<Option<View>>,
-    roles: HashMap<ParamKey, Role>,
-    builder: ScaleGraphBuilder,
-    values: Vec<Option<Elements>>,
-}
-
-/// The scaling classes of a graph. Operations that lead to no output have none.
-pub(super) fn scales(graph: &Graph, config: ScaleGraphConfig) -> Result<ScaleGraph, GraphError> {
+fn scales(graph: &Graph, config: ScaleGraphConfig) -> Result<ScaleGraph, GraphError> {
     if graph.outputs.is_empty() {
         return Err(GraphError::NoOutput);
     }
@@ -91,70 +85,6 @@ fn live(graph: &Graph) -> Vec<bool> {
 }
 
 impl Walk<'_> {
-    /// A value that is there, or a parameter as one; the axes along which `beside` changes say which of the parameter's are
-    /// channels.
-    fn value(&mut self, value: Value, beside: Option<&Ids>) -> Elements {
-        if let Some(elements) = &self.values[value.0] {
-            return elements.clone();
-        }
-        let shape = &self.graph.nodes[value.0].shape;
-        let elements = match self.views[value.0].clone() {
-            Some(view) => self.param(&view, shape, beside),
-            None => self.constant(shape),
-        };
-        self.values[value.0] = Some(elements.clone());
-        elements
-    }
-
-    fn param(&mut self, view: &View, shape: &[usize], beside: Option<&Ids>) -> Elements {
-        let is_bias = match self.roles.get(&view.key) {
-            Some(Role::Value { is_bias }) => *is_bias,
-            _ => return self.constant(shape),
-        };
-        let Some(param) = self.graph.tensor(view.key) else {
-            return self.constant(shape);
-        };
-        let longer = |axis: &usize| param.shape[*axis] > 1;
-        let mut longer = (0..param.shape.len()).filter(longer);
-        let first = longer.next();
-        let last = longer.next_back().or(first).unwrap_or(0);
-        let first = first.unwrap_or(0);
-        // as the value beside it has its channels, and on the last axis where that does not say
-        let changes = |axis: usize| {
-            let beside = beside.map(|ids| (ids.varying(), ids.shape().len()));
-            beside.is_some_and(|(varying, rank)| {
-                let mut axes = view.axes.iter().enumerate();
-                axes.any(|(at, &of)| {
-                    of == Some(axis) && varying.contains(&(at + rank - shape.len().min(rank)))
-                })
-            })
-        };
-        let axis = match changes(first) && !changes(last) {
-            true => first,
-            false => last,
-        };
-        let of = self.builder.param(view.key, &param.shape, axis, is_bias);
-        let seen = view.axes.iter().position(|&of| of == Some(axis));
-        let ids = match seen {
-            Some(at) => Ids::along(shape, at),
-            None => Ids::constant(shape, 0),
-        };
-        Elements { of, ids }
-    }
-
-    /// Numbers that no scaling changes.
-    fn constant(&mut self, shape: &[usize]) -> Elements {
-        Elements {
-            of: self.builder.behind(&[], 1),
-            ids: Ids::constant(shape, 0),
-        }
-    }
-
-    fn role(&self, value: Value) -> Option<(ParamKey, &Role)> {
-        let key = self.views[value.0].as_ref()?.key;
-        Some((key, self.roles.get(&key)?))
-    }
-
     fn node(&mut self, node: &Node) -> Elements {
         let shape = &node.shape;
         match &node.op {
@@ -262,29 +192,6 @@ impl Walk<'_> {
         }
     }
 
-    /// Grounds values: a function that is not positively homogeneous reads them.
-    fn grounded(&mut self, reads: &[Elements], why: &str) {
-        for value in reads {
-            let used = value.ids.distinct();
-            if !self.builder.is_ground(value.of, used) {
-                let whole = self.whole(value);
-                self.builder.ground(whole, why);
-            }
-        }
-    }
-
-    /// What such a function makes of them.
-    fn behind_ground(&mut self, reads: &[Elements], shape: &[usize]) -> Elements {
-        let reads: Vec<Channels> = reads.iter().map(|value| self.whole(value)).collect();
-        let axis = shape.len().min(2).saturating_sub(1);
-        let (width, ids) = match shape.is_empty() {
-            true => (1, Ids::constant(shape, 0)),
-            false => (shape[axis], Ids::along(shape, axis)),
-        };
-        let of = self.builder.behind(&reads, width);
-        Elements { of, ids }
-    }
-
     fn view(&mut self, node: &Node, view: impl Fn(&Ids) -> Ids) -> Elements {
         let x = self.value(node.reads[0], None);
         Elements {
@@ -335,276 +242,6 @@ impl Walk<'_> {
         }
     }
 
-    /// The value with the channels along these axes made one.
-    fn mixed(&mut self, x: Elements, axes: &[usize]) -> Elements {
-        let varying = x.ids.varying();
-        if !axes.iter().any(|axis| varying.contains(axis)) {
-            return x;
-        }
-        let shape = x.ids.shape();
-        let kept: Vec<usize> = varying
-            .into_iter()
-            .filter(|axis| !axes.contains(axis))
-            .collect();
-        // the kept axes in front, as one
-        let mut order = kept.clone();
-        order.extend((0..shape.len()).filter(|axis| !kept.contains(axis)));
-        let front: usize = kept.iter().map(|&axis| shape[axis]).product();
-        let behind = shape.iter().product::<usize>() / front;
-        let lines = x.ids.permute(&order).reshape(&[front, behind]).lines(0);
-        let mut numbers: HashMap<Vec<u32>, u32> = HashMap::new();
-        let mut sums: Vec<Vec<u32>> = Vec::new();
-        let list: Vec<usize> = lines
-            .into_iter()
-            .map(|line| {
-                *numbers.entry(line).or_insert_with_key(|line| {
-                    sums.push(line.clone());
-                    sums.len() as u32 - 1
-                }) as usize
-            })
-            .collect();
-        let of = self.sum(x.of, sums);
-        let sizes: Vec<usize> = kept.iter().map(|&axis| shape[axis]).collect();
-        // [kept ..], then axes of size 1 where the others are
-        let ids = Ids::along(&[numbers.len()], 0).select(0, &list);
-        let ids = ids.reshape(&sizes);
-        let mut ones = vec![1; shape.len()];
-        kept.iter().for_each(|&axis| ones[axis] = shape[axis]);
-        let ids = ids.reshape(&ones).expand(shape);
-        Elements { of, ids }
-    }
-
-    /// Sums of channels of one value; the value itself where there is nothing to add.
-    fn sum(&mut self, of: Channels, sums: Vec<Vec<u32>>) -> Channels {
-        let whole = sums.len() == self.builder.width(of);
-        let same = sums.iter().enumerate().all(|(at, sum)| *sum == [at as u32]);
-        if whole && same {
-            return of;
-        }
-        if sums.iter().any(|sum| sum.len() > 1) {
-            self.builder.inexact("a mean over channels");
-        }
-        let sums = sums.into_iter();
-        let sums = sums.map(|sum| sum.into_iter().map(|channel| (of, channel)).collect());
-        self.builder.sum(sums)
-    }
-
-    /// The channels along an axis, those at one place made one.
-    fn line(&mut self, x: &Elements, axis: usize) -> Channels {
-        let lines = x.ids.lines(axis);
-        self.sum(x.of, lines)
-    }
-
-    /// The channels of all elements, in their order, each once.
-    fn whole(&mut self, x: &Elements) -> Channels {
-        let mut seen = std::collections::HashSet::new();
-        let all = x.ids.listed(&x.ids.varying());
-        let channels = all.into_iter().filter(|&channel| seen.insert(channel));
-        let channels = channels.map(|channel| vec![channel]).collect();
-        self.sum(x.of, channels)
-    }
-
-    fn layer(&mut self, node: &Node) -> Elements {
-        let (x, w) = (node.reads[0], node.reads[1]);
-        let weight = |walk: &Self, value| match walk.role(value) {
-            Some((key, Role::Weight(form))) => Some((key, *form)),
-            _ => None,
-        };
-        let shape = &node.shape;
-        let (found, input, axis_of) = match (weight(self, w), weight(self, x)) {
-            (Some(found), _) => (Some(found), x, [1, 1]),
-            (None, Some(found)) => (Some(found), w, [2, 2]),
-            (None, None) => (None, x, [1, 1]),
-        };
-        let Some((key, form)) = found else {
-            return self.held_layer(node);
-        };
-        let rank = |value: Value| self.graph.nodes[value.0].shape.len();
-        // of matrices, channels are on the last axis, or, behind a weight, on the one before
-        let [from, to] = match node.op {
-            Op::MatMul { transposed } => {
-                let from = match (axis_of, transposed) {
-                    ([2, _], true) => 1,
-                    ([1, _], _) => 1,
-                    _ => 2,
-                };
-                let to = if axis_of[1] == 2 { 2 } else { 1 };
-                [rank(input).saturating_sub(from), shape.len() - to]
-            }
-            _ => [1, 1],
-        };
-        let input = self.value(input, None);
-        let channels = self.line(&input, from);
-        let bias = node.reads.get(2).copied();
-        let own = bias.and_then(|bias| match self.role(bias) {
-            Some((key, Role::OfLayer)) if axis_of == [1, 1] => Some(key),
-            _ => None,
-        });
-        let weight = self.graph.tensor(key).map(|param| param.shape.clone());
-        let weight = weight.unwrap_or_default();
-        let of = self.builder.layer(channels, key, &weight, form, own);
-        let y = Elements {
-            of,
-            ids: Ids::along(shape, to),
-        };
-        match bias {
-            Some(bias) if own.is_none() => {
-                let bias = self.value_of_layer(bias, &y);
-                self.sums(&[y, bias], shape)
-            }
-            _ => y,
-        }
-    }
-
-    /// A product in which no weight can change: what it sums over is one class, which goes through where the other side is
-    /// ground.
-    fn held_layer(&mut self, node: &Node) -> Elements {
-        let shape = &node.shape;
-        let (a, b) = (
-            self.value(node.reads[0], None),
-            self.value(node.reads[1], None),
-        );
-        self.builder.inexact("a product without weights");
-        let [a, b] = self.one_ground([a, b], node.op.name());
-        let from_a = !self.builder.is_ground(a.of, a.ids.distinct());
-        let y = match &node.op {
-            Op::MatMul { transposed } => {
-                let rank = |x: &Elements| x.ids.shape().len();
-                let (x, inner, outer, to) = match (from_a, transposed) {
-                    (true, _) => (&a, rank(&a) - 1, rank(&a).checked_sub(2), 2),
-                    (false, false) => (&b, rank(&b) - 2, Some(rank(&b) - 1), 1),
-                    (false, true) => (&b, rank(&b) - 1, Some(rank(&b) - 2), 1),
-                };
-                let mixed = self.mixed(x.clone(), &[inner]);
-                // [.., outer] to its place, repeated along the other
-                let mut ids = mixed.ids.slice(inner, 0, 1, 1);
-                if to == 1 && *transposed {
-                    let mut order: Vec<usize> = (0..ids.shape().len()).collect();
-                    order.swap(inner, outer.unwrap_or(inner));
-                    ids = ids.permute(&order);
-                }
-                if outer.is_none() {
-                    // a vector before a matrix
-                    ids = ids.reshape(&vec![1; shape.len()]);
-                }
-                let rank = ids.shape().len();
-                if rank > shape.len() {
-                    ids =
-                        ids.reshape(&[&ids.shape()[..rank - 2], &[ids.shape()[rank - 1]]].concat());
-                }
-                Elements {
-                    ids: ids.expand(shape),
-                    ..mixed
-                }
-            }
-            Op::Conv { groups, .. } | Op::ConvTranspose { groups, .. } => {
-                let x = if from_a { &a } else { &b };
-                if !from_a && !self.builder.is_ground(x.of, x.ids.distinct()) {
-                    // a kernel that is computed
-                    self.grounded(&[b.clone()], node.op.name());
-                    self.behind_ground(&[a, b], shape)
-                } else {
-                    let lines = a.ids.lines(1);
-                    let of_group = lines.len() / groups;
-                    let groups = lines.chunks(of_group).map(|lines| {
-                        let mut all = lines.concat();
-                        all.sort_unstable();
-                        all.dedup();
-                        all
-                    });
-                    let groups: Vec<Vec<u32>> = groups.collect();
-                    let count = groups.len();
-                    let of = self.sum(a.of, groups);
-                    let places: Vec<usize> = (0..shape[1])
-                        .map(|channel| channel / (shape[1] / count))
-                        .collect();
-                    let line = Ids::along(&[1, count], 1).select(1, &places);
-                    let mut ones = vec![1; shape.len()];
-                    ones[1] = shape[1];
-                    Elements {
-                        of,
-                        ids: line.reshape(&ones).expand(shape),
-                    }
-                }
-            }
-            _ => self.behind_ground(&[a, b], shape),
-        };
-        match node.reads.get(2) {
-            Some(&bias) => {
-                let bias = self.value_of_layer(bias, &y);
-                self.sums(&[y, bias], shape)
-            }
-            None => y,
-        }
-    }
-
-    /// The bias of a layer as a value of its own, along the layer's channels.
-    fn value_of_layer(&mut self, bias: Value, y: &Elements) -> Elements {
-        let key = match self.role(bias) {
-            Some((key, Role::OfLayer)) => key,
-            _ => return self.value(bias, None),
-        };
-        let shape = self.graph.nodes[bias.0].shape.clone();
-        let whole = self.graph.tensor(key).map(|param| param.shape.clone());
-        let whole = whole.unwrap_or_default();
-        let axis = whole.iter().rposition(|&size| size > 1).unwrap_or(0);
-        let of = self.builder.param(key, &whole, axis, true);
-        let channels = shape.iter().product();
-        let ids = Ids::along(&[channels], 0);
-        let rank = y.ids.shape().len();
-        let is_matrix = y.ids.shape().last() == Some(&channels) && shape.len() == rank;
-        let mut ones = vec![1; rank];
-        let axis = if is_matrix || rank < 3 { rank - 1 } else { 1 };
-        // behind a product of matrices the last axis, behind a convolution the channels
-        let axis = match y.ids.shape()[axis] == channels {
-            true => axis,
-            false => rank - 1,
-        };
-        ones[axis] = channels;
-        Elements {
-            of,
-            ids: ids.reshape(&ones),
-        }
-    }
-
-    fn batch_norm(&mut self, node: &Node) -> Elements {
-        let x = self.value(node.reads[0], None);
-        let shape = &node.shape;
-        let axis = shape.len().min(2).saturating_sub(1);
-        let mut keys = [ParamKey(0); 4];
-        for (key, &value) in keys.iter_mut().zip(&node.reads[1..]) {
-            match self.role(value) {
-                Some((found, Role::OfLayer)) => *key = found,
-                _ => {
-                    let why = "batch norm with a tensor that stays";
-                    self.grounded(std::slice::from_ref(&x), why);
-                    for &other in &node.reads[1..] {
-                        if let Some((key, Role::OfLayer)) = self.role(other) {
-                            let why = "its batch norm has a tensor that stays".into();
-                            self.builder.leave(key, why);
-                        }
-                    }
-                    return self.behind_ground(&[x], shape);
-                }
-            }
-        }
-        let [gamma, beta, mean, variance] = keys;
-        let channels = self.line(&x, axis);
-        let of = self.builder.batch_norm(
-            channels,
-            BatchNormParams {
-                gamma,
-                beta,
-                mean,
-                variance,
-            },
-        );
-        Elements {
-            of,
-            ids: Ids::along(shape, axis),
-        }
-    }
-
     fn add(&mut self, node: &Node) -> Elements {
         let is_param = |value: &&Value| self.views[value.0].is_some();
         let (params, others): (Vec<&Value>, Vec<&Value>) =
@@ -628,84 +265,6 @@ impl Walk<'_> {
             self.builder.hold(y.of);
         }
         y
-    }
-
-    /// The sum of values, repeated to one shape.
-    fn sums(&mut self, values: &[Elements], shape: &[usize]) -> Elements {
-        let parts: Vec<Ids> = values.iter().map(|value| value.ids.expand(shape)).collect();
-        let (ids, combinations) = Ids::combined(&parts);
-        let sums = combinations.into_iter().map(|channels| {
-            let summands = values.iter().zip(channels);
-            summands
-                .map(|(value, channel)| (value.of, channel))
-                .collect()
-        });
-        let of = self.builder.sum(sums);
-        Elements { of, ids }
-    }
-
-    fn product(&mut self, node: &Node) -> Elements {
-        let shape = &node.shape;
-        let is_param = |value: Value| self.views[value.0].is_some();
-        let [a, b] = [node.reads[0], node.reads[1]];
-        let (x, factor) = match (is_param(a), is_param(b)) {
-            (true, false) => (b, a),
-            _ => (a, b),
-        };
-        let x = self.value(x, None);
-        let gain = match self.role(factor) {
-            Some((key, Role::Value { .. })) => Some(key),
-            _ => None,
-        };
-        if let Some(key) = gain {
-            // a gain behind a value of the ground is a row of edges; elsewhere it stays, and the value's classes go through
-            if self.builder.is_ground(x.of, x.ids.distinct()) {
-                let beside = x.ids.expand(shape);
-                let gain = self.value(factor, Some(&beside));
-                return Elements {
-                    ids: gain.ids.expand(shape),
-                    ..gain
-                };
-            }
-            let why = "values are multiplied by it without being summed".to_string();
-            self.roles.insert(key, Role::Held(why));
-        }
-        let factor = self.value(factor, None);
-        if x.of == factor.of {
-            self.grounded(std::slice::from_ref(&x), "a product with itself");
-        }
-        self.builder.inexact("mul");
-        let [x, factor] = self.one_ground([x, factor], "mul");
-        let x = match self.builder.is_ground(x.of, x.ids.distinct()) {
-            true => factor,
-            false => x,
-        };
-        Elements {
-            ids: x.ids.expand(shape),
-            ..x
-        }
-    }
-
-    /// Grounds the one of two factors with fewer classes, unless one is ground.
-    fn one_ground(&mut self, factors: [Elements; 2], why: &str) -> [Elements; 2] {
-        let mut cost = [0; 2];
-        for (cost, x) in cost.iter_mut().zip(&factors) {
-            let mut classes: Vec<u32> = x
-                .ids
-                .distinct()
-                .into_iter()
-                .map(|channel| self.builder.class(x.of, channel))
-                .filter(|&class| class != 0)
-                .collect();
-            classes.sort_unstable();
-            classes.dedup();
-            *cost = classes.len();
-        }
-        if cost[0] > 0 && cost[1] > 0 {
-            let cheaper = usize::from(cost[1] <= cost[0]);
-            self.grounded(std::slice::from_ref(&factors[cheaper]), why);
-        }
-        factors
     }
 
     fn concat(&mut self, node: &Node, axis: usize) -> Elements {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{Graph, Op, Param};
+use super::op::Op;
+use super::operations::{Graph, Param};
 use crate::scales::{ParamKey, WeightForm};
 
 /// What a parameter is to the only operation that reads it.

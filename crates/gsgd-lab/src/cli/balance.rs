@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use gsgd::Rejected;
-use gsgd::rescale::{Balance as Until, Norm, balance};
+use gsgd_core::rescale::{Balance as Until, Norm};
 
 use super::rewrite::Files;
 use crate::text::{print, say};
@@ -51,10 +50,9 @@ impl Balance {
             tolerance: self.tolerance,
             max_sweeps: self.sweeps,
         };
-        let (out, found, outputs) = self.files.rewrite(|model, scales| {
-            let balanced = balance(model, scales, until);
-            let (model, found) = balanced.map_err(|Rejected { error, .. }| error)?;
-            Ok((model, (found.scaling.clone(), found)))
+        let (out, found, outputs) = self.files.rewrite(|network, scales| {
+            let found = network.balance(scales, until)?;
+            Ok((found.scaling.clone(), found))
         })?;
         print(&format!(
             "{}: balanced in {} sweeps to {:.1e}, {outputs}",

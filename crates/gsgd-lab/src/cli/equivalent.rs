@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use gsgd::rescale::{Equivalence, equivalent};
+use gsgd_core::Network;
+use gsgd_core::rescale::{Equivalence, equivalent};
+use gsgd_core::scales::ScaleGraph;
+use gsgd_net::file::NetworkFile;
 use serde::Serialize;
 
-use super::network::{ArchFlag, remark};
+use super::network::{HintFlags, remark};
 use super::stages::Stages;
-use crate::network::NetworkFile;
 use crate::text::{print, printable};
 
 #[derive(Debug, Args)]
@@ -24,7 +26,7 @@ pub struct Equivalent {
     /// Another of the same layers, in a file of any kind
     b: PathBuf,
     #[command(flatten)]
-    arch: ArchFlag,
+    hints: HintFlags,
     /// How far a weight may be off, relative to its unit's incoming weights; >= 0 [default: 1e-4, of f16 4e-3, of bf16 3e-2]
     #[arg(long)]
     tolerance: Option<f64>,
@@ -44,6 +46,25 @@ struct Answer {
     factors: Option<Vec<(String, f64)>>,
 }
 
+/// Compares two networks up to positive scaling.
+fn compare(networks: [(&NetworkFile, &ScaleGraph); 2], tolerance: f64) -> Result<Equivalence> {
+    let [a, b] = networks.map(|(file, scales)| file.weights(scales));
+    let [(file_a, of_a), (file_b, of_b)] = networks;
+    let (a, b) = (a?, b?);
+    let networks = [
+        Network {
+            graph: of_a,
+            weights: &a,
+        },
+        Network {
+            graph: of_b,
+            weights: &b,
+        },
+    ];
+    let co_scaled = [file_a.co_scaled(of_a)?, file_b.co_scaled(of_b)?];
+    Ok(equivalent(networks, co_scaled, tolerance)?)
+}
+
 impl Equivalent {
     pub fn run(self) -> Result<()> {
         if let Some(tolerance) = self.tolerance {
@@ -55,10 +76,7 @@ impl Equivalent {
         let stages = Stages::begin();
         stages.next("reading");
         let open = |path: &PathBuf| {
-            // an ONNX file says itself what its layers are
-            let arch = self.arch.arch.as_deref();
-            let arch = arch.filter(|_| path.extension().is_none_or(|e| e != "onnx"));
-            let network = NetworkFile::open(path, arch)?;
+            let network = NetworkFile::open(path, &self.hints.of(path))?;
             remark(path, network.guess.as_deref());
             anyhow::Ok(network)
         };
@@ -67,9 +85,7 @@ impl Equivalent {
         stages.next("comparing");
         let rounding = a.number().of_weights().max(b.number().of_weights());
         let tolerance = self.tolerance.unwrap_or(rounding);
-        let answer = equivalent((&a.net, &of_a), (&b.net, &of_b), tolerance);
-        let answer = answer
-            .map_err(|error| anyhow::anyhow!("{}", a.named(&error.to_string())))
+        let answer = compare([(&a, &of_a), (&b, &of_b)], tolerance)
             .with_context(|| format!("{} and {}", self.a.display(), self.b.display()))?;
         drop(stages);
         let answer = match answer {
@@ -78,7 +94,7 @@ impl Equivalent {
                 difference,
             } => {
                 let units = of_a.hidden_classes();
-                let factors = units.map(|c| (a.name(&of_a.unit(c)), scaling.factor(c)));
+                let factors = units.map(|c| (of_a.unit(c), scaling.factor(c)));
                 Answer {
                     equivalent: true,
                     difference,
@@ -94,8 +110,8 @@ impl Equivalent {
             } => Answer {
                 equivalent: false,
                 difference,
-                unit: Some(a.name(&unit)),
-                tensor: Some(a.name(&parameter)),
+                unit: Some(unit),
+                tensor: Some(parameter),
                 factors: None,
             },
         };

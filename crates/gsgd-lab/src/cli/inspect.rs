@@ -8,8 +8,8 @@ use clap::Args;
 use super::network::NetworkArgs;
 use super::stages::Stages;
 use crate::inspect::{Report, page, svg, text};
-use crate::models::save_text;
 use crate::text::print;
+use gsgd_net::write::write_whole;
 
 #[derive(Debug, Args)]
 #[command(
@@ -34,7 +34,7 @@ impl Inspect {
     pub fn run(self) -> Result<()> {
         let stages = Stages::begin();
         stages.next("reading");
-        let network = self.network.open()?.without_file();
+        let network = self.network.open()?;
         stages.next("computing norms");
         let report = Report::from_network(&network)?;
         drop(stages);
@@ -48,10 +48,13 @@ impl Inspect {
         }
         let drawing = svg(&network)?;
         if let Some(path) = &self.draw {
-            save_text(path, &drawing)?;
+            write_whole(path, drawing.as_bytes())?;
         }
         if let Some(path) = &self.html {
-            save_text(path, &page(&report, &file, &drawing).into_string())?;
+            write_whole(
+                path,
+                page(&report, &file, &drawing).into_string().as_bytes(),
+            )?;
         }
         Ok(())
     }

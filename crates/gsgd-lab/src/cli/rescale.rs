@@ -2,8 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gsgd::Rejected;
-use gsgd::rescale::{Scaling, apply};
+use gsgd_core::rescale::Scaling;
 
 use super::rewrite::Files;
 use crate::text::print;
@@ -26,14 +25,12 @@ pub struct Rescale {
 
 impl Rescale {
     pub fn run(self) -> Result<()> {
-        let (out, units, outputs) = self.files.rewrite(|model, scales| {
+        let (out, units, outputs) = self.files.rewrite(|_, scales| {
             let scaling = match self.powers_of_two {
                 Some(exponent) => Scaling::powers_of_two(scales, exponent, self.seed),
                 None => Scaling::random(scales, self.spread, self.seed).context("--spread")?,
             };
-            let rescaled = apply(model, scales, &scaling);
-            let rescaled = rescaled.map_err(|Rejected { error, .. }| error)?;
-            Ok((rescaled, (scaling, scales.hidden())))
+            Ok((scaling, scales.hidden()))
         })?;
         print(&format!(
             "{}: {units} units rescaled, {outputs}",

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::Tensor;
 use clap::Args;
-use gsgd::ScaleGraph;
-use gsgd::rescale::Scaling;
+use gsgd_core::rescale::Scaling;
+use gsgd_core::scales::ScaleGraph;
+use gsgd_net::file::NetworkFile;
+use gsgd_net::number::Number;
+use gsgd_net::outputs::{Difference, times};
+use gsgd_net::runtime::Input;
+use gsgd_net::store::Format;
 
 use super::network::{NetworkArgs, remark};
 use super::stages::Stages;
-use crate::network::{Format, Net, NetworkFile, Number};
 
 /// What becomes of batch norms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -46,14 +49,16 @@ pub struct Files {
 }
 
 /// What random inputs are multiplied with: large ones reach branches that others do not.
-const SIZES: [f64; 2] = [1.0, 100.0];
+const SIZES: [f32; 2] = [1.0, 100.0];
+/// Relative change of an input by which it is seen how much outputs hang on rounding, in roundings of the file's numbers.
+const NUDGE: f64 = 16.0;
 
 impl Files {
-    /// Writes what `change` makes of the network, if its outputs are the same; the new file and what to say of the
-    /// outputs.
+    /// Writes the network rescaled by what `choose` makes of it, if its outputs are the same; the new file and what to say of
+    /// the outputs.
     pub fn rewrite<T>(
         &self,
-        change: impl FnOnce(Net, &ScaleGraph) -> Result<(Net, (Scaling, T))>,
+        choose: impl FnOnce(&NetworkFile, &ScaleGraph) -> Result<(Scaling, T)>,
     ) -> Result<(&Path, T, String)> {
         if let Some(differ) = self.differ {
             ensure!(
@@ -65,20 +70,18 @@ impl Files {
         stages.next("reading");
         let mut network = self.network.open()?;
         self.check_out(&network)?;
-        let inputs = match &self.inputs {
-            Some(path) => vec![network.inputs_from(path).context("--inputs")?],
-            None => sizes(&network.random_inputs(0)),
+        let number = network.number();
+        let given = match &self.inputs {
+            Some(path) => Some(network.inputs_from(path).context("--inputs")?),
+            None => None,
         };
         stages.next("computing outputs");
-        let outputs = |network: &NetworkFile| -> Result<Vec<Vec<Tensor<2>>>> {
-            inputs
-                .iter()
-                .map(|inputs| network.outputs(inputs))
-                .collect::<Result<_>>()
-                .with_context(|| format!("in {}", self.network.file.display()))
+        let inside = || format!("in {}", self.network.file.display());
+        let before = match &given {
+            Some(inputs) => vec![Outputs::of(&network, inputs.clone()).with_context(inside)?],
+            None => self.telling(&network).with_context(inside)?,
         };
-        let before = outputs(&network)?;
-        let (mut said, mut norms) = (String::new(), None);
+        let (mut said, mut norms, mut remarks) = (String::new(), None, Vec::new());
         let folded = match self.batch_norm {
             BatchNorm::Keep => None,
             BatchNorm::Fold => Some("folded"),
@@ -88,35 +91,69 @@ impl Files {
             let (without, taken) = network.folded().context("--batch-norm")?;
             network = without;
             said = format!("{} batch norms {folded}, ", taken.count());
+            let left = taken.left().iter();
+            remarks.extend(left.map(|(name, why)| format!("batch norm `{name}` stays: {why}")));
             norms = Some(taken).filter(|_| self.batch_norm == BatchNorm::Unfold);
         }
         stages.next("rescaling");
-        let (mut network, (scaling, found)) = network.changed(change)?;
-        if let Some(norms) = norms {
-            network = norms.put_back(network, &scaling)?;
-        }
+        let scales = network.scale_graph()?;
+        let (scaling, found) = choose(&network, &scales)?;
+        let network = match norms {
+            None => network.rescaled(&scales, &scaling)?,
+            Some(norms) => norms.put_back(&scales, &scaling)?,
+        };
         stages.next("computing outputs again");
-        let found_outputs = Difference::between(&before, &outputs(&network)?)?;
-        self.check(&found_outputs, network.number())?;
+        let mut worst: Option<Difference> = None;
+        for Outputs { inputs, outputs } in &before {
+            let after = network.outputs(inputs)?;
+            let found = Difference::between(outputs, &after);
+            worst = [worst, found]
+                .into_iter()
+                .flatten()
+                .max_by(|a, b| a.share.total_cmp(&b.share));
+        }
+        let worst = worst
+            .context("its outputs are not finite: give inputs that it is made for with --inputs")?;
+        self.check(&worst, number)?;
         stages.next("writing");
-        network.tensors.write(&self.out)?;
-        let remarks = network.remarks();
+        network.write(&self.out)?;
+        remarks.extend(network.remarks(&scales));
         remark(&self.network.file, remarks.iter().map(String::as_str));
         if scaling.factors().is_empty() {
             let none =
                 "none of its units can be rescaled: the new file has the weights of the old one";
             remark(&self.network.file, [none]);
         }
-        let examples = inputs[0].first().map_or(0, |x| x.dims()[0]);
+        let examples = before[0].inputs.first().map_or(0, |x| x.shape[0]);
         let kind = match self.inputs {
             Some(_) => "given",
             None => "random",
         };
-        let Difference { largest, size, .. } = found_outputs;
+        let Difference { largest, size, .. } = worst;
         let outputs = format!(
             "{said}largest difference of an output {largest:.1e} of {size:.1e} ({examples} {kind} inputs)"
         );
         Ok((&self.out, found, outputs))
+    }
+
+    /// Random inputs of several sizes and their outputs. Those are left out whose outputs a few roundings of the inputs change
+    /// by more than is allowed: they would tell nothing of the network. The smallest always count.
+    fn telling(&self, network: &NetworkFile) -> Result<Vec<Outputs>> {
+        let inputs = network.random_inputs(0);
+        let number = network.number();
+        let allowed = self.differ.unwrap_or(number.of_outputs());
+        let nudge = 1.0 + (NUDGE * number.epsilon().max(Number::F32.epsilon())) as f32;
+        let mut all = Vec::new();
+        for size in SIZES {
+            let outputs = Outputs::of(network, times(&inputs, size))?;
+            let nudged = network.outputs(&times(&outputs.inputs, nudge))?;
+            let hangs = Difference::between(&outputs.outputs, &nudged);
+            let tells = hangs.is_some_and(|found| found.share <= allowed);
+            if tells || all.is_empty() {
+                all.push(outputs);
+            }
+        }
+        Ok(all)
     }
 
     /// Refuses outputs that differ by more than is allowed.
@@ -148,65 +185,38 @@ impl Files {
             "{} exists: choose another name, or replace it with --force",
             self.out.display()
         );
-        let extension = self.out.extension().and_then(|e| e.to_str());
-        let onnx = extension == Some("onnx");
-        match network.tensors.format() {
-            Format::Onnx if !onnx => bail!(
-                "{}: what comes from an ONNX file is written as one, with a name that ends in .onnx",
-                self.out.display()
+        let out = self.out.display();
+        let formats = network.formats();
+        match Format::of_name(&self.out) {
+            Some(format) if !formats.contains(&format) => match formats {
+                [Format::Onnx] => bail!(
+                    "{out}: what comes from an ONNX file is written as one, with a name that ends in .onnx"
+                ),
+                _ => bail!(
+                    "{out}: safetensors files are written as safetensors, with a name such as model.safetensors; PyTorch's \
+                     as these or as .pt, and only ONNX files as .onnx"
+                ),
+            },
+            None if formats.contains(&Format::Onnx) => bail!(
+                "{out}: what comes from an ONNX file is written as one, with a name that ends in .onnx"
             ),
-            Format::Safetensors if onnx || matches!(extension, Some("pt" | "pth")) => bail!(
-                "{}: safetensors files and PyTorch's are written as safetensors, with a name such as model.safetensors",
-                self.out.display()
+            Some(Format::PyTorch) if self.batch_norm == BatchNorm::Fold => bail!(
+                "{out}: a PyTorch file keeps the tensors that it has, and folding takes some away: write it as .safetensors"
             ),
             _ => Ok(()),
         }
     }
 }
 
-/// Inputs of several sizes.
-fn sizes(inputs: &[Tensor<2>]) -> Vec<Vec<Tensor<2>>> {
-    let times = |size: f64| inputs.iter().map(|x| x.clone() * size).collect();
-    SIZES.map(times).into()
+/// Inputs and what a network makes of them.
+struct Outputs {
+    inputs: Vec<Input>,
+    outputs: Vec<Vec<f32>>,
 }
 
-/// How far outputs are off.
-struct Difference {
-    /// The largest difference of an output relative to the largest value there, each size of inputs and each output by
-    /// itself.
-    share: f64,
-    /// The difference.
-    largest: f64,
-    /// The largest value.
-    size: f64,
-}
-
-impl Difference {
-    /// That of outputs before and after, by the inputs that they are of. Outputs that were not finite before tell nothing.
-    ///
-    /// # Errors
-    /// No outputs were finite before.
-    fn between(before: &[Vec<Tensor<2>>], after: &[Vec<Tensor<2>>]) -> Result<Self> {
-        let mut found: Option<Self> = None;
-        for (before, after) in before.iter().flatten().zip(after.iter().flatten()) {
-            let size: f64 = before.clone().abs().max().into_scalar();
-            if !size.is_finite() {
-                continue;
-            }
-            let largest: f64 = (after.clone() - before.clone()).abs().max().into_scalar();
-            let share = match largest {
-                0.0 => 0.0,
-                _ if largest.is_finite() => largest / size,
-                _ => f64::INFINITY,
-            };
-            if found.as_ref().is_none_or(|found| share > found.share) {
-                found = Some(Self {
-                    share,
-                    largest,
-                    size,
-                });
-            }
-        }
-        found.context("its outputs are not finite: give inputs that it is made for with --inputs")
+impl Outputs {
+    fn of(network: &NetworkFile, inputs: Vec<Input>) -> Result<Self> {
+        let outputs = network.outputs(&inputs)?;
+        Ok(Self { inputs, outputs })
     }
 }

@@ -7,13 +7,14 @@ mod text;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use gsgd::paths::{Power, basis_path_norm, path_norm};
-use gsgd::rescale::imbalances;
-use gsgd::skeleton::{self, SkeletonTree, largest};
-use gsgd::{Error, Kind, ParamEdges, ScaleClass, ScaleGraph};
+use gsgd_core::matrix::{Dense, Power};
+use gsgd_core::paths::{basis_path_norm, path_norm};
+use gsgd_core::rescale::imbalances;
+use gsgd_core::scales::{Kind, ParamEdges, ScaleClass, ScaleGraph};
+use gsgd_core::skeleton::SkeletonTree;
+use gsgd_core::{Error, Network};
+use gsgd_net::file::NetworkFile;
 use serde::Serialize;
-
-use crate::network::{Net, NetworkFile};
 
 pub use draw::svg;
 pub use page::page;
@@ -33,8 +34,9 @@ pub struct Report {
     pub weights: usize,
     pub basis_paths: usize,
     pub invariant_ratio: f64,
-    pub path_norm_1: f64,
-    pub path_norm_2: f64,
+    /// None where some weights stay as they are: their paths are not known.
+    pub path_norm_1: Option<f64>,
+    pub path_norm_2: Option<f64>,
     /// Square root of the sum of squares of basis path values, on the largest skeleton; none where a unit is dead.
     pub basis_path_norm: Option<f64>,
     /// Least |weight| on the paper's skeleton and on the largest; none where a unit is dead.
@@ -49,8 +51,8 @@ pub struct Report {
     pub shared: Vec<Vec<String>>,
     /// Biases that a batch norm takes away again.
     pub null_biases: Vec<String>,
-    /// Where a function that is not positively homogeneous takes a layer's result.
-    pub grounded: Vec<String>,
+    /// Where no scaling goes through: the layer whose result is taken, and by what.
+    pub grounded: Vec<(String, String)>,
     /// Tensors that something beside their layer reads, so that they stay as they are: name, and what does.
     pub held: Vec<(String, String)>,
     /// Operations that are not known: what they read and give is in the ground. Name and kind.
@@ -88,9 +90,13 @@ impl Report {
     /// Its layers do not fit together.
     pub fn from_network(network: &NetworkFile) -> Result<Self> {
         let scales = network.scale_graph()?;
-        let net = &network.net;
-        let ratios = imbalances(net, &scales)?;
-        let unit = |class| network.name(&scales.unit(class));
+        let weights = network.weights(&scales)?;
+        let net = Network {
+            graph: &scales,
+            weights: &weights,
+        };
+        let ratios = imbalances(net);
+        let unit = |class| scales.unit(class);
         let known = || scales.hidden_classes().zip(&ratios);
         // what only batch norm reads has no outgoing norm
         let dead = known()
@@ -101,17 +107,15 @@ impl Report {
             .collect();
         least_balanced.sort_by(|a, b| b.1.ln().abs().total_cmp(&a.1.ln().abs()));
         least_balanced.truncate(LISTED);
-        let (skeleton, no_skeleton) = match Skeletal::new(net, &scales) {
+        let (skeleton, no_skeleton) = match Skeletal::new(net) {
             Ok(skeletal) => (Some(skeletal), None),
             // every error is of weights that are zero, or so small or large that products are
-            Err(error) => (None, Some(without_skeleton(&error, network))),
+            Err(error) => (None, Some(without_skeleton(&error))),
         };
         let of_kind = |kind| {
             let classes = scales.hidden_classes();
             classes.filter(|&class| scales.kind(class) == kind).count()
         };
-        let named =
-            |names: &mut dyn Iterator<Item = &str>| names.map(|name| network.named(name)).collect();
         Ok(Self {
             arch: network.about.clone(),
             hidden_classes: scales.hidden(),
@@ -120,8 +124,9 @@ impl Report {
             weights: scales.weights(),
             basis_paths: scales.basis_paths(),
             invariant_ratio: scales.invariant_ratio(),
-            path_norm_1: path_norm(net, &scales, Power::One)?,
-            path_norm_2: path_norm(net, &scales, Power::Two)?.sqrt(),
+            // weights that stay as they are belong to no path
+            path_norm_1: path_norm(net, Power::One).ok(),
+            path_norm_2: path_norm(net, Power::Two).ok().map(f64::sqrt),
             basis_path_norm: skeleton.as_ref().map(|skeletal| skeletal.basis_norm),
             smallest_skeleton_weight: skeleton
                 .map(|skeletal| skeletal.smallest)
@@ -129,15 +134,12 @@ impl Report {
             no_skeleton,
             dead_units,
             least_balanced,
-            shared: shared(network, &scales),
-            null_biases: named(&mut scales.null_biases()),
-            grounded: named(&mut scales.grounded().map(|(value, _)| value)),
-            held: network
-                .held()
-                .map(|(name, why)| (name.into(), why.into()))
-                .collect(),
+            shared: shared(&scales),
+            null_biases: scales.null_biases().map(String::from).collect(),
+            grounded: pairs(scales.grounded()),
+            held: pairs(scales.held()),
             unknown: network.opaque(),
-            layers: layers(network, &scales, &ratios)?,
+            layers: layers(net, &ratios),
         })
     }
 }
@@ -148,31 +150,33 @@ struct Skeletal {
     smallest: Smallest,
 }
 
+fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+    pairs.map(|(a, b)| (a.into(), b.into())).collect()
+}
+
 impl Skeletal {
-    fn new(net: &Net, scales: &ScaleGraph) -> Result<Self, Error> {
-        let largest = largest(net, scales)?;
+    fn new(net: Network<Dense<f64>>) -> Result<Self, Error> {
+        let largest = SkeletonTree::largest(net);
         let least = |tree: &SkeletonTree| -> Result<f64, Error> {
-            let weights = skeleton::weights(net, scales, tree)?;
-            let sizes = weights.into_iter().map(f64::abs);
+            let sizes = tree.weights(net)?.into_iter().map(f64::abs);
             Ok(sizes.fold(f64::INFINITY, f64::min))
         };
         Ok(Self {
-            basis_norm: basis_path_norm(net, scales, &largest)?.sqrt(),
+            basis_norm: basis_path_norm(net, &largest)?.sqrt(),
             smallest: Smallest {
-                paper: least(&SkeletonTree::paper(scales))?,
+                paper: least(&SkeletonTree::paper(net.graph))?,
                 largest: least(&largest)?,
             },
         })
     }
 }
 
-fn without_skeleton(error: &Error, network: &NetworkFile) -> String {
+fn without_skeleton(error: &Error) -> String {
     match error {
-        Error::Core(gsgd::core::Error::ZeroSkeleton { name, tail, head }) => format!(
-            "none: {}[{tail}, {head}] is zero, and so are all weights on that side of its unit",
-            network.name(name)
+        Error::ZeroSkeleton { name, tail, head } => format!(
+            "none: {name}[{tail}, {head}] is zero, and so are all weights on that side of its unit"
         ),
-        other => format!("none: {}", network.named(&other.to_string())),
+        other => format!("none: {other}"),
     }
 }
 
@@ -184,7 +188,7 @@ fn classes_of(edges: &ParamEdges) -> Vec<ScaleClass> {
     classes
 }
 
-fn shared(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Vec<String>> {
+fn shared(scales: &ScaleGraph) -> Vec<Vec<String>> {
     let mut writers: BTreeMap<Vec<ScaleClass>, Vec<String>> = BTreeMap::new();
     for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let classes = classes_of(edges);
@@ -192,7 +196,7 @@ fn shared(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Vec<String>> {
             writers
                 .entry(classes)
                 .or_default()
-                .push(network.name(edges.name()));
+                .push(edges.name().to_string());
         }
     }
     writers
@@ -202,22 +206,9 @@ fn shared(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Vec<String>> {
 }
 
 /// Every weight layer, with the balance of the classes it writes.
-fn layers(
-    network: &NetworkFile,
-    scales: &ScaleGraph,
-    ratios: &[Option<f64>],
-) -> Result<Vec<Layer>> {
-    let mut errors = BTreeMap::new();
-    network.net.tensors(|name, values, _| {
-        let error = match values.as_slice::<f64>() {
-            Ok(values) => int8_error(values),
-            Err(_) => int8_error(values.as_slice::<f32>().unwrap_or_default()),
-        };
-        errors.insert(name.to_string(), error);
-        Ok(())
-    })?;
-    let weights = scales.edges().iter().filter(|edges| !edges.is_bias());
-    let layer = |edges: &ParamEdges| {
+fn layers(net: Network<Dense<f64>>, ratios: &[Option<f64>]) -> Vec<Layer> {
+    let scales = net.graph;
+    let layer = |(edges, weights): (&ParamEdges, &Dense<f64>)| {
         let classes = classes_of(edges);
         let ratio = |class: &ScaleClass| ratios[class.index() - 1];
         let mut known: Vec<f64> = classes.iter().filter_map(ratio).collect();
@@ -226,17 +217,20 @@ fn layers(
         let is_dead = |class: &&ScaleClass| {
             ratio(class).is_none() && scales.kind(**class) != Kind::IntoBatchNorm
         };
-        let name = network.name(edges.name());
         Layer {
-            int8_error: errors.get(&name).copied().unwrap_or(0.0),
-            shape: network.tensors.known(&name).unwrap_or_default().to_vec(),
-            name,
+            int8_error: int8_error(weights.entries()),
+            shape: edges.shape().to_vec(),
+            name: edges.name().to_string(),
             classes: classes.len(),
             imbalance: (!known.is_empty()).then(|| std::array::from_fn(at)),
             dead: classes.iter().filter(is_dead).count(),
         }
     };
-    Ok(weights.map(layer).collect())
+    let layers = scales.edges().iter().zip(net.weights);
+    layers
+        .filter(|(edges, _)| !edges.is_bias())
+        .map(layer)
+        .collect()
 }
 
 /// The relative error of rounding to the whole multiples, -127 to 127, of the largest value's 127th part.

@@ -4,7 +4,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::Report;
 use super::text::{figures, imbalance, sizes};
-use crate::report::html::document;
+use crate::page::document;
 use crate::text::printable;
 
 /// The page of a network with its drawing.

@@ -81,13 +81,9 @@ fn unescaped(report: &Report) -> Vec<(&'static str, String)> {
     all.push(("weights m", report.weights.to_string()));
     all.push(("basis paths m - H", report.basis_paths.to_string()));
     all.push(("invariant ratio", format!("{:.4}", report.invariant_ratio)));
-    all.push((
-        "path norm",
-        format!(
-            "l1 {:.4e}, l2 {:.4e}",
-            report.path_norm_1, report.path_norm_2
-        ),
-    ));
+    if let (Some(one), Some(two)) = (report.path_norm_1, report.path_norm_2) {
+        all.push(("path norm", format!("l1 {one:.4e}, l2 {two:.4e}")));
+    }
     if let Some(norm) = report.basis_path_norm {
         all.push((
             "basis path norm",
@@ -124,7 +120,12 @@ fn unescaped(report: &Report) -> Vec<(&'static str, String)> {
         all.push(("stay as they are", listed(held.iter().map(String::as_str))));
     }
     if !report.grounded.is_empty() {
-        all.push(("no scaling through", report.grounded.join(", ")));
+        let places = report.grounded.iter();
+        let places: Vec<String> = places
+            .map(|(value, by)| format!("{value} ({by})"))
+            .collect();
+        let places = places.iter().map(String::as_str);
+        all.push(("no scaling through", listed(places)));
     }
     if !report.null_biases.is_empty() {
         all.push((

@@ -174,7 +174,7 @@ impl Design {
     /// # Errors
     /// The file cannot be read, or its tensors are missing, additional, misshapen or not finite.
     pub fn load(&self, path: &Path, device: &Device) -> Result<Net> {
-        let tensors = Tensors::open(path)?;
+        let tensors = Tensors::open(path, None)?;
         let net = self.he(0, device)?;
         match fill(net, &tensors, None) {
             Ok(net) => Ok(net),

@@ -302,8 +302,7 @@ fn operations_give_their_numbers() {
 fn of_maps() -> Graph {
     let mut graph = Graph::new();
     let x = graph.input(&[1, 2, 6, 6]).unwrap();
-    let mut param =
-        |graph: &mut Graph, name: &str, shape: &[usize]| graph.param(name, shape).unwrap();
+    let param = |graph: &mut Graph, name: &str, shape: &[usize]| graph.param(name, shape).unwrap();
     let w = param(&mut graph, "a.weight", &[4, 2, 3, 3]);
     let b = param(&mut graph, "a.bias", &[4]);
     let moves = window(&[3, 3], &[1, 1], &[[1, 1]; 2]);

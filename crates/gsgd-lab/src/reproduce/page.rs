@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::{Experiment, ExperimentPart, Name};
 use crate::compare::Results;
-use crate::report::html::{document, key_of, plot, table_of};
+use crate::page::document;
+use crate::report::html::{key_of, plot, table_of};
 
 /// The page of an experiment with the parts that have results.
 pub fn page(name: Name, experiment: &Experiment, parts: &[(&ExperimentPart, Results)]) -> Markup {

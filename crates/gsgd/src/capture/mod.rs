@@ -33,7 +33,7 @@ pub struct Example {
 
 impl Example {
     /// For a forward pass that is carried out, on this device.
-    pub(crate) fn on(device: Device, dtype: DType) -> Self {
+    pub fn on(device: Device, dtype: DType) -> Self {
         Self {
             device,
             dtype,

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use gsgd::{ParamEdges, ScaleClass, ScaleGraph};
+use gsgd_core::scales::{ParamEdges, ScaleClass, ScaleGraph};
 use maud::{Markup, html};
 
 use super::{GREY, INK, label, line, picture};
-use crate::network::NetworkFile;
 
 const STEP: f64 = 124.0;
 const LEFT: f64 = 90.0;
@@ -36,8 +34,8 @@ struct Stream {
     lane: usize,
 }
 
-pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
-    let layers = layers(network, scales);
+pub fn drawing(scales: &ScaleGraph) -> String {
+    let layers = layers(scales);
     let mut streams = streams(&layers);
     let lanes = lay_out(&mut streams);
     let boxes = TOP + LANE * (lanes as f64 + 1.0);
@@ -67,7 +65,7 @@ pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
             (label([x(at), boxes + 32.0], "middle", GREY, &caption(layer)))
         }
     };
-    Ok(picture(width.max(560.0), ground + 34.0, &content))
+    picture(width.max(560.0), ground + 34.0, &content)
 }
 
 fn caption(layer: &Layer) -> String {
@@ -132,7 +130,7 @@ fn hidden(classes: &[ScaleClass]) -> Vec<ScaleClass> {
 }
 
 /// Convolutions and dense layers in order; a batch norm belongs to the layer before it.
-fn layers(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Layer> {
+fn layers(scales: &ScaleGraph) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
     for edges in scales.edges().iter().filter(|edges| !edges.is_bias()) {
         let is_norm = edges.shape().len() == 1;
@@ -141,16 +139,16 @@ fn layers(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Layer> {
                 layer.norm = true;
                 layer.writes = hidden(edges.heads());
             }
-            _ => layers.push(layer(network, edges, is_norm)),
+            _ => layers.push(layer(edges, is_norm)),
         }
     }
     layers
 }
 
-fn layer(network: &NetworkFile, edges: &ParamEdges, norm: bool) -> Layer {
-    let name = network.name(edges.name());
+fn layer(edges: &ParamEdges, norm: bool) -> Layer {
+    let name = edges.name();
     Layer {
-        name: name.strip_suffix(".weight").unwrap_or(&name).to_string(),
+        name: name.strip_suffix(".weight").unwrap_or(name).to_string(),
         shape: edges.shape().to_vec(),
         norm,
         reads: hidden(edges.tails()),

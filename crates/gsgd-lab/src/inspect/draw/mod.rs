@@ -4,9 +4,9 @@ mod blocks;
 mod units;
 
 use anyhow::Result;
+use gsgd_net::file::NetworkFile;
 use maud::{Markup, PreEscaped, html};
 
-use crate::network::NetworkFile;
 use crate::text::printable;
 
 const RED: &str = "#d1242f";
@@ -22,7 +22,7 @@ pub fn svg(network: &NetworkFile) -> Result<String> {
     let dense = scales.edges().iter().all(|edges| edges.shape().len() <= 2);
     match dense && !scales.edges().is_empty() {
         true => units::drawing(network, &scales),
-        false => blocks::drawing(network, &scales),
+        false => Ok(blocks::drawing(&scales)),
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use gsgd::skeleton::{Edge, SkeletonTree, largest};
-use gsgd::{ParamEdges, ScaleClass, ScaleGraph};
+use gsgd_core::Network;
+use gsgd_core::scales::{ParamEdges, ScaleClass, ScaleGraph};
+use gsgd_core::skeleton::{Edge, SkeletonTree};
+use gsgd_net::file::NetworkFile;
 use maud::{Markup, html};
 
 use super::{GREY, INK, RED, label, line, picture};
-use crate::network::NetworkFile;
 
 /// Units of a column that are drawn.
 const SHOWN: usize = 10;
@@ -32,12 +33,12 @@ struct Column {
 }
 
 pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
-    // a network with dead units has no skeleton
-    let tree = largest(&network.net, scales).unwrap_or(SkeletonTree {
-        ins: Vec::new(),
-        outs: Vec::new(),
+    let weights = network.weights(scales)?;
+    let tree = SkeletonTree::largest(Network {
+        graph: scales,
+        weights: &weights,
     });
-    let mut columns = columns(network, scales);
+    let mut columns = columns(scales);
     let place: BTreeMap<Unit, (usize, usize)> = columns
         .iter()
         .enumerate()
@@ -63,19 +64,10 @@ pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
     let is_out = |edge: Edge| tree.outs.iter().flatten().any(|&other| other == edge);
     let is_in = |edge: Edge| tree.ins.iter().flatten().any(|&other| other == edge);
     let (mut plain, mut skeleton) = (Vec::new(), Vec::new());
-    let dense: BTreeMap<String, (usize, &ParamEdges)> = scales
-        .edges()
-        .iter()
-        .enumerate()
-        .filter(|(_, edges)| edges.shape().len() == 2)
-        .map(|(param, edges)| (network.name(edges.name()), (param, edges)))
-        .collect();
-    // dense weights lie as the module has them, `[tails, heads]`, whatever their order in the file
-    network.net.tensors(|name, values, _| {
-        let Some(&(param, edges)) = dense.get(name) else {
-            return Ok(());
-        };
-        let values: Vec<f64> = values.iter().collect();
+    let dense = scales.edges().iter().zip(&weights).enumerate();
+    let dense = dense.filter(|(_, (edges, _))| edges.shape().len() == 2);
+    for (param, (edges, weights)) in dense {
+        let values = weights.entries();
         let most = values.iter().fold(0.0f64, |most, w| most.max(w.abs()));
         let shown = |count: usize, unit: &dyn Fn(usize) -> Unit| -> Vec<(usize, [f64; 2])> {
             let spots = (0..count).filter_map(|line| Some((line, spot(unit(line))?)));
@@ -87,7 +79,7 @@ pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
             for &(head, to) in &heads {
                 let (from, to) = ([from[0] + RADIUS, from[1]], [to[0] - RADIUS, to[1]]);
                 let edge = Edge { param, tail, head };
-                let weight = values[tail * edges.heads().len() + head];
+                let weight = edges.flat(tail, head).map_or(0.0, |at| values[at]);
                 let size = weight.abs() / most.max(1e-300);
                 if is_out(edge) {
                     skeleton.push(line(from, to, RED, 2.2, ""));
@@ -98,8 +90,7 @@ pub fn drawing(network: &NetworkFile, scales: &ScaleGraph) -> Result<String> {
                 }
             }
         }
-        Ok(())
-    })?;
+    }
     let rows = columns.iter().map(rows_of).max().unwrap_or(1);
     let bottom = TOP + ROW * rows as f64;
     let content = html! {
@@ -147,7 +138,7 @@ fn key(y: f64) -> Markup {
 }
 
 /// Inputs, the hidden units by the layer that first writes them, outputs.
-fn columns(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Column> {
+fn columns(scales: &ScaleGraph) -> Vec<Column> {
     let column = |name: String, units: Vec<Unit>| Column {
         units,
         name,
@@ -180,8 +171,8 @@ fn columns(network: &NetworkFile, scales: &ScaleGraph) -> Vec<Column> {
             .map(Unit::Hidden)
             .collect();
         if !fresh.is_empty() {
-            let name = network.name(edges.name());
-            let name = name.strip_suffix(".weight").unwrap_or(&name).to_string();
+            let name = edges.name();
+            let name = name.strip_suffix(".weight").unwrap_or(name).to_string();
             columns.push(column(name, fresh));
         }
     }
