@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use gsgd::ScaleGraphConfig;
 use gsgd::core::graph::Graph;
 use gsgd::skeleton::{self, SkeletonTree};
+use gsgd_net::file::{Hints, NetworkFile};
 use gsgd_net::image::ImageShape;
 use gsgd_net::known::{architecture_of, network_of};
 use gsgd_net::layout;
@@ -63,39 +64,47 @@ impl Design {
     ///
     /// # Errors
     /// It cannot.
-    pub fn of_graph(name: impl Into<String>, graph: Graph) -> Result<Self> {
+    pub fn of_graph(name: impl Into<String>, graph: &Graph) -> Result<Self> {
+        let text = layout::write(graph)?;
         Ok(Self {
             name: name.into(),
-            about: (LAYERS, layout::write(&graph)?),
-            graph,
+            // as a run that goes on reads it, its tensors in the same order
+            graph: layout::parse_alone(&text, None)?,
+            about: (LAYERS, text),
         })
     }
 
-    /// Of a TOML file, for images of this shape.
+    /// Of a TOML or an ONNX file, for images of this shape.
     ///
     /// # Errors
-    /// The file cannot be read, is no such description, or is one for other inputs.
+    /// The file cannot be read, is no description of layers, or is one for other inputs.
     pub fn of_file(path: &Path, images: ImageShape) -> Result<Self> {
         let inside = || format!("in {}", path.display());
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
         let ImageShape {
             channels,
             height,
             width,
         } = images;
         let whole = [channels, height, width];
-        let graph = layout::parse_alone(&text, Some(&whole)).with_context(inside)?;
-        let design = Self::of_graph(path.display().to_string(), graph).with_context(inside)?;
-        let plan = design.plan().with_context(inside)?;
+        let graph = match is_onnx(path) {
+            true => NetworkFile::open(path, &Hints::default())?.graph().clone(),
+            false => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                layout::parse_alone(&text, Some(&whole)).with_context(inside)?
+            }
+        };
+        // what cannot be trained is said before what cannot be written
+        let plan = Plan::new(&graph).with_context(inside)?;
         let (input, flat) = (plan.input(), [images.features()]);
         let fits = input == whole || input == flat || channels == 1 && *input == whole[1..];
         ensure!(
             fits,
-            "{} has `input` {input:?}, the images are {images}: give {whole:?} or {flat:?}, or leave it out",
+            "{} takes inputs {input:?}, the images are {images}: a TOML file may have the `input` {whole:?} or {flat:?}, or \
+             none",
             path.display()
         );
-        Ok(design)
+        Self::of_graph(path.display().to_string(), &graph).with_context(inside)
     }
 
     /// The text of a TOML file that describes the network, where its name does not.
@@ -169,13 +178,17 @@ impl Design {
         Ok(skeleton::set(net, &scales, &tree, sign)?)
     }
 
-    /// The network with the weights of a file of tensors whose names and shapes are its own.
+    /// The network with the weights of a file whose tensors have its names and shapes.
     ///
     /// # Errors
     /// The file cannot be read, or its tensors are missing, additional, misshapen or not finite.
     pub fn load(&self, path: &Path, device: &Device) -> Result<Net> {
-        let tensors = Tensors::open(path, None)?;
         let net = self.he(0, device)?;
+        if is_onnx(path) {
+            let file = NetworkFile::open(path, &Hints::default())?;
+            return fill(net, &file, None).with_context(|| format!("in {}", path.display()));
+        }
+        let tensors = Tensors::open(path, None)?;
         match fill(net, &tensors, None) {
             Ok(net) => Ok(net),
             Err(error) => match held(&tensors) {
@@ -197,6 +210,11 @@ impl Design {
         let (key, text) = &self.about;
         save(net, (key, text), path)
     }
+}
+
+fn is_onnx(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "onnx")
 }
 
 /// Which network a file says that it holds.

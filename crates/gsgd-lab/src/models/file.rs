@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
+use gsgd_net::file::NetworkFile;
 use gsgd_net::tensors::Tensors;
 use safetensors::tensor::{Dtype, View};
 
@@ -15,10 +16,8 @@ use super::net::Net;
 use super::plan::{Form, Kept};
 use super::value::{Value, any};
 
+pub use gsgd_net::file::NETWORK;
 pub use gsgd_net::write::{TEMPORARY, move_into_place, write_whole};
-
-/// The metadata entry that says which network for which images it is: `resnet:20 3x32x32`.
-pub const NETWORK: &str = "network";
 
 /// An f32 tensor by its name in the file, in the file's orientation; its bytes are made when they are written.
 pub struct Named {
@@ -131,23 +130,70 @@ pub fn save_text(path: &Path, text: &str) -> Result<()> {
     write_whole(path, text.as_bytes())
 }
 
+/// A file that a network's tensors are taken from.
+pub trait Source {
+    /// The name in the file of a tensor, which may be given without what all names begin with.
+    fn full_name(&self, name: &str) -> String;
+
+    /// The names of all tensors of floating point numbers.
+    fn names(&self) -> Vec<String>;
+
+    /// A tensor's shape and values.
+    ///
+    /// # Errors
+    /// There is no such tensor, or it holds no floating point numbers.
+    fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)>;
+}
+
+impl Source for Tensors {
+    fn full_name(&self, name: &str) -> String {
+        self.full_name(name).to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.names().map(String::from).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        Ok((self.known(name)?.to_vec(), self.values(name)?))
+    }
+}
+
+impl Source for NetworkFile {
+    fn full_name(&self, name: &str) -> String {
+        name.to_string()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let params = self.graph().params().iter();
+        params.map(|param| param.name.clone()).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        let mut params = self.graph().params().iter();
+        let param = params.find(|param| param.name == name);
+        let param = param.with_context(|| format!("there is no tensor `{name}`"))?;
+        Ok((param.shape.clone(), self.values(param.key)?))
+    }
+}
+
 /// The network with every tensor replaced by the file's and, where they are given, every parameter's id.
 ///
 /// # Errors
 /// Tensors are missing, misshapen, not finite or additional.
-pub fn fill(net: Net, file: &Tensors, ids: Option<&HashMap<String, u64>>) -> Result<Net> {
+pub fn fill(net: Net, file: &impl Source, ids: Option<&HashMap<String, u64>>) -> Result<Net> {
     let mut taken = HashSet::new();
     let net = net.with_weights(|kept, weight| {
-        taken.insert(file.full_name(&kept.name).to_string());
+        taken.insert(file.full_name(&kept.name));
         let values = numbers(file, kept)?;
         let id = ids.and_then(|ids| ids.get(&kept.name));
         Ok(weight.with_values(kept, values, id.map(|&id| ParamId::from(id))))
     })?;
-    let left = file.names().filter(|name| {
+    let left = file.names().into_iter().filter(|name| {
         let counter = name.ends_with("num_batches_tracked");
-        !counter && !taken.contains(*name)
+        !counter && !taken.contains(name)
     });
-    let left: Vec<&str> = left.collect();
+    let left: Vec<String> = left.collect();
     match &left[..] {
         [] => Ok(net),
         left => bail!("tensors that belong to no layer: {}", left.join(", ")),
@@ -155,16 +201,15 @@ pub fn fill(net: Net, file: &Tensors, ids: Option<&HashMap<String, u64>>) -> Res
 }
 
 /// The values of a tensor.
-fn numbers(file: &Tensors, kept: &Kept) -> Result<Vec<f32>> {
+fn numbers(file: &impl Source, kept: &Kept) -> Result<Vec<f32>> {
     let name = &kept.name;
-    let shape = file.known(name)?;
+    let (shape, values) = file.tensor(name)?;
     ensure!(
         shape == kept.shape,
         "`{name}` has shape {shape:?}, not {:?}",
         kept.shape
     );
-    let values = file.values(name)?.into_iter();
-    let values: Vec<f32> = values.map(|value| value as f32).collect();
+    let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
     ensure!(
         values.iter().all(|value| value.is_finite()),
         "`{name}` holds values that are not finite, or too large for f32"

@@ -17,22 +17,20 @@ pub enum NetworkName {
     Known(Arch),
     /// A perceptron with one hidden layer of this width.
     Hidden(usize),
-    /// A TOML file that lists its layers.
+    /// A TOML file that lists its layers, or an ONNX file.
     File(PathBuf),
 }
 
 /// How names of such files end.
-const EXTENSION: &str = "toml";
+const EXTENSIONS: [&str; 2] = ["toml", "onnx"];
 
 impl FromStr for NetworkName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let path = Path::new(text);
-        if path
-            .extension()
-            .is_some_and(|extension| extension == EXTENSION)
-        {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) {
             return Ok(Self::File(path.into()));
         }
         let width = text
@@ -49,7 +47,7 @@ impl FromStr for NetworkName {
             None => text.parse().map(Self::Known),
         };
         known.map_err(|error: String| {
-            format!("{error}, mlp:HIDDEN-... such as mlp:64-64, or a file such as layers.toml")
+            format!("{error}, mlp:HIDDEN-... such as mlp:64-64, or a file such as layers.toml or model.onnx")
         })
     }
 }

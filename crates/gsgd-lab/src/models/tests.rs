@@ -82,7 +82,7 @@ fn same_classes(graph: &Graph, of: &str) {
 
 /// The network of a graph with normal weights.
 fn made(graph: &Graph) -> Net {
-    Design::of_graph("test", graph.clone())
+    Design::of_graph("test", graph)
         .unwrap()
         .he(3, &Device::flex().autodiff())
         .unwrap()

@@ -199,8 +199,8 @@ pub struct Settings {
     #[arg(long, value_enum, default_value = "none")]
     pub augment: Augment,
     /// The network: mlp:HIDDEN-HIDDEN-..., or with the widths of input and output mlp:INPUT-HIDDEN-...-OUTPUT; plain:N, resnet:N
-    /// (N = 6n + 2), plain34, resnet34; or a TOML file that lists its layers
-    #[arg(long, default_value = "mlp:49-64-64-10", value_name = "ARCH|FILE.toml")]
+    /// (N = 6n + 2), plain34, resnet34; or a TOML file that lists its layers, or an ONNX file
+    #[arg(long, default_value = "mlp:49-64-64-10", value_name = "ARCH|FILE")]
     pub arch: NetworkName,
     /// The optimiser
     #[arg(long, value_enum, default_value = "g-sgd")]
@@ -249,7 +249,8 @@ pub struct Settings {
     /// size at the start
     #[arg(long, default_value = "0.8")]
     pub floor: Floor,
-    /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors file
+    /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors, PyTorch or
+    /// ONNX file
     #[arg(long, default_value = "he")]
     pub init: InitName,
     /// Rescale the start's units by 10^U(-SPREAD, SPREAD): same function, unbalanced weights
