@@ -1,6 +1,6 @@
 //! A network and the file it is from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -230,13 +230,38 @@ impl NetworkFile {
         weights.collect()
     }
 
-    /// The tensors that are scaled along with channels, in the order of [`ScaleGraph::co_scaled`].
+    /// The tensors that are scaled along with channels, in the order of [`ScaleGraph::co_scaled`]; variances with the epsilon
+    /// that is added to them.
     ///
     /// # Errors
     /// They are no floating point numbers.
     pub fn co_scaled(&self, scales: &ScaleGraph) -> Result<Vec<Vec<f64>>> {
+        let norms = self.norms();
         let tensors = scales.co_scaled().iter();
-        tensors.map(|tensor| self.values(tensor.key())).collect()
+        let values = tensors.map(|tensor| {
+            let mut values = self.values(tensor.key())?;
+            if let Some((_, epsilon)) = norms.get(&tensor.key()) {
+                values.iter_mut().for_each(|value| *value += epsilon);
+            }
+            Ok(values)
+        });
+        values.collect()
+    }
+
+    /// Gamma and epsilon of the batch norms, by their running variances.
+    fn norms(&self) -> HashMap<ParamKey, (ParamKey, f64)> {
+        let nodes = self.graph.nodes().iter();
+        let norms = nodes.filter_map(|node| {
+            let Op::BatchNorm { epsilon } = node.op else {
+                return None;
+            };
+            let key = |at: usize| match self.graph.node(node.reads[at]).op {
+                Op::Param(key) => Some(key),
+                _ => None,
+            };
+            Some((key(4)?, (key(1)?, epsilon)))
+        });
+        norms.collect()
     }
 
     /// The same function with every weight multiplied by `c[head] / c[tail]`.
@@ -254,14 +279,38 @@ impl NetworkFile {
             self.store
                 .replace(edges.key(), weight.scale(factors).entries())?;
         }
+        let norms = self.norms();
         for tensor in scales.co_scaled() {
             let mut values = self.values(tensor.key())?;
             let factors = scaling.of_co_scaled(tensor);
-            values
-                .iter_mut()
-                .zip(factors)
-                .for_each(|(value, c)| *value *= c);
-            self.store.replace(tensor.key(), &values)?;
+            let Some(&(gamma, epsilon)) = norms.get(&tensor.key()) else {
+                values
+                    .iter_mut()
+                    .zip(factors)
+                    .for_each(|(value, c)| *value *= c);
+                self.store.replace(tensor.key(), &values)?;
+                continue;
+            };
+            // epsilon does not scale: the sum of both is what the batch norm divides by
+            let whole: Vec<f64> = values
+                .iter()
+                .zip(&factors)
+                .map(|(v, c)| c * (v + epsilon))
+                .collect();
+            let without: Vec<f64> = whole.iter().map(|sum| (sum - epsilon).max(0.0)).collect();
+            self.store.replace(tensor.key(), &without)?;
+            if whole.iter().all(|&sum| sum >= epsilon) {
+                continue;
+            }
+            // a channel smaller than epsilon: gamma makes good what a variance of 0 is too much
+            let held = self.values(tensor.key())?;
+            let mut gammas = self.values(gamma)?;
+            for (at, gamma) in gammas.iter_mut().enumerate() {
+                if whole[at] < epsilon {
+                    *gamma *= ((held[at] + epsilon) / whole[at]).sqrt();
+                }
+            }
+            self.store.replace(gamma, &gammas)?;
         }
         Ok(self)
     }

@@ -3,7 +3,9 @@
 use prost::Message;
 
 use crate::onnx::OnnxFile;
-use crate::onnx::proto::{AttributeProto, NodeProto, TypeValue, attribute_type, data_type};
+use crate::onnx::proto::{
+    AttributeProto, NodeProto, TensorProto, TypeValue, attribute_type, data_type,
+};
 
 /// The bytes of a model for the runtime; behind its outputs what functions that level out at the end read.
 pub(crate) fn for_the_runtime(file: &OnnxFile) -> Vec<u8> {
@@ -15,7 +17,14 @@ pub(crate) fn for_the_runtime(file: &OnnxFile) -> Vec<u8> {
             .iter()
             .map(|tensor| (tensor.name.clone().unwrap_or_default(), tensor.dims.clone()))
             .collect();
+        for tensor in &mut graph.initializer {
+            inside(tensor);
+        }
         for node in &mut graph.node {
+            let constants = node.attribute.iter_mut();
+            constants
+                .filter_map(|attribute| attribute.t.as_mut())
+                .for_each(inside);
             let weight = node.input.get(1).and_then(|name| {
                 let found = weights.iter().find(|(other, _)| other == name)?;
                 Some(found.1.as_slice())
@@ -25,6 +34,12 @@ pub(crate) fn for_the_runtime(file: &OnnxFile) -> Vec<u8> {
         }
     }
     model.encode_to_vec()
+}
+
+/// A tensor that was in a file of its own, whose bytes are there.
+fn inside(tensor: &mut TensorProto) {
+    tensor.data_location = None;
+    tensor.external_data.clear();
 }
 
 /// Fills in what the standard says of absent attributes.
