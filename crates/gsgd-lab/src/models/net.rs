@@ -209,7 +209,7 @@ impl Module for Net {
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.each(|weight| weight.to_device(device), |training| training)
+        self.each(|weight| weight.moved(device), |training| training)
     }
 
     fn train(self) -> Self {

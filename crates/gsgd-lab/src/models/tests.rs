@@ -417,8 +417,8 @@ fn examples_of_a_batch_do_not_meet() {
         let x = Tensor::<2>::random([3, net.features()], numbers, &Device::flex());
         let whole = net.forward(x.clone());
         for at in 0..3 {
-            let alone = net.forward(x.clone().slice([at..at + 1]));
-            let apart = (whole.clone().slice([at..at + 1]) - alone).abs().max();
+            let alone = net.forward(x.clone().slice(at..at + 1));
+            let apart = (whole.clone().slice(at..at + 1) - alone).abs().max();
             assert!(apart.into_scalar::<f32>() < 1e-5);
         }
     }

@@ -182,7 +182,7 @@ impl Weight {
         of!(self, param => param.collect_devices(devices))
     }
 
-    pub(super) fn to_device(self, device: &Device) -> Self {
+    pub(super) fn moved(self, device: &Device) -> Self {
         made!(self, param => param.to_device(device))
     }
 
