@@ -47,14 +47,24 @@ fn safetensors_in_shards_are_read_by_their_index() {
     let args = [&args[..], &["--arch", "mlp:12-16-9-4"]].concat();
     said(folder.path(), &args);
     let whole = file("mlp.safetensors");
-    let args = ["equivalent", &whole, "one.safetensors", "--arch", "mlp:12-16-9-4"];
+    let args = [
+        "equivalent",
+        &whole,
+        "one.safetensors",
+        "--arch",
+        "mlp:12-16-9-4",
+    ];
     let [answer, _] = said(folder.path(), &args);
     assert!(answer.contains("25 units"), "{answer}");
     // a shard elsewhere is none of its files
     let index = serde_json::json!({ "weight_map": { "a": "../model-00000.safetensors" } });
     fs::write(&path, index.to_string()).unwrap();
     let args = ["inspect", "model.safetensors.index.json"];
-    fails_in(folder.path(), &args, &["is no file in the folder of the index"]);
+    fails_in(
+        folder.path(),
+        &args,
+        &["is no file in the folder of the index"],
+    );
 }
 
 #[test]
@@ -65,7 +75,9 @@ fn a_pytorch_file_is_written_as_one_with_all_else_in_it() {
     fails_in(folder.path(), &["inspect", &source], &["--arch"]);
     let args = ["inspect", &source, "--key", "model"];
     fails_in(folder.path(), &args, &["`model`", "`net`, `optimizer`"]);
-    let args = ["rescale", &source, "out.pt", "--key", "net", "--spread", "1"];
+    let args = [
+        "rescale", &source, "out.pt", "--key", "net", "--spread", "1",
+    ];
     let [answer, _] = said(folder.path(), &args);
     assert!(answer.contains("16 units rescaled"), "{answer}");
     let args = ["equivalent", &source, "out.pt", "--key", "net"];
@@ -108,7 +120,13 @@ fn tensors_beside_the_layers_stay_and_are_named() {
     let source = file("faults/buffers.safetensors");
     // a guess takes no tensor for granted
     fails_in(folder.path(), &["inspect", &source], &["`mean`", "--arch"]);
-    let args = ["rescale", &source, "out.safetensors", "--arch", "mlp:12-16-4"];
+    let args = [
+        "rescale",
+        &source,
+        "out.safetensors",
+        "--arch",
+        "mlp:12-16-4",
+    ];
     let [answer, remarks] = said(folder.path(), &args);
     assert!(answer.contains("16 units rescaled"), "{answer}");
     assert!(remarks.contains("mean, std"), "{remarks}");

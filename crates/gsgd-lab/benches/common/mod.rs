@@ -8,7 +8,7 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::Parser;
 use gsgd_lab::data::ImageShape;
-use gsgd_lab::models::{Arch, Model, ModelConfig};
+use gsgd_lab::models::{Arch, Architecture, Design, Net, NetworkName};
 use gsgd_lab::train::{Settings, Stepper};
 
 #[global_allocator]
@@ -22,7 +22,7 @@ pub fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
 
 /// A network in training.
 pub struct Run {
-    model: Option<Model>,
+    model: Option<Net>,
     stepper: Stepper,
     x: Tensor<2>,
     y: Tensor<1, Int>,
@@ -37,7 +37,10 @@ impl Run {
         }
         let flags = format!("bench --arch={arch} --optimizer={flags}");
         let settings = Flags::parse_from(flags.split_whitespace()).settings;
-        let shape = match &settings.arch {
+        let NetworkName::Known(arch) = settings.arch.clone() else {
+            panic!("{} has no full name", settings.arch);
+        };
+        let shape = match &arch {
             Arch::Mlp(widths) => ImageShape::grey(1, widths[0]),
             Arch::Conv(_) => ImageShape {
                 channels: 3,
@@ -45,14 +48,15 @@ impl Run {
                 width: 32,
             },
         };
-        let config = ModelConfig {
-            arch: settings.arch.clone(),
+        let of = Architecture {
+            arch,
             bias: false,
             norm: true,
             shape,
             classes: 10,
         };
-        let model = Model::he(&config, 0, &device());
+        let design = Design::try_from(&of).expect("these networks fit these images");
+        let model = design.he(0, &device()).expect("all their operations train");
         let normal = Distribution::Normal(0.0, 1.0);
         let y: Vec<i64> = (0..batch as i64).map(|at| at % 10).collect();
         Self {
@@ -78,7 +82,7 @@ impl Run {
     }
 
     /// The model, and its gradients as a backward pass has just left them.
-    pub fn backward(&mut self) -> (Model, GradientsParams) {
+    pub fn backward(&mut self) -> (Net, GradientsParams) {
         let model = self.model.take().expect("there is a model between steps");
         let loss = CrossEntropyLossConfig::new().init(&device());
         let loss = loss.forward(model.forward(self.x.clone()), self.y.clone());
@@ -87,7 +91,7 @@ impl Run {
     }
 
     /// Puts the model back.
-    pub fn put(&mut self, model: Model) {
+    pub fn put(&mut self, model: Net) {
         self.model = Some(model);
     }
 

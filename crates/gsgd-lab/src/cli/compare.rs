@@ -1,5 +1,6 @@
 //! `gsgd compare`.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
 use std::io::IsTerminal;
@@ -17,6 +18,7 @@ use super::interrupt;
 use crate::compare::queue::{self, Observer};
 use crate::compare::{Job, Method, Plan, Results};
 use crate::data::Fingerprint;
+use crate::models::NetworkName;
 use crate::report::{self, Format};
 use crate::text::{self, print, print_raw, say, visible};
 use crate::train::{Ending, OptimizerName, Outcome, Settings, at_least_one, prepare};
@@ -170,8 +172,8 @@ const SOME_FAILED: i32 = 3;
 /// Runs what is left of a plan.
 pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
     let plan = &plan.clone().located();
-    let jobs = plan.jobs()?;
-    let images = images(plan, &jobs, how)?;
+    let mut jobs = plan.jobs()?;
+    let images = images(plan, &mut jobs, how)?;
     let earlier = Earlier::by(how.force);
     let _folder = ComparisonFolder::open(&how.out, plan, &jobs, &images, earlier)?;
     let stop = interrupt::flag()?;
@@ -204,9 +206,10 @@ pub fn results_of(plan: &Plan, how: &How) -> Result<Results> {
 }
 
 /// The sets of images of all runs, opened once and before anything runs, by name and whether they are grey. Every method
-/// has to fit its set.
-fn images(plan: &Plan, jobs: &[Job], how: &How) -> Result<Images> {
+/// has to fit its set, and gets its network's full name.
+fn images(plan: &Plan, jobs: &mut [Job], how: &How) -> Result<Images> {
     let mut images = Images::new();
+    let mut names = HashMap::new();
     let set = |job: &Job| (job.settings.data.clone(), job.settings.grey);
     // runs of one method differ in lr and seed alone
     let methods: Vec<&Job> = jobs
@@ -227,8 +230,14 @@ fn images(plan: &Plan, jobs: &[Job], how: &How) -> Result<Images> {
                 prepare(settings, &data).with_context(|| {
                     format!("method `{}`", text::printable(&plan.methods[*method].name))
                 })?;
+                names.insert(*method, settings.arch.for_images(&data));
             }
             place.insert(Fingerprint::from_dataset(&data));
+        }
+    }
+    for job in jobs {
+        if let Some(arch) = names.get(&job.method) {
+            job.settings.arch = NetworkName::clone(arch);
         }
     }
     Ok(images)

@@ -22,6 +22,9 @@ pub const FINAL: &str = "final.safetensors";
 /// Those at the start, where they are asked for.
 pub const INIT: &str = "init.safetensors";
 
+/// The layers of a network that came from a TOML file.
+pub const LAYERS: &str = "layers.toml";
+
 /// What has no influence on a run's numbers.
 #[derive(Debug, Clone, Args)]
 pub struct WatchFlags {
@@ -83,7 +86,7 @@ pub struct RunFolder {
 }
 
 /// What a run leaves in its folder, besides config.toml and checkpoints.
-const LEFT: [&str; 5] = [METRICS, FINAL, INIT, ENDING, "report.html"];
+const LEFT: [&str; 6] = [METRICS, FINAL, INIT, LAYERS, ENDING, "report.html"];
 
 impl RunFolder {
     /// A folder for a new run, in place of an earlier one with `Earlier::Replaced`.

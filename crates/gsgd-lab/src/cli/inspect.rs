@@ -22,6 +22,9 @@ pub struct Inspect {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print the layers as a TOML file, as `--arch` takes it
+    #[arg(long, conflicts_with = "json")]
+    toml: bool,
     /// Write a page with the figures and a drawing
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -35,6 +38,10 @@ impl Inspect {
         let stages = Stages::begin();
         stages.next("reading");
         let network = self.network.open()?;
+        if self.toml {
+            drop(stages);
+            return print(gsgd_net::layout::write(network.graph())?.trim_end());
+        }
         stages.next("computing norms");
         let report = Report::from_network(&network)?;
         drop(stages);

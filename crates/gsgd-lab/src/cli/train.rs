@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 use clap::{Args, Parser};
 
-use super::folder::{Earlier, FINAL, INIT, RunFolder, Watch, WatchFlags};
+use super::folder::{Earlier, FINAL, INIT, LAYERS, RunFolder, Watch, WatchFlags};
 use super::metrics::METRICS;
 use crate::compare::Results;
 use crate::folders::{FolderKind, remove, remove_temporary};
-use crate::models::{self, Model};
+use crate::models::{self, Design, NetworkName};
 use crate::report::{self, Format};
 use crate::text::{print, say};
 use crate::train::{
@@ -102,15 +102,18 @@ impl Train {
         let device = Device::flex().autodiff();
         let data = settings.open_data().context("--data")?;
         self.watch.tell(&data.notes);
+        let settings = settings.for_images(&data);
         let prepared = prepare(&settings, &data)?;
-        let model = start(&settings, &prepared.config, &device)?;
+        let model = start(&settings, &prepared.design, &device)?;
         let state = begin(&settings, model)?;
         let name = format!("runs/{}-{}", settings.optimizer.as_str(), settings.seed);
         let out = self.out.clone().unwrap_or_else(|| name.into());
         let folder = RunFolder::fresh(out, Earlier::by(self.force))?;
-        write_config(&folder, &settings)?;
+        write_config(&folder, &settings, &prepared.design)?;
         if self.save_init {
-            models::save(&state.model, &prepared.config, &folder.path().join(INIT))?;
+            prepared
+                .design
+                .save(&state.model, &folder.path().join(INIT))?;
         }
         let origin = Origin::new(&settings, &data)?;
         let total = steps(&settings, prepared.splits.train.len());
@@ -132,13 +135,11 @@ impl Resume {
         let settings = self.settings()?;
         let data = settings.open_data().context("data")?;
         self.watch.tell(&data.notes);
-        let prepared = prepare(&settings, &data)?;
+        let prepared = prepare(&with_own_layers(&settings, &from), &data)?;
         let origin = Origin::new(&settings, &data)?;
         // every weight is in the checkpoint: the start's file is not looked for
-        let like = Model::he(&prepared.config, settings.seed, &Device::flex().autodiff());
-        let like = settings.freeze.apply(like);
         let (model, stepper, progress) =
-            checkpoint::newest(from.path(), &settings, &origin, &like)?;
+            checkpoint::newest(from.path(), &settings, &origin, &prepared.design)?;
         let examples = prepared.splits.train.len();
         let all = steps(&settings, examples);
         ensure!(
@@ -157,7 +158,7 @@ impl Resume {
         };
         remove_temporary(folder.path())?;
         remove_temporary(&folder.path().join("checkpoints"))?;
-        write_config(&folder, &settings)?;
+        write_config(&folder, &settings, &prepared.design)?;
         match progress.step {
             step if step == all => say(&format!(
                 "the run is complete: {all} steps; more with --epochs or --steps"
@@ -221,7 +222,7 @@ fn train(
     mut watch: Watch,
 ) -> Result<()> {
     let out = folder.path();
-    let (splits, config) = (&prepared.splits, &prepared.config);
+    let (splits, design) = (&prepared.splits, &prepared.design);
     let total = steps(settings, splits.train.len());
     let device = Device::flex().autodiff();
     let (state, stop) = run(settings, splits, state, &device, &mut watch)?;
@@ -249,7 +250,7 @@ fn train(
             std::process::exit(130);
         }
         Stop::Diverged(reason) => {
-            models::save(&state.model, config, &end)?;
+            design.save(&state.model, &end)?;
             ending(Outcome::Diverged, Some(reason.clone()))?;
             bail!(
                 "diverged after {} steps: {reason}\nthe weights before that step are in {}; try a lower --lr",
@@ -258,12 +259,12 @@ fn train(
             )
         }
         Stop::Early => {
-            models::save(&state.model, config, &end)?;
+            design.save(&state.model, &end)?;
             ending(Outcome::Early, None)?;
             say("stopped early: the validation loss no longer falls");
         }
         Stop::Done => {
-            models::save(&state.model, config, &end)?;
+            design.save(&state.model, &end)?;
             ending(Outcome::Done, None)?;
         }
     }
@@ -282,8 +283,24 @@ fn train(
     Ok(())
 }
 
-/// Writes `config.toml`: what ran, and every setting. One with these settings stays.
-fn write_config(folder: &RunFolder, settings: &Settings) -> Result<()> {
+/// The settings with the layers that a run has in its own folder in place of the file that it began with.
+fn with_own_layers(settings: &Settings, folder: &RunFolder) -> Settings {
+    let own = folder.path().join(LAYERS);
+    match settings.arch {
+        NetworkName::File(_) if own.is_file() => Settings {
+            arch: NetworkName::File(own),
+            ..settings.clone()
+        },
+        _ => settings.clone(),
+    }
+}
+
+/// Writes `config.toml`: what ran, and every setting. One with these settings stays. The layers of a network without a name
+/// go into a file beside it.
+fn write_config(folder: &RunFolder, settings: &Settings, design: &Design) -> Result<()> {
+    if let Some(layers) = design.layers() {
+        models::save_text(&folder.path().join(LAYERS), layers)?;
+    }
     let file = folder.path().join(FolderKind::Run.file());
     if Settings::read(&file).is_ok_and(|there| there == *settings) {
         return Ok(());

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::data;
+use crate::models::NetworkName;
 use crate::train::{InitName, Settings, seed};
 
 /// A comparison.
@@ -111,12 +112,17 @@ impl Plan {
         })
     }
 
-    /// The plan with data and starting weights named so that they are found from any working directory.
+    /// The plan with data, networks and starting weights named so that they are found from any working directory.
     pub fn located(mut self) -> Self {
         let methods = self.methods.iter_mut().map(|method| &mut method.settings);
         for table in std::iter::once(&mut self.settings).chain(methods) {
             if let Some(toml::Value::String(name)) = table.get_mut("data") {
                 *name = data::located(name);
+            }
+            if let Some(toml::Value::String(name)) = table.get_mut("arch")
+                && let Ok(arch) = name.parse::<NetworkName>()
+            {
+                *name = arch.located().to_string();
             }
             if let Some(toml::Value::String(name)) = table.get_mut("init")
                 && let Ok(init) = name.parse::<InitName>()

@@ -6,16 +6,15 @@ mod fingerprint;
 mod folder;
 mod idx;
 mod inputs;
-mod shape;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use embedded::{fashion_mnist_7x7, pack};
 pub use fingerprint::Fingerprint;
+pub use gsgd_net::image::ImageShape;
 pub use idx::read_folder;
 pub use inputs::{Augment, Inputs};
-pub use shape::ImageShape;
 
 /// What is wrong with a data set.
 #[derive(Debug, thiserror::Error)]

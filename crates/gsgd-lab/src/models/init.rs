@@ -1,11 +1,11 @@
 //! Starting weights that depend on the seed alone.
 
-use burn::module::Param;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Linear, PaddingConfig2d};
-use burn::tensor::{Device, Tensor, TensorData};
+use gsgd::core::graph::{Graph, Op, Value};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use super::plan::{Form, Kept};
+use super::weights::turned;
 
 /// The starting weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,60 +21,109 @@ pub enum Init {
     },
 }
 
-/// Draws weights, layer after layer.
-pub(super) struct Draw {
+/// What a tensor starts as.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Start {
+    /// Normal numbers of this deviation.
+    Normal(f64),
+    /// One number everywhere.
+    Equal(f32),
+}
+
+/// Starting weights by what reads them first: normal with variance 2 / inputs of a unit in products and convolutions, gains,
+/// gammas and variances 1, slopes of PReLUs 0.25, tables of embeddings normal, all else 0.
+pub(super) struct He {
+    starts: Vec<Start>,
     rng: ChaCha8Rng,
 }
 
-impl Draw {
-    pub fn new(seed: u64) -> Self {
+impl He {
+    /// For the tensors of a graph.
+    pub fn new(graph: &Graph, seed: u64) -> Self {
+        let readers = Readers::new(graph);
+        let params = graph.params().iter();
+        let starts = params.map(|param| {
+            let mut values = graph.values();
+            let value = values.find(|&value| graph.node(value).op == Op::Param(param.key));
+            value.map_or(Start::Equal(0.0), |value| readers.start(value))
+        });
         Self {
+            starts: starts.collect(),
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
     }
 
-    fn weights(&mut self, count: usize, fan_in: usize) -> Vec<f32> {
-        let std = (2.0 / fan_in as f64).sqrt();
-        (0..count)
-            .map(|_| (std * normal(&mut self.rng)) as f32)
-            .collect()
-    }
-
-    /// A dense layer, weights `[inputs, outputs]`.
-    pub fn linear(&mut self, shape: [usize; 2], bias: bool, device: &Device) -> Linear {
-        let weights = self.weights(shape[0] * shape[1], shape[0]);
-        Linear {
-            weight: param(weights, shape, device),
-            bias: bias.then(|| param(vec![0.0; shape[1]], [shape[1]], device)),
+    /// The values of the tensor at this place, in the file's order; to be asked for one after the other.
+    pub fn values(&mut self, place: usize, kept: &Kept) -> Vec<f32> {
+        let count = kept.shape.iter().product();
+        let deviation = match self.starts[place] {
+            Start::Equal(number) => return vec![number; count],
+            Start::Normal(deviation) => deviation,
+        };
+        let drawn = (0..count).map(|_| (deviation * normal(&mut self.rng)) as f32);
+        let drawn = drawn.collect::<Vec<f32>>();
+        match (kept.form, &kept.shape[..]) {
+            // drawn as it lies in memory
+            (Form::Turned, &[_, inputs]) => turned(&drawn, inputs),
+            _ => drawn,
         }
-    }
-
-    /// A convolution `size` x `size` that keeps the image's size at stride 1.
-    pub fn conv(
-        &mut self,
-        channels: [usize; 2],
-        size: usize,
-        stride: usize,
-        bias: bool,
-        device: &Device,
-    ) -> Conv2d {
-        let [inputs, outputs] = channels;
-        let pad = size / 2;
-        let mut conv = Conv2dConfig::new(channels, [size, size])
-            .with_stride([stride, stride])
-            .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
-            .with_bias(false)
-            .init(device);
-        let fan_in = inputs * size * size;
-        let weights = self.weights(outputs * fan_in, fan_in);
-        conv.weight = param(weights, [outputs, inputs, size, size], device);
-        conv.bias = bias.then(|| param(vec![0.0; outputs], [outputs], device));
-        conv
     }
 }
 
-fn param<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
-    Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
+/// Who reads the values of a graph.
+struct Readers<'a> {
+    graph: &'a Graph,
+    /// Reader and place among what it reads, by value.
+    of: Vec<Vec<(Value, usize)>>,
+}
+
+impl<'a> Readers<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let mut of = vec![Vec::new(); graph.nodes().len()];
+        for (reader, node) in graph.values().zip(graph.nodes()) {
+            for (place, value) in node.reads.iter().enumerate() {
+                of[value.index()].push((reader, place));
+            }
+        }
+        Self { graph, of }
+    }
+
+    /// What a tensor, or a view of one, starts as.
+    fn start(&self, value: Value) -> Start {
+        let Some(&(reader, place)) = self.of[value.index()].first() else {
+            return Start::Equal(0.0);
+        };
+        let shape = &self.graph.node(value).shape;
+        let size = |sizes: &[usize]| sizes.iter().product::<usize>() as f64;
+        let he = |inputs: f64| Start::Normal((2.0 / inputs.max(1.0)).sqrt());
+        let from_behind = |at: usize| {
+            let axis = shape.len().checked_sub(at);
+            axis.map_or(1.0, |axis| shape[axis] as f64)
+        };
+        match (&self.graph.node(reader).op, place) {
+            (Op::MatMul { transposed: true }, 1) | (Op::MatMul { .. }, 0) => he(from_behind(1)),
+            (Op::MatMul { transposed: false }, 1) => he(from_behind(2)),
+            (Op::Conv { .. }, 1) => he(size(&shape[1..])),
+            (Op::ConvTranspose { window, groups, .. }, 1) => {
+                // a unit meets every stride-th tap
+                let taps = size(&shape[2..]) / size(&window.stride);
+                he(shape[0] as f64 / *groups as f64 * taps)
+            }
+            (Op::BatchNorm { .. }, 1 | 4) | (Op::Mul, _) | (Op::Div, 1) => Start::Equal(1.0),
+            (Op::Prelu, 1) => Start::Equal(0.25),
+            (Op::Gather { .. }, 0) => Start::Normal(1.0),
+            (
+                Op::Reshape { .. }
+                | Op::Transpose { .. }
+                | Op::Expand { .. }
+                | Op::Slice { .. }
+                | Op::Select { .. }
+                | Op::Identity,
+                _,
+            ) => self.start(reader),
+            _ => Start::Equal(0.0),
+        }
+    }
 }
 
 /// A standard normal number (Box and Muller).

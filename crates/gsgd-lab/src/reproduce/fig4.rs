@@ -6,7 +6,7 @@ use super::plans::{method, table};
 use super::{Experiment, ExperimentPart, Scale};
 use crate::compare::stats::{Paired, Summary};
 use crate::compare::{MethodResults, Plan, Results};
-use crate::models::Arch;
+use crate::models::{Arch, NetworkName};
 use crate::report::{Figure, Line, Style};
 
 /// Methods at every width: name, flags.
@@ -100,8 +100,8 @@ fn method_of_width(
 /// The width of every method, in the order of the plan.
 fn widths(results: &Results) -> Vec<f64> {
     let width = |method: &MethodResults| match &method.settings.arch {
-        Arch::Mlp(widths) => Some(*widths.get(1)? as f64),
-        Arch::Conv(_) => None,
+        NetworkName::Known(Arch::Mlp(widths)) => Some(*widths.get(1)? as f64),
+        _ => None,
     };
     results.methods.iter().filter_map(width).collect()
 }

@@ -10,11 +10,13 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
+use gsgd_net::tensors::Tensors;
 use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::{Origin, Settings, Stepper};
-use crate::models::{self, FilePart, Model};
+use crate::models::{self, Design, FilePart, Net};
 use crate::text::say;
 
 /// How far a run is.
@@ -69,7 +71,7 @@ fn folder(run: &Path) -> PathBuf {
 /// The file cannot be written.
 pub fn write(
     run: &Path,
-    model: &Model,
+    model: &Net,
     stepper: &Stepper,
     progress: Progress,
     origin: &Origin,
@@ -170,7 +172,7 @@ fn step_of(name: &str) -> Option<usize> {
     step.parse().ok().filter(|_| digits)
 }
 
-/// The run as its newest whole checkpoint has it, given a network of its layers. Says on stderr which checkpoints are
+/// The run of this design as its newest whole checkpoint has it. Says on stderr which checkpoints are
 /// damaged.
 ///
 /// # Errors
@@ -179,8 +181,8 @@ pub fn newest(
     run: &Path,
     settings: &Settings,
     origin: &Origin,
-    like: &Model,
-) -> Result<(Model, Stepper, Progress)> {
+    design: &Design,
+) -> Result<(Net, Stepper, Progress)> {
     let found = newest_first(run)?;
     let mut first_reason = None;
     for (_, path) in &found {
@@ -188,7 +190,7 @@ pub fn newest(
         match about(&data) {
             Ok(about) => {
                 origin.refuse_changes_since(&about.origin, path)?;
-                let state = state(&data, &about, settings, like.clone());
+                let state = state(data, &about, settings, design);
                 return state.with_context(|| path.display().to_string());
             }
             Err(error) => {
@@ -236,36 +238,39 @@ fn about(data: &[u8]) -> Result<About> {
 }
 
 fn state(
-    data: &[u8],
+    data: Vec<u8>,
     about: &About,
     settings: &Settings,
-    like: Model,
-) -> Result<(Model, Stepper, Progress)> {
-    let file = SafeTensors::deserialize(data)?;
+    design: &Design,
+) -> Result<(Net, Stepper, Progress)> {
+    let optimizer = SafeTensors::deserialize(&data)?
+        .tensor(OPTIMIZER)?
+        .data()
+        .to_vec();
     let ids = about.ids.iter();
     let ids = ids.map(|(name, id)| Ok((name.clone(), id.parse()?)));
     let ids: HashMap<String, u64> = ids.collect::<Result<_>>()?;
-    let model = models::fill(like, &file, &[OPTIMIZER, SEAL], Some(&ids))?;
-    let state = file.tensor(OPTIMIZER)?.data().to_vec();
-    let stepper = Stepper::restore(settings, &model, state)?;
+    let like = design.he(settings.seed, &Device::flex().autodiff())?;
+    let tensors = Tensors::of_safetensors(data)?;
+    let model = models::fill(settings.freeze.apply(like), &tensors, Some(&ids))?;
+    let stepper = Stepper::restore(settings, &model, optimizer)?;
     Ok((model, stepper, about.progress))
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
     use crate::data::Dataset;
     use crate::train::begin;
 
     /// A checkpoint of a small network with all kinds of state: its bytes.
-    fn checkpoint(run: &Path) -> (Vec<u8>, Settings, Model) {
+    fn checkpoint(run: &Path) -> (Vec<u8>, Settings, Design) {
         let table = "arch = \"mlp:49-1-1-10\"\noptimizer = \"g-adam\"";
         let settings = Settings::from_table(&table.parse().unwrap()).unwrap();
         let data = Dataset::open(&settings.data).unwrap();
         let origin = Origin::new(&settings, &data).unwrap();
-        let model = Model::he(&settings.model_config(&data), 0, &Device::flex().autodiff());
+        let design = settings.design(&data).unwrap();
+        let model = design.he(0, &Device::flex().autodiff()).unwrap();
         let state = begin(&settings, model).unwrap();
         let progress = Progress {
             step: 12,
@@ -277,16 +282,16 @@ mod tests {
             }),
         };
         let path = write(run, &state.model, &state.stepper, progress, &origin).unwrap();
-        (fs::read(path).unwrap(), settings, state.model)
+        (fs::read(path).unwrap(), settings, design)
     }
 
     #[test]
     fn a_byte_that_is_not_as_it_was_is_found_wherever_it_is() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut data, settings, model) = checkpoint(folder.path());
+        let (mut data, settings, design) = checkpoint(folder.path());
         let whole = about(&data).unwrap();
         assert_eq!(whole.progress.best.unwrap().loss, 0.3);
-        state(&data, &whole, &settings, model).unwrap();
+        state(data.clone(), &whole, &settings, &design).unwrap();
         for at in 0..data.len() {
             // a bit, the case of a letter, all bits
             for flip in [1, 0x20, 0xff] {

@@ -5,11 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, ensure};
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use serde::Serialize;
 
-use crate::models::{Model, file_name};
+use crate::models::Net;
 
 /// Names of tensors, and of layers for all tensors in them, as in `layers.0.weight,layers.1`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -49,20 +49,19 @@ impl Freeze {
         self.0.is_empty()
     }
 
-    /// Refuses names that the model does not have, and a model of which nothing would train.
+    /// Refuses names that no parameter of a network has, and a network of which nothing would train.
     ///
     /// # Errors
     /// With the names that there are.
-    pub fn check(&self, model: &Model) -> Result<()> {
+    pub fn check(&self, names: &[&str]) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
-        let names = parameters(model);
         for frozen in &self.0 {
             ensure!(
                 names.iter().any(|name| is_in(name, frozen)),
                 "--freeze: no tensor and no layer of the network is called `{frozen}`; there are {}",
-                beside(&names, frozen).join(", ")
+                beside(names, frozen).join(", ")
             );
         }
         ensure!(
@@ -72,8 +71,8 @@ impl Freeze {
         Ok(())
     }
 
-    /// The model with these parameters frozen.
-    pub fn apply(&self, model: Model) -> Model {
+    /// The network with these parameters frozen.
+    pub fn apply(&self, net: Net) -> Net {
         struct Freezer<'a> {
             freeze: &'a Freeze,
             path: Vec<String>,
@@ -86,13 +85,13 @@ impl Freeze {
                 self.path.pop();
             }
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                match self.freeze.has(&file_name(&self.path.join("."))) {
+                match self.freeze.has(&self.path.join(".")) {
                     true => param.set_require_grad(false),
                     false => param,
                 }
             }
         }
-        model.map(&mut Freezer {
+        net.map(&mut Freezer {
             freeze: self,
             path: Vec::new(),
         })
@@ -110,8 +109,8 @@ fn is_in(tensor: &str, name: &str) -> bool {
 }
 
 /// The names that there are where a wrong one parts from all of them: of layers, or of tensors in one.
-fn beside(names: &[String], wrong: &str) -> Vec<String> {
-    let shared = |name: &&String| {
+fn beside(names: &[&str], wrong: &str) -> Vec<String> {
+    let shared = |name: &&&str| {
         let pairs = name.split('.').zip(wrong.split('.'));
         pairs.take_while(|(part, wrong)| part == wrong).count()
     };
@@ -130,66 +129,21 @@ fn beside(names: &[String], wrong: &str) -> Vec<String> {
     found
 }
 
-/// The names in files of a model's parameters; running statistics are none.
-fn parameters(model: &Model) -> Vec<String> {
-    #[derive(Default)]
-    struct Names {
-        path: Vec<String>,
-        found: Vec<String>,
-    }
-    impl ModuleVisitor for Names {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.val().is_require_grad() {
-                self.found.push(file_name(&self.path.join(".")));
-            }
-        }
-    }
-    let mut names = Names::default();
-    model.visit(&mut names);
-    names.found
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
     use crate::data::ImageShape;
-    use crate::models::ModelConfig;
+    use crate::models::{Architecture, Design};
 
-    fn names(config: &ModelConfig) -> Vec<String> {
-        parameters(&Model::he(config, 0, &Device::flex().autodiff()))
-    }
-
-    #[test]
-    fn a_narrow_network_has_the_names_of_the_whole_one() {
-        for arch in ["mlp:4-3-2", "plain:8", "resnet:14"] {
-            for (bias, norm) in [(false, false), (true, false), (false, true)] {
-                let config = |shape, classes| ModelConfig {
-                    arch: arch.parse().unwrap(),
-                    bias,
-                    norm,
-                    shape,
-                    classes,
-                };
-                let whole = config(ImageShape::grey(8, 8), 3);
-                let mut narrow = config(ImageShape::grey(1, 1), 1);
-                narrow.arch = narrow.arch.narrow();
-                assert_eq!(names(&whole), names(&narrow), "{arch} {bias} {norm}");
-            }
-        }
+    fn names(of: &Architecture) -> Vec<String> {
+        let design = Design::try_from(of).unwrap();
+        design.parameters().into_iter().map(String::from).collect()
     }
 
     #[test]
     fn a_wrong_name_is_answered_with_those_beside_it() {
         let of = |arch: &str, bias, norm| {
-            names(&ModelConfig {
+            names(&Architecture {
                 arch: arch.parse().unwrap(),
                 bias,
                 norm,
@@ -213,7 +167,8 @@ mod tests {
             (&deep, "layer2.3", "layer2.0, layer2.1, layer2.2"),
             (&deep, "bn1.running_mean", "bn1.weight, bn1.bias"),
         ] {
-            assert_eq!(beside(names, wrong).join(", "), says, "{wrong}");
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            assert_eq!(beside(&names, wrong).join(", "), says, "{wrong}");
         }
     }
 

@@ -10,7 +10,7 @@ use gsgd::{BalancedSgd, GSpace, GSpaceConfig, Outside, PathSgd, Rejected};
 use serde::Serialize;
 
 use super::Settings;
-use crate::models::Model;
+use crate::models::{Net, name_now};
 
 /// An optimiser of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
@@ -98,7 +98,7 @@ impl Stepper {
     ///
     /// # Errors
     /// A setting is out of range, or the skeleton does not suit the weights.
-    pub fn new(settings: &Settings, model: &Model) -> Result<Self, gsgd::Error> {
+    pub fn new(settings: &Settings, model: &Net) -> Result<Self, gsgd::Error> {
         use OptimizerName::*;
         let optim = match settings.optimizer {
             Sgd | Momentum | Adam => AnyOptimizer::WeightSpace(inner(settings)),
@@ -140,7 +140,7 @@ impl Stepper {
     ///
     /// # Errors
     /// The bytes are no such state.
-    pub fn restore(settings: &Settings, model: &Model, bytes: Vec<u8>) -> Result<Self> {
+    pub fn restore(settings: &Settings, model: &Net, bytes: Vec<u8>) -> Result<Self> {
         use OptimizerName::*;
         let bytes = Bytes::from_bytes_vec(bytes);
         let optim = match settings.optimizer {
@@ -159,7 +159,7 @@ impl Stepper {
                 AnyOptimizer::WeightSpace(optim)
             }
             GSgd | GMomentum | GAdam => AnyOptimizer::PathSpace(Box::new(
-                lifted(settings).from_bytes(bytes, model, &model.graph()?)?,
+                lifted(settings).from_renamed(bytes, model, &model.graph()?, name_now)?,
             )),
             PathSgd | BalancedSgd => return Ok(Self::new(settings, model)?),
         };
@@ -194,9 +194,9 @@ impl Stepper {
     pub fn step(
         &mut self,
         lr: f64,
-        model: Model,
+        model: Net,
         mut grads: GradientsParams,
-    ) -> Result<Model, Box<Rejected<Model>>> {
+    ) -> Result<Net, Box<Rejected<Net>>> {
         if let Some(largest) = self.clip_norm
             && !matches!(self.optim, AnyOptimizer::PathSpace(_))
         {
@@ -213,7 +213,7 @@ impl Stepper {
 }
 
 /// Scales the gradients of all parameters down to this l2 norm.
-fn clip(model: &Model, grads: &mut GradientsParams, largest: f64) {
+fn clip(model: &Net, grads: &mut GradientsParams, largest: f64) {
     struct Squares<'a>(&'a GradientsParams, f64);
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::batches::{self, Batch, Varied};
 use super::{Best, InitName, Progress, Settings, Stepper};
 use crate::data::{Dataset, Inputs};
-use crate::models::{self, Arch, Init, Model, ModelConfig};
+use crate::models::{Arch, Design, Init, Net, NetworkName};
 
 /// The images of a run.
 pub struct Splits {
@@ -33,7 +33,7 @@ pub struct Prepared {
     /// The images.
     pub splits: Splits,
     /// What the network is.
-    pub config: ModelConfig,
+    pub design: Design,
 }
 
 /// Figures after an epoch, a line of `metrics.jsonl`.
@@ -91,7 +91,7 @@ pub enum Stop {
 /// A run between two steps.
 pub struct State {
     /// The weights.
-    pub model: Model,
+    pub model: Net,
     /// The optimiser.
     pub stepper: Stepper,
     /// How far it is.
@@ -135,10 +135,22 @@ pub trait Watcher {
 /// # Errors
 /// Network and data do not fit.
 pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
-    check_fit(&settings.arch, data)?;
+    if let NetworkName::Known(arch) = settings.arch.for_images(data) {
+        check_fit(&arch, data)?;
+    }
+    let design = settings.design(data).context("--arch")?;
+    let outputs = design.plan().context("--arch")?.outputs();
+    ensure!(
+        outputs >= data.classes,
+        "--arch {} has {outputs} outputs, {} has {} classes",
+        settings.arch,
+        data.name,
+        data.classes
+    );
+    settings.freeze.check(&design.parameters())?;
     Ok(Prepared {
         splits: splits(settings, data)?,
-        config: settings.model_config(data),
+        design,
     })
 }
 
@@ -146,9 +158,9 @@ pub fn prepare(settings: &Settings, data: &Dataset) -> Result<Prepared> {
 ///
 /// # Errors
 /// A file of weights cannot be read, or is of another network.
-pub fn start(settings: &Settings, config: &ModelConfig, device: &Device) -> Result<Model> {
+pub fn start(settings: &Settings, design: &Design, device: &Device) -> Result<Net> {
     let scales = settings.scale_graph_config();
-    let init = |init| Model::init(config, init, scales, settings.seed, device);
+    let init = |init| design.init(init, scales, settings.seed, device);
     let mut model = match &settings.init {
         InitName::He => init(Init::He)?,
         &InitName::Skeleton {
@@ -158,9 +170,7 @@ pub fn start(settings: &Settings, config: &ModelConfig, device: &Device) -> Resu
             magnitude,
             random_signs,
         })?,
-        InitName::File(path) => {
-            models::load_into(init(Init::He)?, config, path).context("--init")?
-        }
+        InitName::File(path) => design.load(path, device).context("--init")?,
     };
     // rescaling and balancing keep the function: batch norm and skips as they are
     let scales = model.graph()?.scales(Default::default())?;
@@ -213,13 +223,6 @@ fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
                 data.name,
                 data.shape.features()
             );
-            let outputs = widths[widths.len() - 1];
-            ensure!(
-                outputs >= data.classes,
-                "--arch {arch} has {outputs} outputs, {} has {} classes",
-                data.name,
-                data.classes
-            );
         }
     }
     Ok(())
@@ -229,11 +232,10 @@ fn check_fit(arch: &Arch, data: &Dataset) -> Result<()> {
 ///
 /// # Errors
 /// The optimiser does not suit the start.
-pub fn begin(settings: &Settings, model: Model) -> Result<State> {
+pub fn begin(settings: &Settings, model: Net) -> Result<State> {
     let model = settings.freeze.apply(model);
     let stepper = Stepper::new(settings, &model).map_err(|error| match error {
         gsgd::Error::Core(gsgd::core::Error::Frozen { tool, name }) => {
-            let name = models::file_name(&name);
             let error = gsgd::Error::Core(gsgd::core::Error::Frozen { tool, name });
             anyhow!("--freeze: {error}; take another --optimizer, or leave --freeze out")
         }
@@ -346,14 +348,14 @@ pub fn run(
 }
 
 /// Imbalance by layer, and path norm, of frozen layers too: without gradients nothing is frozen.
-fn scales(model: &Model) -> Result<(BTreeMap<String, f64>, f64)> {
+fn scales(model: &Net) -> Result<(BTreeMap<String, f64>, f64)> {
     let model = &model.valid();
     let scales = model.graph()?.scales(Default::default())?;
     let mut layers: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (class, ratio) in scales.hidden_classes().zip(imbalances(model, &scales)?) {
         let unit = scales.unit(class);
         let layer = unit.split('[').next().unwrap_or(&unit);
-        let sizes = layers.entry(models::file_name(layer)).or_default();
+        let sizes = layers.entry(layer.to_string()).or_default();
         sizes.extend(ratio.map(|ratio| ratio.log10().abs()));
     }
     let medians = layers.into_iter().filter_map(|(layer, mut sizes)| {
@@ -449,7 +451,7 @@ const EVALUATED: usize = 100_000;
 
 /// Mean cross-entropy and share of wrong answers, with running statistics; `None` as soon as `go_on` says no.
 fn evaluate(
-    model: &Model,
+    model: &Net,
     inputs: &Inputs,
     device: &Device,
     go_on: &impl Fn() -> bool,
@@ -543,7 +545,7 @@ mod tests {
         let begun = || {
             begin(
                 &settings,
-                start(&settings, &prepared.config, &device).unwrap(),
+                start(&settings, &prepared.design, &device).unwrap(),
             )
             .unwrap()
         };

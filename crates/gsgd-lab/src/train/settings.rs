@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use burn::tensor::Device;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use gsgd::{BatchNormTreatment, Coordinates, ScaleGraphConfig, Skeleton, SkipTreatment};
 use serde::Serialize;
 
 use super::{Freeze, OptimizerName, Schedule, seed};
-use crate::data::{self, Augment, DataError, Dataset, ImageShape, Normalise};
-use crate::models::{Arch, Model, ModelConfig};
+use crate::data::{self, Augment, DataError, Dataset, Normalise};
+use crate::models::{Arch, Architecture, Design, NetworkName};
 
 /// The choice of skeleton.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -199,9 +198,10 @@ pub struct Settings {
     /// How training images are varied
     #[arg(long, value_enum, default_value = "none")]
     pub augment: Augment,
-    /// The network: mlp:INPUT-HIDDEN-...-OUTPUT, plain:N, resnet:N (N = 6n + 2), plain34, resnet34
-    #[arg(long, default_value = "mlp:49-64-64-10")]
-    pub arch: Arch,
+    /// The network: mlp:HIDDEN-HIDDEN-..., or with the widths of input and output mlp:INPUT-HIDDEN-...-OUTPUT; plain:N, resnet:N
+    /// (N = 6n + 2), plain34, resnet34; or a TOML file that lists its layers, or an ONNX file
+    #[arg(long, default_value = "mlp:49-64-64-10", value_name = "ARCH|FILE")]
+    pub arch: NetworkName,
     /// The optimiser
     #[arg(long, value_enum, default_value = "g-sgd")]
     pub optimizer: OptimizerName,
@@ -249,7 +249,8 @@ pub struct Settings {
     /// size at the start
     #[arg(long, default_value = "0.8")]
     pub floor: Floor,
-    /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors file
+    /// Starting weights: `he`, `skeleton-one[:MAGNITUDE]`, `skeleton-signs[:MAGNITUDE]`, or a safetensors, PyTorch or
+    /// ONNX file
     #[arg(long, default_value = "he")]
     pub init: InitName,
     /// Rescale the start's units by 10^U(-SPREAD, SPREAD): same function, unbalanced weights
@@ -335,18 +336,31 @@ impl Settings {
         })
     }
 
-    /// The network's layers, for images of a data set.
-    pub fn model_config(&self, data: &Dataset) -> ModelConfig {
-        self.model_config_of(self.arch.clone(), data.shape, data.classes)
+    /// The network, for these images.
+    ///
+    /// # Errors
+    /// Its layers do not fit them.
+    pub fn design(&self, data: &Dataset) -> Result<Design> {
+        let arch = match self.arch.for_images(data) {
+            NetworkName::Known(arch) => arch,
+            NetworkName::File(path) => return Design::of_file(&path, data.shape),
+            NetworkName::Hidden(width) => bail!("mlp:{width} has no full name"),
+        };
+        let norm = matches!(arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off;
+        Design::try_from(&Architecture {
+            arch,
+            bias: self.bias,
+            norm,
+            shape: data.shape,
+            classes: data.classes,
+        })
     }
 
-    fn model_config_of(&self, arch: Arch, shape: ImageShape, classes: usize) -> ModelConfig {
-        ModelConfig {
-            bias: self.bias,
-            norm: matches!(arch, Arch::Conv(_)) && self.batch_norm != BatchNormName::Off,
-            arch,
-            shape,
-            classes,
+    /// The settings with the network's full name for these images.
+    pub fn for_images(&self, data: &Dataset) -> Self {
+        Self {
+            arch: self.arch.for_images(data),
+            ..self.clone()
         }
     }
 
@@ -359,9 +373,7 @@ impl Settings {
             self.early_stop.is_none() || self.validation > 0,
             "--early-stop looks at the validation loss: hold images back with --validation N"
         );
-        let narrow = self.model_config_of(self.arch.narrow(), ImageShape::grey(1, 1), 1);
-        let device = Device::flex().autodiff();
-        self.freeze.check(&Model::he(&narrow, 0, &device))
+        Ok(())
     }
 
     /// The settings with every default filled in and paths that hold from any working directory, as they are written to
@@ -369,6 +381,7 @@ impl Settings {
     pub fn resolved(&self) -> Self {
         Self {
             data: data::located(&self.data),
+            arch: self.arch.located(),
             init: self.init.located(),
             coordinates: Some(self.coordinates()),
             lr: Some(self.lr()),

@@ -109,6 +109,7 @@ impl GSpace {
     }
 }
 
+#[allow(clippy::wrong_self_convention)]
 impl GSpaceConfig {
     /// The optimiser as it was saved, for the model it was saved with (or one built anew with the same weights), and the
     /// model's graph ([`capture`](crate::capture)).
@@ -134,16 +135,30 @@ impl GSpaceConfig {
     ///
     /// # Errors
     /// The bytes are not such a state, or were made for another scale graph or with other coordinates.
-    #[allow(clippy::wrong_self_convention)]
     pub fn from_bytes<M: Module>(
         &self,
         bytes: Bytes,
         model: &M,
         graph: &Graph,
     ) -> Result<GSpace, Error> {
+        self.from_renamed(bytes, model, graph, str::to_string)
+    }
+
+    /// As [`from_bytes`](Self::from_bytes), for a model whose parameters had other names when the state was made: `name_now`
+    /// gives those that they have now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_renamed<M: Module>(
+        &self,
+        bytes: Bytes,
+        model: &M,
+        graph: &Graph,
+        name_now: impl Fn(&str) -> String,
+    ) -> Result<GSpace, Error> {
         let graph = self.scales(graph)?;
         let weights = params::read(model, &graph, self.execution())?;
-        let state = State::read(&bytes)?;
+        let state = State::read(&bytes)?.renamed(name_now);
         if state.parameters != signature(&graph) {
             return Err(unfit(format!(
                 "it was saved for the parameters {}, the model has {}",
@@ -192,6 +207,23 @@ impl State {
                 "format {other}, this version reads {FORMAT}"
             ))),
         }
+    }
+
+    /// With the names that parameters have now.
+    fn renamed(mut self, name_now: impl Fn(&str) -> String) -> Self {
+        let parameters =
+            self.parameters
+                .split("; ")
+                .map(|parameter| match parameter.split_once(' ') {
+                    Some((name, shape)) => format!("{} {shape}", name_now(name)),
+                    None => parameter.to_string(),
+                });
+        self.parameters = parameters.collect::<Vec<_>>().join("; ");
+        if let Some(record) = &mut self.inner {
+            let ids = std::mem::take(&mut record.ids).into_iter();
+            record.ids = ids.map(|(name, id)| (name_now(&name), id)).collect();
+        }
+        self
     }
 
     /// The moments of every parameter, like its weights.

@@ -121,11 +121,14 @@ use crate::error::{Error, Rejected};
 ///   of batches from a loader with several threads. The best value of an early stopping begins anew.
 pub struct Strategy<M> {
     method: Method,
-    graph: Box<dyn Fn(&M) -> Result<Graph, Error> + Send + Sync>,
+    graph: Capture<M>,
     devices: Vec<Device>,
     loaded: Loaded,
     error: Mutex<Option<Error>>,
 }
+
+/// A model's graph.
+type Capture<M> = Box<dyn Fn(&M) -> Result<Graph, Error> + Send + Sync>;
 
 impl<M: LearnerModel> Strategy<M> {
     /// A strategy on the model's own device. `forward` is an example forward pass, which says what the network is
