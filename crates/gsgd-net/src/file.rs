@@ -8,7 +8,7 @@ use gsgd_core::Network;
 use gsgd_core::graph::{Graph, Op};
 use gsgd_core::matrix::{Dense, Matrix};
 use gsgd_core::rescale::{self, Balance, Balanced, Scaling};
-use gsgd_core::scales::{ParamKey, ScaleGraph};
+use gsgd_core::scales::{CoScaled, ParamKey, ScaleGraph};
 
 use crate::arch::Arch;
 use crate::number::Number;
@@ -20,6 +20,9 @@ use crate::{known, layout};
 
 /// The metadata entry of a checkpoint that says which network for which images it is: `resnet:20 3x32x32`.
 pub const NETWORK: &str = "network";
+
+/// The metadata entry of a checkpoint with the layers of a network that a TOML file describes.
+pub const LAYERS: &str = "layers";
 
 /// What says more of a file than the file does.
 #[derive(Debug, Clone, Default)]
@@ -240,7 +243,7 @@ impl NetworkFile {
         let tensors = scales.co_scaled().iter();
         let values = tensors.map(|tensor| {
             let mut values = self.values(tensor.key())?;
-            if let Some((_, epsilon)) = norms.get(&tensor.key()) {
+            if let Some(epsilon) = norms.get(&tensor.key()) {
                 values.iter_mut().for_each(|value| *value += epsilon);
             }
             Ok(values)
@@ -248,20 +251,50 @@ impl NetworkFile {
         values.collect()
     }
 
-    /// Gamma and epsilon of the batch norms, by their running variances.
-    fn norms(&self) -> HashMap<ParamKey, (ParamKey, f64)> {
+    /// The epsilons of batch norms, by their running variances.
+    fn norms(&self) -> HashMap<ParamKey, f64> {
         let nodes = self.graph.nodes().iter();
         let norms = nodes.filter_map(|node| {
             let Op::BatchNorm { epsilon } = node.op else {
                 return None;
             };
-            let key = |at: usize| match self.graph.node(node.reads[at]).op {
-                Op::Param(key) => Some(key),
+            match self.graph.node(node.reads[4]).op {
+                Op::Param(key) => Some((key, epsilon)),
                 _ => None,
-            };
-            Some((key(4)?, (key(1)?, epsilon)))
+            }
         });
         norms.collect()
+    }
+
+    /// A scaling with no factor before a batch norm so small that its variance would be negative: epsilon, which does not scale,
+    /// is a part of what the batch norm divides by. Bounds are powers of two.
+    fn bounded(&self, scales: &ScaleGraph, scaling: &Scaling) -> Result<Scaling> {
+        let norms = self.norms();
+        let mut bounded = scaling.clone();
+        for tensor in scales.co_scaled() {
+            let Some(epsilon) = norms.get(&tensor.key()) else {
+                continue;
+            };
+            for (value, &class) in self.values(tensor.key())?.iter().zip(tensor.classes()) {
+                let least = (epsilon / (value + epsilon)).sqrt().log2().ceil().exp2();
+                if !class.is_ground() && least.is_normal() && bounded.factor(class) < least {
+                    bounded.set(class, least);
+                }
+            }
+        }
+        Ok(bounded)
+    }
+
+    /// A tensor that is scaled along with its channels. Of a variance the sum with epsilon is scaled.
+    pub(crate) fn scaled_along(&self, tensor: &CoScaled, scaling: &Scaling) -> Result<Vec<f64>> {
+        let epsilon = self.norms().get(&tensor.key()).copied().unwrap_or(0.0);
+        let values = self.values(tensor.key())?.into_iter();
+        let factors = scaling.of_co_scaled(tensor);
+        let scaled = values.zip(factors).map(|(value, c)| match epsilon {
+            0.0 => c * value,
+            _ => (c * (value + epsilon) - epsilon).max(0.0),
+        });
+        Ok(scaled.collect())
     }
 
     /// The same function with every weight multiplied by `c[head] / c[tail]`.
@@ -269,6 +302,7 @@ impl NetworkFile {
     /// # Errors
     /// A weight leaves the range of its type.
     pub fn rescaled(mut self, scales: &ScaleGraph, scaling: &Scaling) -> Result<Self> {
+        let scaling = self.bounded(scales, scaling)?;
         let weights = self.weights(scales)?;
         let factors = scaling.of_weights(Network {
             graph: scales,
@@ -279,38 +313,9 @@ impl NetworkFile {
             self.store
                 .replace(edges.key(), weight.scale(factors).entries())?;
         }
-        let norms = self.norms();
         for tensor in scales.co_scaled() {
-            let mut values = self.values(tensor.key())?;
-            let factors = scaling.of_co_scaled(tensor);
-            let Some(&(gamma, epsilon)) = norms.get(&tensor.key()) else {
-                values
-                    .iter_mut()
-                    .zip(factors)
-                    .for_each(|(value, c)| *value *= c);
-                self.store.replace(tensor.key(), &values)?;
-                continue;
-            };
-            // epsilon does not scale: the sum of both is what the batch norm divides by
-            let whole: Vec<f64> = values
-                .iter()
-                .zip(&factors)
-                .map(|(v, c)| c * (v + epsilon))
-                .collect();
-            let without: Vec<f64> = whole.iter().map(|sum| (sum - epsilon).max(0.0)).collect();
-            self.store.replace(tensor.key(), &without)?;
-            if whole.iter().all(|&sum| sum >= epsilon) {
-                continue;
-            }
-            // a channel smaller than epsilon: gamma makes good what a variance of 0 is too much
-            let held = self.values(tensor.key())?;
-            let mut gammas = self.values(gamma)?;
-            for (at, gamma) in gammas.iter_mut().enumerate() {
-                if whole[at] < epsilon {
-                    *gamma *= ((held[at] + epsilon) / whole[at]).sqrt();
-                }
-            }
-            self.store.replace(gamma, &gammas)?;
+            let values = self.scaled_along(tensor, &scaling)?;
+            self.store.replace(tensor.key(), &values)?;
         }
         Ok(self)
     }
@@ -336,6 +341,10 @@ impl NetworkFile {
 
 /// The graph of a file of tensors, what it is in words, and what was guessed.
 fn graph_of(tensors: &Tensors, arch: Option<&str>) -> Result<(Graph, String, Option<String>)> {
+    if let (None, Some(text)) = (arch, tensors.metadata(LAYERS)) {
+        let graph = layout::parse(&text, tensors).context("the layers in its metadata")?;
+        return Ok((graph, "layers as its metadata say".into(), None));
+    }
     let (graph, about) = match arch {
         Some(file) if file.ends_with(".toml") => {
             (layout::read(Path::new(file), tensors)?, file.to_string())

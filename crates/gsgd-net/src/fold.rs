@@ -137,12 +137,7 @@ impl FoldedNorms {
             .iter()
             .filter(|t| !biases.contains(&t.key()))
         {
-            let mut values = file.values(tensor.key())?;
-            let factors = scaling.of_co_scaled(tensor);
-            values
-                .iter_mut()
-                .zip(factors)
-                .for_each(|(value, c)| *value *= c);
+            let values = file.scaled_along(tensor, scaling)?;
             changed.push((tensor.key(), values));
         }
         let mut new = file.clone();

@@ -133,7 +133,7 @@ impl Pair {
     }
 
     pub fn folded(&self, values: Values, factor: Factor) -> Result<Folded> {
-        let [gamma, beta, mean, variance] = self.tensors.map(|key| values(key));
+        let [gamma, beta, mean, variance] = self.tensors.map(values);
         let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
         let factors = self.factors(&gamma, &variance, factor);
         let mut weights = values(self.weight)?;

@@ -1,5 +1,7 @@
 //! ONNX files as the runtime takes them: with everything inside, attributes that the standard fills in, and further outputs.
 
+use std::collections::HashSet;
+
 use prost::Message;
 
 use crate::onnx::OnnxFile;
@@ -20,7 +22,19 @@ pub(crate) fn for_the_runtime(file: &OnnxFile) -> Vec<u8> {
         for tensor in &mut graph.initializer {
             inside(tensor);
         }
+        let read: HashSet<String> = graph
+            .node
+            .iter()
+            .flat_map(|node| node.input.iter().cloned())
+            .chain(graph.output.iter().filter_map(|output| output.name.clone()))
+            .collect();
         for node in &mut graph.node {
+            // a mask that nothing reads
+            if node.op_type.as_deref() == Some("Dropout")
+                && node.output.get(1).is_some_and(|mask| !read.contains(mask))
+            {
+                node.output.truncate(1);
+            }
             let constants = node.attribute.iter_mut();
             constants
                 .filter_map(|attribute| attribute.t.as_mut())

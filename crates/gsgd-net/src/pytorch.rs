@@ -46,7 +46,7 @@ impl Source {
             bytes.starts_with(b"PK\x03\x04"),
             "{path} is in the format from before PyTorch 1.6, which is not written"
         );
-        let mut by_storage: BTreeMap<&str, Vec<(u64, usize, &[u8])>> = BTreeMap::new();
+        let mut by_storage: BTreeMap<&str, Vec<Placed>> = BTreeMap::new();
         for tensor in &self.tensors {
             let values = values(&tensor.name);
             let (count, values) =
@@ -92,8 +92,11 @@ impl Source {
     }
 }
 
+/// A tensor's first number in a piece of memory, the bytes of a number, and all of them.
+type Placed<'v> = (u64, usize, &'v [u8]);
+
 /// Puts tensors, by their first numbers and the bytes of a number, into their places in a piece of memory.
-fn put(memory: &mut [u8], tensors: &[(u64, usize, &[u8])]) -> Result<()> {
+fn put(memory: &mut [u8], tensors: &[Placed]) -> Result<()> {
     for &(start, size, values) in tensors {
         let from = usize::try_from(start)?.checked_mul(size);
         let place = from.and_then(|from| Some(from..from.checked_add(values.len())?));

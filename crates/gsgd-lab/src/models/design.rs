@@ -34,8 +34,7 @@ pub struct Design {
     about: (&'static str, String),
 }
 
-/// The entry of metadata with the layers of a network that a TOML file describes.
-pub const LAYERS: &str = "layers";
+pub use gsgd_net::file::LAYERS;
 
 impl TryFrom<&Architecture> for Design {
     type Error = anyhow::Error;
