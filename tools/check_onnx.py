@@ -126,7 +126,9 @@ def main():
                         feed = inputs(session(file), shapes, chosen.batch if batch else 1)
                         names = [value.name for value in run.get_inputs()]
                         before = outputs(file, feed)
-                        feed = dict(zip(names, feed.values(), strict=True))
+                        kinds = [TYPES[value.type] for value in run.get_inputs()]
+                        given = zip(names, kinds, feed.values(), strict=True)
+                        feed = {name: value.astype(kind) for name, kind, value in given}
                     after = outputs(out, feed)
                 except Exception as error:  # noqa: BLE001
                     line.append(f"{way}: {str(error)[:200]}")
