@@ -83,7 +83,10 @@ fn one_network_in_three_files_is_one_function() {
             ["b2.weight", "project.weight"]
         ])
     );
-    assert_eq!(a["grounded"], serde_json::json!(["`gate.weight`"]));
+    assert_eq!(
+        a["grounded"],
+        serde_json::json!([["`gate.weight`", "sigmoid"]])
+    );
     assert!((a["path_norm_2"].as_f64().unwrap() - b["path_norm_2"].as_f64().unwrap()).abs() < 1e-4);
     // what PyTorch wrote beside the weights is still there
     let before = fs::read(&safetensors).unwrap();
@@ -248,13 +251,13 @@ fn what_does_not_fit_is_named() {
     broken(
         "groups = 4",
         "groups = 3",
-        &["conv2", "3 groups", "8 channels"],
+        &["conv2", "3 groups", "[1, 8, 12, 12]"],
     );
     broken("size = 2", "size = 20", &["window of [20, 20]", "[6, 6]"]);
     broken(
         "[3, 12, 12]",
         "[3, 12]",
-        &["[3, 12]", "[channels, height, width]"],
+        &["conv1", "window of [3, 3]", "[1, 3, 12]"],
     );
     broken("kind = \"flatten\"", "kind = \"relu\"", &["fc", "flatten"]);
     broken(

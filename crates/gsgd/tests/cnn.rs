@@ -599,17 +599,21 @@ fn burns_gradient_of_a_strided_conv1d_of_groups_is_still_wrong() {
     let loss = |model: &Strided| model.forward(lines()).square().sum();
     let gradient = grads(&model, loss(&model)).get::<3>(model.line.weight.id);
     let gradient = values(gradient.unwrap());
-    let moved = |h: f64| {
+    let moved = |at: usize, h: f64| {
         let mut model = model.clone();
         let shape = model.line.weight.dims();
         let mut entries = values(model.line.weight.val());
-        entries[4] += h;
+        entries[at] += h;
         let entries = tensor(entries, shape, DType::F32);
         model.line.weight = Param::initialized(model.line.weight.id, entries);
         values(loss(&model))[0]
     };
-    let numerical = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-    assert!((numerical - gradient[4]).abs() > 0.1 * numerical.abs());
+    // a unit that is never active has a gradient of zero, which is right
+    let wrong = gradient.iter().enumerate().filter(|&(at, gradient)| {
+        let numerical = (moved(at, 1e-2) - moved(at, -1e-2)) / 2e-2;
+        (numerical - gradient).abs() > 0.1 * numerical.abs()
+    });
+    assert!(wrong.count() > 0);
 }
 
 #[test]
