@@ -193,6 +193,15 @@ pub enum GraphError {
         why: String,
     },
 
+    /// More channels than can be followed.
+    #[error("with layer `{value}` there are more than {most} channels in all values together")]
+    Channels {
+        /// The value.
+        value: String,
+        /// The most.
+        most: usize,
+    },
+
     /// No output.
     #[error("the graph has no output, so that nothing in it has an effect")]
     NoOutput,

@@ -13,11 +13,14 @@ use super::walk::{Elements, Walk};
 use crate::error::GraphError;
 use crate::scales::{ScaleGraph, ScaleGraphBuilder, ScaleGraphConfig};
 
+/// Channels of all values together at most: what a class for each takes is a few times as many bytes.
+const CHANNELS: usize = 1 << 27;
+
 impl Graph {
     /// The scaling classes. Operations that lead to no output have none.
     ///
     /// # Errors
-    /// There is no output.
+    /// There is no output, or there are too many channels in all values together.
     pub fn scales(&self, config: ScaleGraphConfig) -> Result<ScaleGraph, GraphError> {
         scales(self, config)
     }
@@ -53,6 +56,12 @@ fn scales(graph: &Graph, config: ScaleGraphConfig) -> Result<ScaleGraph, GraphEr
             let value = walk.node(node);
             debug_assert_eq!(value.ids.shape(), node.shape, "{node:?}");
             walk.values[at] = Some(value);
+            if walk.builder.channels() > CHANNELS {
+                return Err(GraphError::Channels {
+                    value: node.name.clone(),
+                    most: CHANNELS,
+                });
+            }
         }
     }
     for param in &graph.params {

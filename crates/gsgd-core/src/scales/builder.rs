@@ -135,6 +135,8 @@ pub(crate) struct ScaleGraphBuilder {
     pub(super) inexact: Option<String>,
     pub(super) outputs: Vec<usize>,
     pub(super) classes: Union,
+    /// Channels of all values together.
+    channels: usize,
 }
 
 impl ScaleGraphBuilder {
@@ -161,7 +163,13 @@ impl ScaleGraphBuilder {
             inexact: None,
             outputs: Vec::new(),
             classes: Union::with_ground(),
+            channels: 0,
         }
+    }
+
+    /// Channels of all values together.
+    pub fn channels(&self) -> usize {
+        self.channels
     }
 
     /// Whether residual connections ground what they add.
@@ -265,6 +273,7 @@ impl ScaleGraphBuilder {
     }
 
     pub(super) fn node(&mut self, source: Source, classes: Vec<u32>) -> Channels {
+        self.channels = self.channels.saturating_add(classes.len());
         self.nodes.push(Node { source, classes });
         Channels(self.nodes.len() - 1)
     }
