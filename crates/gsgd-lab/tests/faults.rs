@@ -579,7 +579,7 @@ fn memory_that_a_few_numbers_ask_for_is_refused() {
     let mlp = mlp.display().to_string();
     for (channels, many, says) in [
         ("9000000000000000000", 1, "elements"),
-        ("33554432", 100, "features"),
+        ("33554432", 100, "`fc1`"),
         ("4294967296, 4294967296, 4", 1, "elements"),
     ] {
         layers(channels, many);
