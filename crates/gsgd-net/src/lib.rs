@@ -3,9 +3,9 @@
 //! - [`arch`], [`architecture`]: networks that have a name;
 //! - [`tensors`], `pickle`, `pytorch`, `layers`, [`known`], [`layout`]: files of tensors, and what says their layers;
 //! - [`onnx`]: files that have the graph themselves;
-//! - [`file`], [`store`], `onnx_store`, `pairs`, [`fold`]: a network and its file, rescaled and with its batch norms folded;
+//! - [`mod@file`], [`store`], `onnx_store`, `pairs`, [`fold`]: a network and its file, rescaled and with its batch norms folded;
 //! - [`runtime`], `prepare`, [`outputs`]: what a network computes, by an ONNX runtime, whatever its file;
-//! - [`number`], [`write`]: numbers of every type, files that are written whole.
+//! - [`number`], [`mod@write`]: numbers of every type, files that are written whole.
 
 pub mod arch;
 pub mod architecture;
