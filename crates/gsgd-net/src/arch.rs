@@ -50,22 +50,6 @@ impl Conv {
     }
 }
 
-impl Arch {
-    /// The same with every width 1: its layers have the same names.
-    pub fn narrow(&self) -> Self {
-        match self {
-            Self::Mlp(widths) => Self::Mlp(vec![1; widths.len()]),
-            Self::Conv(conv) => {
-                let stages = conv.stages.iter().map(|&(_, blocks)| (1, blocks));
-                Self::Conv(Conv {
-                    stages: stages.collect(),
-                    ..conv.clone()
-                })
-            }
-        }
-    }
-}
-
 const FORMS: &str = "mlp:INPUT-HIDDEN-...-OUTPUT such as mlp:49-64-64-10, plain:N or resnet:N with N = 6n + 2 \
                      (8, 14, 20, 32, 44, 56, 110), plain34, resnet34";
 
